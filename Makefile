@@ -1,0 +1,53 @@
+# make demo · make test · make lint · make docs: each sets up what it needs in .venv.
+# Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint docs clean
+
+help:
+	@echo "make demo    write a talking clip to outputs/demo.mp4"
+	@echo "make test    lint, then run all tests"
+	@echo "make lint    check style and format"
+	@echo "make docs    build the site in site/"
+	@echo "make setup   make .venv with everything above but the docs"
+	@echo "make clean   remove .venv, site, build output and caches; outputs/ stays"
+
+setup: $(VENV)/.setup
+
+# The stamp is written last: an interrupted set-up is taken up again, a finished one is left alone.
+$(VENV)/.setup: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "This needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
+	    echo "Name another one: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV): about 2 GB, a few minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet -c constraints.txt -e '.[dev,train,faces,eval]'
+	$(RUN) pip check
+	@touch $@
+
+$(VENV)/.setup-docs: $(VENV)/.setup
+	$(RUN) pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+demo: setup
+	$(RUN) diffusers_jova demo
+
+# One thread per process: the models in the tests are tiny, and WORKERS processes share the cores.
+test: lint
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n $(WORKERS) --dist worksteal
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+docs: $(VENV)/.setup-docs
+	$(RUN) mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
