@@ -1,0 +1,894 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""The JoVA transformer: a video DiT and an audio DiT that share one self-attention per block (arXiv:2512.13677).
+
+B batch, C channels, F latent frames, H W latent rows and columns, V video tokens, A audio tokens, T text tokens,
+D width, d width of one head. A packed tensor holds the media tokens of one branch, then its text tokens.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks import (
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    SeaCacheConfig,
+    TaylorSeerCacheConfig,
+    TextKVCacheConfig,
+)
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
+from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
+from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.normalization import AdaLayerNormContinuous
+from diffusers.models.transformers.transformer_ltx2 import AudioVisualModelOutput
+from diffusers.utils import apply_lora_scale
+
+
+ATTENTION_FUSIONS = ("joint", "cross", "cross_linear")
+
+# `jova-24b`: 16 + 40 blocks of width 3072 are Waver's 12 B, twice. `jova-3.2b`: the paper gives the size only (1.6 B,
+# twice), the shape is our choice. Both take the latents of the 44.1 kHz audio VAE, our choice. `jova-nano` is what two
+# CPU cores can train: 16 kHz sound, small text encoders.
+PRESETS: dict[str, dict[str, Any]] = {
+    "jova-24b": {
+        "num_attention_heads": 24,
+        "attention_head_dim": 128,
+        "num_layers": 16,
+        "num_single_layers": 40,
+        "audio_in_channels": 40,
+        "audio_latent_rate": 44100 / 1024,
+    },
+    "jova-3.2b": {
+        "num_attention_heads": 12,
+        "attention_head_dim": 128,
+        "num_layers": 8,
+        "num_single_layers": 22,
+        "audio_in_channels": 40,
+        "audio_latent_rate": 44100 / 1024,
+    },
+    "jova-nano": {
+        "num_attention_heads": 3,
+        "attention_head_dim": 64,
+        "num_layers": 4,
+        "num_single_layers": 4,
+        "audio_in_channels": 20,
+        "audio_latent_rate": 31.25,
+        "text_embed_dim": 128,
+        "text_embed_dim_2": 128,
+    },
+}
+
+
+class JoVAContext(NamedTuple):
+    """What every block of one branch needs beside its tokens."""
+
+    temb: torch.Tensor  # (B, D)
+    pos_embed: torch.Tensor  # (1, V + T, D), learned positions, zero on text
+    rotary_emb: tuple[torch.Tensor, torch.Tensor]  # cos, sin: (1, V + T, 1, d/2), no rotation on text
+    num_tokens: int  # V, the media tokens in front
+
+
+def rotary_embedding(
+    positions: tuple[torch.Tensor, ...], axes_dim: tuple[int, ...], head_dim: int, theta: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cosines and sines of a grid's rotary angles, each `(1, V, 1, head_dim / 2)`, in float32.
+
+    Axis i turns the pairs of its `axes_dim[i]` channels by position · theta^(-2k / axes_dim[i]). Pairs beyond the
+    given axes stand still: sound has one axis, and uses the temporal part of the head only.
+
+    Args:
+        positions: One `(L_i,)` tensor per axis; V is the product of the lengths, the last axis running fastest.
+    """
+    grid = [len(position) for position in positions]
+    angles = []
+    for axis, (position, dim) in enumerate(zip(positions, axes_dim)):
+        frequencies = theta ** -(torch.arange(0, dim, 2, dtype=torch.float32, device=position.device) / dim)
+        angle = torch.outer(position, frequencies)  # (L_i, axis_dim / 2)
+        shape = [1] * len(grid) + [-1]
+        shape[axis] = grid[axis]
+        angles.append(angle.reshape(shape).expand(*grid, -1))
+    angles = torch.cat(angles, dim=-1).flatten(0, -2)  # (V, sum(axes_dim) / 2)
+    angles = F.pad(angles, (0, head_dim // 2 - angles.shape[-1]))
+    return angles.cos()[None, :, None], angles.sin()[None, :, None]
+
+
+def apply_rotary_emb(hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Turn the channel pairs (2k, 2k + 1) of `hidden_states` (B, S, heads, d); in float32, returned in its dtype."""
+    cos, sin = rotary_emb
+    pairs = hidden_states.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic only
+        x, y = pairs.unbind(-1)
+        rotated = torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)
+    else:  # without it, this is ten times as fast
+        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+    return rotated.flatten(-2).type_as(hidden_states)
+
+
+def _pack(groups: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
+    """Put groups of tokens behind each other; one group is returned as it is, without a copy."""
+    return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
+
+
+class JoVATimestepEmbedding(TimestepEmbedding):
+    """Sinusoid of 256 channels and a two-layer MLP: `timestep` (B,), 0 to 1000 -> (B, D)."""
+
+    num_frequencies = 256
+
+    def __init__(self, dim: int):
+        super().__init__(in_channels=self.num_frequencies, time_embed_dim=dim)
+
+    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
+        sinusoid = get_timestep_embedding(timestep, self.num_frequencies, flip_sin_to_cos=True, downscale_freq_shift=0)
+        return super().forward(sinusoid.to(self.linear_1.weight.dtype))
+
+
+class JoVATextProjection(nn.Module):
+    """States of one text encoder, normalised and projected: (B, T, text_dim) -> (B, T, D)."""
+
+    def __init__(self, text_dim: int, dim: int, eps: float):
+        super().__init__()
+        self.norm = nn.RMSNorm(text_dim, eps=eps)
+        self.linear = nn.Linear(text_dim, dim)
+
+    def forward(self, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.norm(encoder_hidden_states))
+
+
+class JoVAPositionEmbedding(nn.Module):
+    """Learned positions, one zero-initialised table per axis, sampled linearly and summed: positions -> (1, V, D)."""
+
+    axes = ("temporal", "height", "width")
+
+    def __init__(self, sizes: tuple[int, ...], dim: int):
+        super().__init__()
+        for name, size in zip(self.axes, sizes):
+            self.register_parameter(name, nn.Parameter(torch.zeros(size, dim)))
+
+    def forward(self, positions: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        total = 0
+        for axis, (name, position) in enumerate(zip(self.axes, positions)):
+            table = self.get_parameter(name)
+            last = table.shape[0] - 1
+            # Longer than the table: stretch the table. Rounded, so that the sound, whose last token lies up to half a
+            # latent frame behind the last video frame, is stretched exactly as the video is.
+            position = position * (last / position.max().round().clamp(min=last))
+            position = position.clamp(0, last)
+            lower, upper = position.floor().long(), position.ceil().long()
+            rows = torch.lerp(table[lower], table[upper], (position - lower).to(table.dtype)[:, None])
+            shape = [1] * len(positions) + [-1]
+            shape[axis] = len(position)
+            total = total + rows.reshape(shape)
+        return total.flatten(0, -2)[None]
+
+
+class JoVAEmbedder(nn.Module):
+    """The entrance of one branch: patches, both texts, time and place, all to width D."""
+
+    def __init__(
+        self,
+        in_features: int,
+        dim: int,
+        text_embed_dim: int | None,
+        text_embed_dim_2: int | None,
+        pos_embed_size: tuple[int, ...],
+        eps: float,
+    ):
+        super().__init__()
+        self.proj_in = nn.Linear(in_features, dim)
+        self.text_embedder = JoVATextProjection(text_embed_dim, dim, eps) if text_embed_dim else None
+        self.text_embedder_2 = JoVATextProjection(text_embed_dim_2, dim, eps) if text_embed_dim_2 else None
+        self.time_embedder = JoVATimestepEmbedding(dim)
+        self.pos_embed = JoVAPositionEmbedding(pos_embed_size, dim)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        encoder_hidden_states_2: torch.Tensor | None,
+        timestep: torch.Tensor,
+        positions: tuple[torch.Tensor, ...],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return tokens (B, V, D), text (B, T, D), temb (B, D) and pos_embed (1, V, D)."""
+        hidden_states = self.proj_in(hidden_states)
+        texts = []
+        if encoder_hidden_states is not None:
+            texts.append(self.text_embedder(encoder_hidden_states))
+        if encoder_hidden_states_2 is not None:
+            texts.append(self.text_embedder_2(encoder_hidden_states_2))
+        # time and place are kept in float32
+        temb = self.time_embedder(timestep).type_as(hidden_states)
+        pos_embed = self.pos_embed(positions).type_as(hidden_states)
+        return hidden_states, torch.cat(texts, dim=1), temb, pos_embed
+
+
+class JoVAPacking(nn.Module):
+    """Puts the media and the text tokens of one branch behind each other, with all that has a token axis.
+
+    A module of its own because context parallelism splits a module's inputs: every group is split over the ranks
+    before it is packed, so that each rank holds its share of each group.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        pos_embed: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        encoder_attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return packed tokens (B, V + T, D), pos_embed (1, V + T, D), cos, sin; and a key mask (B, V + T), if any."""
+        num_tokens, num_text_tokens = hidden_states.shape[1], encoder_hidden_states.shape[1]
+        packed = torch.cat([hidden_states, encoder_hidden_states], dim=1)
+        pos_embed = F.pad(pos_embed, (0, 0, 0, num_text_tokens))
+        cos = F.pad(cos, (0, 0, 0, 0, 0, num_text_tokens), value=1.0)
+        sin = F.pad(sin, (0, 0, 0, 0, 0, num_text_tokens))
+        if encoder_attention_mask is None:  # left out, since the hook of context parallelism takes tensors only
+            return packed, pos_embed, cos, sin
+        mask = F.pad(encoder_attention_mask, (num_tokens, 0), value=True)
+        return packed, pos_embed, cos, sin, mask
+
+
+class JoVAAttnProcessor:
+    """Calls the attention backend on the tokens of both branches: once (joint), or once for each direction."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: "JoVAAttention",
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        lengths: tuple[int, int],
+        num_tokens: tuple[int, int],
+        cross_modal_attention: bool,
+    ) -> tuple[torch.Tensor, ...]:
+        if attn.fusion == "joint" and cross_modal_attention:
+            return self.attend(query, key, value, attention_mask).split(lengths, dim=1)
+
+        masks = (None, None) if attention_mask is None else attention_mask.split(lengths, dim=-1)
+        queries, keys, values = (x.split(lengths, dim=1) for x in (query, key, value))
+        outputs = tuple(self.attend(*args) for args in zip(queries, keys, values, masks))
+        if not cross_modal_attention or attn.fusion == "joint" or 0 in lengths:
+            return outputs
+
+        # Fig. 4 b, c: a modality's tokens look at the other modality's tokens, not at its text
+        queries, keys, values = (
+            [x[:, :length] for x, length in zip(xs, num_tokens)] for xs in (queries, keys, values)
+        )
+        cross = tuple(self.attend(*args, None) for args in zip(queries, keys[::-1], values[::-1]))
+        return outputs + cross
+
+    def attend(self, query, key, value, attention_mask):
+        """Attention of (B, S, heads, d) tensors, (B, S, D) out; a branch that is not there has S = 0."""
+        if query.shape[1] == 0:
+            return query.flatten(2)
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, None, None].contiguous()  # (B, 1, 1, S): True where a key may be seen
+        hidden_states = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
+        return hidden_states.flatten(2).type_as(query)
+
+
+class JoVAAttention(nn.Module, AttentionModuleMixin):
+    """The joint self-attention of a block (Eq. 4). It owns no parameters: each stream brings its own q, k, v, out."""
+
+    _default_processor_cls = JoVAAttnProcessor
+    _available_processors = [JoVAAttnProcessor]
+    _supports_qkv_fusion = False
+    is_cross_attention = False
+
+    def __init__(self, fusion: str = "joint", processor: JoVAAttnProcessor | None = None):
+        super().__init__()
+        self.fusion = fusion
+        self.set_processor(processor if processor is not None else self._default_processor_cls())
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        lengths: tuple[int, int],
+        num_tokens: tuple[int, int],
+        cross_modal_attention: bool = True,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the attention output of each branch.
+
+        Args:
+            query, key, value: `(B, S, heads, d)`, the packed tokens of the video branch, then of the audio branch.
+            attention_mask: `(B, S)` bool, True where a key may be seen, or None.
+            lengths: Packed tokens of the video branch and of the audio branch; they sum to S.
+            num_tokens: Media tokens among them, without text.
+
+        Returns:
+            `(B, lengths[i], D)` for each branch; for the two cross variants also each modality's look at the other,
+            `(B, num_tokens[i], D)`.
+        """
+        return self.processor(self, query, key, value, attention_mask, lengths, num_tokens, cross_modal_attention)
+
+
+class JoVAStream(nn.Module):
+    """One set of weights of a block: norms and modulation, q k v, output, feed-forward. adaLN-Zero, Eq. 1.
+
+    x = x + gate · Attn(...),  x = x + gate · FFN(...)
+    """
+
+    def __init__(
+        self, dim: int, num_attention_heads: int, attention_head_dim: int, ffn_ratio: float, eps: float, cross: bool
+    ):
+        super().__init__()
+        self.heads = num_attention_heads
+        self.modulation = nn.Linear(dim, 6 * dim)
+        self.norm1 = nn.LayerNorm(dim, eps=eps, elementwise_affine=False)
+        self.to_q = nn.Linear(dim, dim)
+        self.to_k = nn.Linear(dim, dim)
+        self.to_v = nn.Linear(dim, dim)
+        self.norm_q = nn.RMSNorm(attention_head_dim, eps=eps)
+        self.norm_k = nn.RMSNorm(attention_head_dim, eps=eps)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.cross_linear = nn.Linear(dim, dim) if cross else None
+        self.norm2 = nn.LayerNorm(dim, eps=eps, elementwise_affine=False)
+        self.ff = FeedForward(dim, inner_dim=int(dim * ffn_ratio), activation_fn="gelu-approximate")
+
+        for layer in filter(None, (self.modulation, self.cross_linear)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def pre_attention(
+        self,
+        hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Return (query, key, value), each (B, S, heads, d), and what `post_attention` needs of the modulation."""
+        modulation = self.modulation(F.silu(temb)).unsqueeze(1).chunk(6, dim=-1)  # (B, 1, D) each
+        shift, scale, *modulation = modulation
+        hidden_states = torch.addcmul(shift, self.norm1(hidden_states), 1 + scale)
+        value = self.to_v(hidden_states).unflatten(-1, (self.heads, -1))
+        query = self.norm_q(self.to_q(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
+        key = self.norm_k(self.to_k(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
+        if rotary_emb is not None:
+            query, key = apply_rotary_emb(query, rotary_emb), apply_rotary_emb(key, rotary_emb)
+        return (query, key, value), modulation
+
+    def post_attention(
+        self,
+        hidden_states: torch.Tensor,
+        attn_output: torch.Tensor,
+        cross_output: torch.Tensor | None,
+        modulation: tuple[torch.Tensor, ...],
+    ) -> torch.Tensor:
+        """Return the stream's new tokens (B, S, D). `cross_output` belongs to the first tokens, the media."""
+        gate, shift_ff, scale_ff, gate_ff = modulation
+        if cross_output is not None:
+            if self.cross_linear is not None:
+                cross_output = self.cross_linear(cross_output)
+            num_text_tokens = attn_output.shape[1] - cross_output.shape[1]
+            attn_output = attn_output + F.pad(cross_output, (0, 0, 0, num_text_tokens))
+        hidden_states = torch.addcmul(hidden_states, gate, self.to_out[0](attn_output))
+        ff_output = self.ff(torch.addcmul(shift_ff, self.norm2(hidden_states), 1 + scale_ff))
+        return torch.addcmul(hidden_states, gate_ff, ff_output)
+
+
+class JoVATransformerBlock(nn.Module):
+    """A multi-stream block: the streams `video`, `video_text`, `audio` and `audio_text` around one attention.
+
+    A model of one branch has that branch's streams only.
+    """
+
+    separate_text = True
+
+    def __init__(
+        self,
+        dim: int,
+        num_attention_heads: int,
+        attention_head_dim: int,
+        branches: tuple[str, ...],
+        ffn_ratio: float = 4.0,
+        attention_fusion: str = "joint",
+        eps: float = 1e-6,
+    ):
+        super().__init__()
+        for branch in branches:
+            cross = attention_fusion == "cross_linear" and len(branches) == 2
+            args = (dim, num_attention_heads, attention_head_dim, ffn_ratio, eps)
+            self.add_module(branch, JoVAStream(*args, cross=cross))
+            if self.separate_text:
+                self.add_module(f"{branch}_text", JoVAStream(*args, cross=False))
+        self.attn = JoVAAttention(attention_fusion)
+
+    def groups(
+        self, branch: str, hidden_states: torch.Tensor, context: JoVAContext | None
+    ) -> list[tuple[JoVAStream, torch.Tensor, torch.Tensor, tuple | None]]:
+        """Return what each stream of a branch works on: (stream, tokens, temb, rotary_emb)."""
+        if context is None:
+            return []
+        stream, temb, rotary_emb = getattr(self, branch), context.temb, context.rotary_emb
+        if not self.separate_text:
+            return [(stream, hidden_states, temb, rotary_emb)]
+        num_tokens = context.num_tokens
+        rotary_emb = tuple(x[:, :num_tokens] for x in rotary_emb)
+        return [
+            (stream, hidden_states[:, :num_tokens], temb, rotary_emb),
+            (getattr(self, f"{branch}_text"), hidden_states[:, num_tokens:], temb, None),
+        ]
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        audio_hidden_states: torch.Tensor,
+        context: JoVAContext | None,
+        audio_context: JoVAContext | None,
+        attention_mask: torch.Tensor | None = None,
+        cross_modal_attention: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the new packed tokens of both branches, each as it came: (B, V + T, D) and (B, A + T, D).
+
+        A branch that does not run has 0 tokens and no context.
+        """
+        lengths = (hidden_states.shape[1], audio_hidden_states.shape[1])
+        num_tokens = tuple(c.num_tokens if c is not None else 0 for c in (context, audio_context))
+        if context is not None:
+            hidden_states = hidden_states + context.pos_embed
+        if audio_context is not None:
+            audio_hidden_states = audio_hidden_states + audio_context.pos_embed
+
+        video = self.groups("video", hidden_states, context)
+        audio = self.groups("audio", audio_hidden_states, audio_context)
+        projections, modulations = zip(
+            *(stream.pre_attention(tokens, temb, rotary_emb) for stream, tokens, temb, rotary_emb in video + audio)
+        )
+        query, key, value = (_pack(parts) for parts in zip(*projections))
+        attn_output, audio_attn_output, *cross_outputs = self.attn(
+            query, key, value, attention_mask, lengths, num_tokens, cross_modal_attention
+        )
+        cross_output, audio_cross_output = cross_outputs or (None, None)
+
+        hidden_states = self.merge(video, hidden_states, attn_output, cross_output, modulations[: len(video)])
+        audio_hidden_states = self.merge(
+            audio, audio_hidden_states, audio_attn_output, audio_cross_output, modulations[len(video) :]
+        )
+        return hidden_states, audio_hidden_states
+
+    def merge(self, groups, hidden_states, attn_output, cross_output, modulations) -> torch.Tensor:
+        """Finish the streams of one branch and pack their tokens again; without streams, return what came."""
+        if not groups:
+            return hidden_states
+        attn_outputs = attn_output.split([tokens.shape[1] for _, tokens, *_ in groups], dim=1)
+        cross_outputs = [cross_output] + [None] * (len(groups) - 1)
+        outputs = [
+            stream.post_attention(tokens, *args)
+            for (stream, tokens, *_), *args in zip(groups, attn_outputs, cross_outputs, modulations)
+        ]
+        return _pack(outputs)
+
+
+class JoVASingleTransformerBlock(JoVATransformerBlock):
+    """A single-stream block: `video` and `audio`, each applied to its media tokens and their text alike.
+
+    It spells out `forward` because the compiler keeps its graphs by function: this way each stage compiles once.
+    """
+
+    separate_text = False
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        audio_hidden_states: torch.Tensor,
+        context: JoVAContext | None,
+        audio_context: JoVAContext | None,
+        attention_mask: torch.Tensor | None = None,
+        cross_modal_attention: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().forward(
+            hidden_states, audio_hidden_states, context, audio_context, attention_mask, cross_modal_attention
+        )
+
+
+class _TwoStreamBlockMetadata(TransformerBlockMetadata):
+    """Tells FirstBlockCache that a block's second stream is `audio_hidden_states`.
+
+    The hooks ask for the literal name "encoder_hidden_states" whatever the metadata's `*_argument_name` says.
+    """
+
+    def _get_parameter_from_args_kwargs(self, identifier, args=(), kwargs=None):
+        if identifier == "encoder_hidden_states":
+            identifier = "audio_hidden_states"
+        return super()._get_parameter_from_args_kwargs(identifier, args, kwargs)
+
+
+for _block_class in (JoVATransformerBlock, JoVASingleTransformerBlock):
+    TransformerBlockRegistry.register(
+        _block_class, _TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
+    )
+
+
+class JoVATransformer3DModel(
+    ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, CacheMixin
+):
+    """A transformer that denoises video latents and audio latents together (JoVA, section 3.2).
+
+    Two branches, each a whole DiT after Waver with its own copy of the text, meet in one self-attention per block.
+    `in_channels=None` builds the audio branch alone, `audio_in_channels=None` the video branch alone (a Waver).
+
+    Args:
+        patch_size: Latent frames, rows and columns per video token. One audio latent is one token.
+        in_channels: Video channels in: 16 noisy, 16 of the reference picture, 4 of its mask. None: no video branch.
+        out_channels: Video channels out.
+        audio_in_channels: Channels of the audio latents: 20 at 16 kHz, 40 at 44.1 kHz. None: no audio branch.
+        audio_out_channels: None means `audio_in_channels`.
+        num_attention_heads, attention_head_dim: Their product is the width D of both branches.
+        num_layers: Multi-stream blocks (four streams).
+        num_single_layers: Single-stream blocks (two streams).
+        text_embed_dim: Width of the T5 states, or None without that encoder.
+        text_embed_dim_2: Width of the Qwen2 states, or None without that encoder.
+        ffn_ratio: Width of the feed-forward over D.
+        rope_theta: Base of the rotary frequencies.
+        rope_axes_dim: Channels of a head that turn with time, row and column; None splits as Wan does.
+        pos_embed_size: Lengths of the learned position tables for time, row and column.
+        temporal_aligned_rope: Whether the positions of both modalities measure the same seconds (section 3.2.1).
+        audio_latent_rate: Audio latents per second.
+        vae_temporal_compression: Video frames per latent frame.
+        attention_fusion: "joint", or "cross" / "cross_linear", the variants of Fig. 4 and Table 5.
+        eps: Epsilon of all norms.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["JoVATransformerBlock", "JoVASingleTransformerBlock"]
+    _repeated_blocks = ["JoVATransformerBlock", "JoVASingleTransformerBlock"]
+    _skip_layerwise_casting_patterns = ["embedder", "norm", "modulation", "proj_out"]
+    _keep_in_fp32_modules = ["time_embedder", "pos_embed"]
+    # Each group of tokens is split before it is packed. The key mask is split alike; Ulysses gathers it again.
+    _cp_plan = {
+        "packing": {
+            "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
+            "encoder_hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
+            "pos_embed": ContextParallelInput(split_dim=1, expected_dims=3),
+            "cos": ContextParallelInput(split_dim=1, expected_dims=4),
+            "sin": ContextParallelInput(split_dim=1, expected_dims=4),
+            "encoder_attention_mask": ContextParallelInput(split_dim=1, expected_dims=2),
+        },
+        "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+        "audio_proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+    }
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        in_channels: int | None = 36,
+        out_channels: int = 16,
+        audio_in_channels: int | None = 40,
+        audio_out_channels: int | None = None,
+        num_attention_heads: int = 24,
+        attention_head_dim: int = 128,
+        num_layers: int = 16,
+        num_single_layers: int = 40,
+        text_embed_dim: int | None = 4096,
+        text_embed_dim_2: int | None = 5120,
+        ffn_ratio: float = 4.0,
+        rope_theta: float = 10000.0,
+        rope_axes_dim: tuple[int, int, int] | None = None,
+        pos_embed_size: tuple[int, int, int] = (64, 96, 96),
+        temporal_aligned_rope: bool = True,
+        audio_latent_rate: float = 44100 / 1024,
+        vae_temporal_compression: int = 4,
+        attention_fusion: str = "joint",
+        eps: float = 1e-6,
+    ):
+        super().__init__()
+        if in_channels is None and audio_in_channels is None:
+            raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
+        if not text_embed_dim and not text_embed_dim_2:
+            raise ValueError("`text_embed_dim` and `text_embed_dim_2` are both None: a model needs at least one text.")
+        if attention_fusion not in ATTENTION_FUSIONS:
+            raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
+        if rope_axes_dim is None:
+            spatial = 2 * (attention_head_dim // 6)
+            rope_axes_dim = (attention_head_dim - 2 * spatial, spatial, spatial)
+        if sum(rope_axes_dim) != attention_head_dim or any(dim % 2 for dim in rope_axes_dim):
+            raise ValueError(
+                f"`rope_axes_dim` must be even numbers that sum to `attention_head_dim` ({attention_head_dim}), "
+                f"got {tuple(rope_axes_dim)}."
+            )
+
+        dim = num_attention_heads * attention_head_dim
+        branches = ("video",) * (in_channels is not None) + ("audio",) * (audio_in_channels is not None)
+        self.rope_axes_dim = tuple(rope_axes_dim)
+        patch_volume = patch_size[0] * patch_size[1] * patch_size[2]
+        text_dims = (text_embed_dim, text_embed_dim_2)
+        audio_out_channels = audio_out_channels or audio_in_channels
+
+        # 1. Entrances
+        self.video_embedder = self.audio_embedder = None
+        if in_channels is not None:
+            self.video_embedder = JoVAEmbedder(in_channels * patch_volume, dim, *text_dims, tuple(pos_embed_size), eps)
+        if audio_in_channels is not None:
+            self.audio_embedder = JoVAEmbedder(audio_in_channels, dim, *text_dims, tuple(pos_embed_size[:1]), eps)
+        self.packing = JoVAPacking()
+
+        # 2. Blocks
+        args = (dim, num_attention_heads, attention_head_dim, branches)
+        options = {"ffn_ratio": ffn_ratio, "attention_fusion": attention_fusion, "eps": eps}
+        self.transformer_blocks = nn.ModuleList(JoVATransformerBlock(*args, **options) for _ in range(num_layers))
+        self.single_transformer_blocks = nn.ModuleList(
+            JoVASingleTransformerBlock(*args, **options) for _ in range(num_single_layers)
+        )
+
+        # 3. Heads
+        self.norm_out = self.proj_out = self.audio_norm_out = self.audio_proj_out = None
+        if in_channels is not None:
+            self.norm_out = AdaLayerNormContinuous(dim, dim, elementwise_affine=False, eps=eps)
+            self.proj_out = nn.Linear(dim, out_channels * patch_volume)
+        if audio_in_channels is not None:
+            self.audio_norm_out = AdaLayerNormContinuous(dim, dim, elementwise_affine=False, eps=eps)
+            self.audio_proj_out = nn.Linear(dim, audio_out_channels)
+        for norm in filter(None, (self.norm_out, self.audio_norm_out)):
+            nn.init.zeros_(norm.linear.weight)
+            nn.init.zeros_(norm.linear.bias)
+
+        if len(branches) == 1:
+            absent = "audio_proj_out" if "video" in branches else "proj_out"
+            self._cp_plan = {name: plan for name, plan in self._cp_plan.items() if name != absent}
+        self.gradient_checkpointing = False
+
+    @apply_lora_scale("attention_kwargs")
+    def forward(
+        self,
+        hidden_states: torch.Tensor | None = None,
+        audio_hidden_states: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_hidden_states_2: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_attention_mask_2: torch.Tensor | None = None,
+        timestep: torch.Tensor | None = None,
+        audio_timestep: torch.Tensor | None = None,
+        frame_rate: float = 24.0,
+        cross_modal_attention: bool = True,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+    ) -> AudioVisualModelOutput | tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the velocities (noise - data) of both modalities; None for one that was not given.
+
+        Args:
+            hidden_states: `(B, in_channels, F, H, W)` video latents: noisy, reference picture, mask. None runs the
+                audio branch alone.
+            audio_hidden_states: `(B, audio_in_channels, A)` noisy audio latents. None runs the video branch alone.
+            encoder_hidden_states: `(B, T1, text_embed_dim)` states of T5, or None.
+            encoder_hidden_states_2: `(B, T2, text_embed_dim_2)` states of Qwen2, or None.
+            encoder_attention_mask: `(B, T1)`, nonzero where there is text. None: everywhere.
+            encoder_attention_mask_2: `(B, T2)`, likewise.
+            timestep: `(B,)`, 0 (data) to 1000 (noise).
+            audio_timestep: `(B,)`; None means `timestep`.
+            frame_rate: Video frames per second, which places the sound beside the frames.
+            cross_modal_attention: False lets each branch see itself only, as if it ran alone.
+            attention_kwargs: `{"scale": s}` sets the strength of LoRA layers.
+
+        Returns:
+            `AudioVisualModelOutput(sample (B, out_channels, F, H, W), audio_sample (B, audio_out_channels, A))`, or
+            the same as a tuple.
+
+        Raises:
+            ValueError: If a tensor does not fit the config, a branch is asked for that was not built, or a token
+                count is not divisible by the degree of context parallelism.
+        """
+        self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
+        if not torch.compiler.is_compiling() and self._context_parallel_degree() == 1:
+            encoder_hidden_states, encoder_attention_mask = _trim_padding(
+                encoder_hidden_states, encoder_attention_mask
+            )
+            encoder_hidden_states_2, encoder_attention_mask_2 = _trim_padding(
+                encoder_hidden_states_2, encoder_attention_mask_2
+            )
+        encoder_attention_mask = _join_masks(
+            (encoder_hidden_states, encoder_hidden_states_2), (encoder_attention_mask, encoder_attention_mask_2)
+        )
+        texts = (encoder_hidden_states, encoder_hidden_states_2, encoder_attention_mask)
+        audio_timestep = timestep if audio_timestep is None else audio_timestep
+
+        # 1. Entrances: latents, texts, time and place -> packed tokens (B, V + T, D) and (B, A + T, D)
+        context = audio_context = grid = mask = audio_mask = None
+        if hidden_states is not None:
+            grid = [size // patch for size, patch in zip(hidden_states.shape[2:], self.config.patch_size)]
+            positions = tuple(torch.arange(n, dtype=torch.float32, device=hidden_states.device) for n in grid)
+            hidden_states, context, mask = self._embed(
+                self.video_embedder, self._patchify(hidden_states, grid), texts, timestep, positions
+            )
+        if audio_hidden_states is not None:
+            positions = (self._audio_positions(audio_hidden_states, frame_rate),)
+            audio_hidden_states, audio_context, audio_mask = self._embed(
+                self.audio_embedder, audio_hidden_states.transpose(1, 2), texts, audio_timestep, positions
+            )
+        # a branch that does not run has no tokens, so that blocks and caches always see two tensors
+        if hidden_states is None:
+            hidden_states = audio_hidden_states[:, :0]
+        if audio_hidden_states is None:
+            audio_hidden_states = hidden_states[:, :0]
+        masks = [m for m in (mask, audio_mask) if m is not None]
+        attention_mask = torch.cat(masks, dim=1) if masks else None
+
+        # 2. Blocks
+        for block in (*self.transformer_blocks, *self.single_transformer_blocks):
+            args = (hidden_states, audio_hidden_states, context, audio_context, attention_mask, cross_modal_attention)
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states, audio_hidden_states = self._gradient_checkpointing_func(block, *args)
+            else:
+                hidden_states, audio_hidden_states = block(*args)
+
+        # 3. Heads
+        sample = audio_sample = None
+        if context is not None:
+            hidden_states = self.norm_out(hidden_states[:, : context.num_tokens], context.temb)
+            sample = self._unpatchify(self.proj_out(hidden_states), grid)
+        if audio_context is not None:
+            audio_hidden_states = self.audio_norm_out(
+                audio_hidden_states[:, : audio_context.num_tokens], audio_context.temb
+            )
+            audio_sample = self.audio_proj_out(audio_hidden_states).transpose(1, 2)
+
+        if not return_dict:
+            return (sample, audio_sample)
+        return AudioVisualModelOutput(sample=sample, audio_sample=audio_sample)
+
+    def _embed(self, embedder, hidden_states, texts, timestep, positions):
+        """Return a branch's packed tokens (B, V + T, D), its context, and its key mask (B, V + T) or None."""
+        *texts, mask = texts
+        timestep = timestep.expand(hidden_states.shape[0])
+        hidden_states, text, temb, pos_embed = embedder(hidden_states, *texts, timestep, positions)
+        self._check_context_parallel(hidden_states.shape[1], text.shape[1])
+        cos, sin = rotary_embedding(
+            positions, self.rope_axes_dim, self.config.attention_head_dim, self.config.rope_theta
+        )
+        packed, pos_embed, cos, sin, *mask = self.packing(
+            hidden_states=hidden_states,
+            encoder_hidden_states=text,
+            pos_embed=pos_embed,
+            cos=cos,
+            sin=sin,
+            encoder_attention_mask=mask,
+        )
+        num_tokens = packed.shape[1] - text.shape[1] // self._context_parallel_degree()
+        return packed, JoVAContext(temb, pos_embed, (cos, sin), num_tokens), mask[0] if mask else None
+
+    def _patchify(self, hidden_states: torch.Tensor, grid: list[int]) -> torch.Tensor:
+        """(B, C, F, H, W) -> (B, V, C · patch volume)"""
+        (f, h, w), (pf, ph, pw) = grid, self.config.patch_size
+        hidden_states = hidden_states.reshape(*hidden_states.shape[:2], f, pf, h, ph, w, pw)
+        return hidden_states.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
+
+    def _unpatchify(self, hidden_states: torch.Tensor, grid: list[int]) -> torch.Tensor:
+        """(B, V, C · patch volume) -> (B, C, F, H, W)"""
+        hidden_states = hidden_states.unflatten(1, grid).unflatten(-1, (-1, *self.config.patch_size))
+        return hidden_states.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5).flatten(2, 3)
+
+    def _audio_positions(self, audio_hidden_states: torch.Tensor, frame_rate: float) -> torch.Tensor:
+        """Return where each audio token's centre lies on the video's temporal axis, in latent frames: (A,).
+
+        p(j) = (j + 1/2) / audio_latent_rate · frame_rate / t_s + 1/2 - 1/t_s, since latent frame k >= 1 stands for
+        the t_s pixel frames t_s (k - 1) + 1 ... t_s k (our choice: MMAudio's ratio of lengths is 2-3 % off).
+        """
+        positions = torch.arange(audio_hidden_states.shape[-1], dtype=torch.float32, device=audio_hidden_states.device)
+        if not self.config.temporal_aligned_rope:
+            return positions
+        compression = self.config.vae_temporal_compression
+        step = frame_rate / compression / self.config.audio_latent_rate
+        return (positions + 0.5) * step + 0.5 - 1 / compression
+
+    def check_inputs(
+        self, hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep
+    ) -> None:
+        config = self.config
+        if hidden_states is None and audio_hidden_states is None:
+            raise ValueError("Neither `hidden_states` nor `audio_hidden_states` was given: pass one or both.")
+        if encoder_hidden_states is None and encoder_hidden_states_2 is None:
+            raise ValueError("Neither `encoder_hidden_states` nor `encoder_hidden_states_2` was given.")
+        if timestep is None:
+            raise ValueError("`timestep` is missing: a tensor (B,), 0 for data to 1000 for noise.")
+        for name, tensor, channels, dim, ndim, channel_axis in (
+            ("hidden_states", hidden_states, "in_channels", config.in_channels, 5, 1),
+            ("audio_hidden_states", audio_hidden_states, "audio_in_channels", config.audio_in_channels, 3, 1),
+            ("encoder_hidden_states", encoder_hidden_states, "text_embed_dim", config.text_embed_dim, 3, 2),
+            ("encoder_hidden_states_2", encoder_hidden_states_2, "text_embed_dim_2", config.text_embed_dim_2, 3, 2),
+        ):
+            if tensor is None:
+                continue
+            if dim is None:
+                raise ValueError(f"`{name}` was given, but this model was built with `{channels}=None`.")
+            if tensor.ndim != ndim or tensor.shape[channel_axis] != dim:
+                raise ValueError(
+                    f"`{name}` must have {ndim} dimensions with {dim} ({channels}) at axis {channel_axis}, "
+                    f"got shape {tuple(tensor.shape)}."
+                )
+        if hidden_states is not None and any(n % p for n, p in zip(hidden_states.shape[2:], config.patch_size)):
+            raise ValueError(
+                f"The latent frames, rows and columns must be divisible by `patch_size` {tuple(config.patch_size)}, "
+                f"got {tuple(hidden_states.shape[2:])}."
+            )
+        if hidden_states is None and isinstance(self._cache_config, FirstBlockCacheConfig):
+            raise ValueError(
+                "FirstBlockCache decides by the video stream and cannot serve sound alone: call `disable_cache()`."
+            )
+
+    def enable_cache(self, config) -> None:
+        """Enable one of diffusers' caches, where it treats both streams right: PyramidAttentionBroadcast,
+        FirstBlockCache, TaylorSeer (but its lite mode), and FasterCache of guidance-distilled models.
+
+        Raises:
+            ValueError: For a cache that would leave one stream wrong, with the reason.
+        """
+        reason = None
+        if isinstance(config, MagCacheConfig) and self.audio_embedder is not None:
+            reason = "it passes the audio stream on unchanged whenever it skips"
+        elif isinstance(config, (SeaCacheConfig, TextKVCacheConfig)):
+            reason = "it is made for the token layout of another model"
+        elif isinstance(config, FasterCacheConfig) and not config.is_guidance_distilled:
+            reason = "it rebuilds the skipped unconditional half of the video only"
+        elif isinstance(config, TaylorSeerCacheConfig) and config.use_lite_mode and self.audio_embedder is not None:
+            reason = "its lite mode predicts `proj_out` only and feeds zeros to `audio_proj_out`"
+        if reason is not None:
+            raise ValueError(
+                f"{type(config).__name__} cannot be used with {type(self).__name__}: {reason}. Use "
+                "FirstBlockCacheConfig, PyramidAttentionBroadcastConfig or TaylorSeerCacheConfig(use_lite_mode=False)."
+            )
+        super().enable_cache(config)
+
+    def _context_parallel_degree(self) -> int:
+        """Over how many ranks each group of tokens is split; 1 without context parallelism."""
+        blocks = (*self.transformer_blocks, *self.single_transformer_blocks)
+        parallel_config = self._parallel_config or (blocks[0].attn.processor._parallel_config if blocks else None)
+        config = getattr(parallel_config, "context_parallel_config", None)
+        return config.ring_degree * config.ulysses_degree if config is not None else 1
+
+    def _check_context_parallel(self, num_tokens: int, num_text_tokens: int) -> None:
+        degree = self._context_parallel_degree()
+        for what, count in (("media", num_tokens), ("text", num_text_tokens)):
+            if count % degree:
+                below = count // degree * degree
+                raise ValueError(
+                    f"Context parallelism of degree {degree} must divide the number of {what} tokens, got {count}. "
+                    f"Nearest: {f'{below} or ' if below else ''}{below + degree}."
+                )
+
+
+def _trim_padding(
+    encoder_hidden_states: torch.Tensor | None, mask: torch.Tensor | None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Drop the positions that no sample of the batch uses; the mask becomes None where it then hides nothing."""
+    if encoder_hidden_states is None or mask is None:
+        return encoder_hidden_states, None
+    mask = mask.bool()
+    used = mask.any(dim=0)
+    if not used.all():
+        encoder_hidden_states, mask = encoder_hidden_states[:, used], mask[:, used]
+    return encoder_hidden_states, None if mask.all() else mask
+
+
+def _join_masks(texts: tuple[torch.Tensor | None, ...], masks: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    """Return the mask (B, T1 + T2) of the joined texts, or None where nothing is hidden."""
+    if all(mask is None for mask in masks):
+        return None
+    parts = [
+        torch.ones(text.shape[:2], dtype=torch.bool, device=text.device) if mask is None else mask.bool()
+        for text, mask in zip(texts, masks)
+        if text is not None
+    ]
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,702 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
+from diffusers.hooks import SeaCacheConfig, TextKVCacheConfig
+from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+
+from diffusers_jova import PRESETS, JoVATransformer3DModel
+from diffusers_jova.models.transformer_jova import (
+    ATTENTION_FUSIONS,
+    JoVAAttnProcessor,
+    JoVAPositionEmbedding,
+    apply_rotary_emb,
+    rotary_embedding,
+)
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "rope" / "rope.safetensors"
+TINY = {
+    "in_channels": 6,
+    "out_channels": 4,
+    "audio_in_channels": 5,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "text_embed_dim": 12,
+    "text_embed_dim_2": 10,
+    "pos_embed_size": (8, 8, 8),
+    "audio_latent_rate": 31.25,
+}
+CLOCK = {"timestep": 1000}  # what the caches ask for
+
+
+def lora(rank: int) -> LoraConfig:
+    return LoraConfig(r=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The tensors are too small to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny_model(**overrides) -> JoVATransformer3DModel:
+    """Return a tiny model whose zero-initialised parameters are drawn, else its blocks are identities."""
+    torch.manual_seed(0)
+    model = JoVATransformer3DModel(**TINY | overrides).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def tiny_inputs(seed: int = 0, **overrides) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    return {
+        "hidden_states": randn(2, 6, 3, 4, 4),
+        "audio_hidden_states": randn(2, 5, 11),
+        "encoder_hidden_states": randn(2, 6, 12),
+        "encoder_hidden_states_2": randn(2, 4, 10),
+        "timestep": torch.tensor([700.0, 300.0]),
+        "return_dict": False,
+    } | overrides
+
+
+@torch.no_grad()
+def run(model, **overrides) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    return model(**tiny_inputs(**overrides))
+
+
+def difference(outputs, others) -> tuple[float, float]:
+    """Return the largest difference of the video outputs and of the audio outputs."""
+    return tuple((a.float() - b.float()).abs().max().item() for a, b in zip(outputs, others, strict=True))
+
+
+def ragged_masks() -> dict:
+    mask, mask_2 = torch.ones(2, 6), torch.ones(2, 4, dtype=torch.bool)
+    mask[1, 4:] = 0
+    mask_2[0, 3:] = False
+    return {"encoder_attention_mask": mask, "encoder_attention_mask_2": mask_2}
+
+
+def set_context_parallel_degree(model, degree: int) -> None:
+    config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=degree))
+    for processor in model.attn_processors.values():
+        processor._parallel_config = config
+
+
+# Shapes and sizes
+
+
+def test_both_outputs_have_the_shape_of_their_latents():
+    output = tiny_model()(**tiny_inputs(return_dict=True))
+    assert output.sample.shape == (2, 4, 3, 4, 4)
+    assert output.audio_sample.shape == (2, 5, 11)
+    assert difference((output.sample, output.audio_sample), run(tiny_model())) == (0, 0)
+
+
+def test_patches_come_back_to_the_place_they_were_taken_from():
+    model = tiny_model(in_channels=4, patch_size=(1, 2, 2))
+    latents = torch.randn(2, 4, 3, 6, 8)
+    tokens = model._patchify(latents, [3, 3, 4])
+    assert tokens.shape == (2, 3 * 3 * 4, 16)
+    assert torch.equal(tokens[0, 0].reshape(4, 2, 2), latents[0, :, 0, :2, :2])
+    assert torch.equal(model._unpatchify(tokens, [3, 3, 4]), latents)
+
+
+@pytest.mark.parametrize("preset, billions", [("jova-24b", 12.3), ("jova-3.2b", 1.61)])
+def test_large_presets_have_the_published_size_in_each_branch(preset, billions):
+    for absent in ("in_channels", "audio_in_channels"):
+        with torch.device("meta"):
+            branch = JoVATransformer3DModel(**PRESETS[preset] | {absent: None})
+        assert branch.num_parameters() == pytest.approx(billions * 1e9, rel=0.02)
+
+
+def test_nano_preset_runs():
+    torch.manual_seed(0)
+    model = JoVATransformer3DModel(**PRESETS["jova-nano"])
+    assert model.num_parameters() < 30e6
+    with torch.no_grad():
+        sample, audio_sample = model(
+            torch.randn(1, 36, 2, 4, 4),
+            torch.randn(1, 20, 3),
+            torch.randn(1, 2, 128),
+            timestep=torch.tensor([500.0]),
+            return_dict=False,
+        )
+    assert sample.shape == (1, 16, 2, 4, 4) and audio_sample.shape == (1, 20, 3)
+
+
+def test_one_branch_costs_half_of_the_model():
+    both = tiny_model().num_parameters()
+    video, audio = tiny_model(audio_in_channels=None), tiny_model(in_channels=None)
+    assert video.num_parameters() + audio.num_parameters() == both
+    assert run(video, audio_hidden_states=None)[1] is None
+    assert run(audio, hidden_states=None)[0] is None
+
+
+# Branches and fusions
+
+
+@pytest.mark.parametrize("masks", [{}, ragged_masks()], ids=["full", "ragged"])
+@pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
+def test_branch_alone_equals_no_cross_modal_attention(fusion, masks):
+    model = tiny_model(attention_fusion=fusion)
+    apart = run(model, cross_modal_attention=False, **masks)
+    video, audio = run(model, audio_hidden_states=None, **masks)[0], run(model, hidden_states=None, **masks)[1]
+    assert difference(apart, (video, audio)) == (0, 0)
+    together = run(model, **masks)
+    assert min(difference(together, apart)) > 1e-3
+
+
+def test_model_of_one_branch_equals_that_branch_of_the_whole():
+    model, video, audio = tiny_model(), tiny_model(audio_in_channels=None), tiny_model(in_channels=None)
+    for part, name in ((video, "audio_hidden_states"), (audio, "hidden_states")):
+        part.load_state_dict({k: v for k, v in model.state_dict().items() if k in part.state_dict()})
+        expected, output = run(model, **{name: None}), run(part, **{name: None})
+        index = 0 if part is video else 1
+        assert torch.equal(output[index], expected[index])
+
+
+def test_fusions_differ_from_each_other():
+    outputs = [run(tiny_model(attention_fusion=fusion)) for fusion in ATTENTION_FUSIONS]
+    assert min(difference(outputs[0], outputs[1]) + difference(outputs[1], outputs[2])) > 1e-3
+
+
+def test_cross_attention_sees_the_other_medium_and_not_its_text():
+    lengths = []
+
+    class Spy(JoVAAttnProcessor):
+        def attend(self, query, key, value, attention_mask):
+            lengths.append((query.shape[1], key.shape[1]))
+            return super().attend(query, key, value, attention_mask)
+
+    model = tiny_model(attention_fusion="cross", num_layers=1, num_single_layers=0)
+    model.set_attn_processor(Spy())
+    run(model)
+    video, audio, text = 12, 11, 10
+    assert lengths == [(video + text, video + text), (audio + text, audio + text), (video, audio), (audio, video)]
+
+
+def test_linear_of_cross_attention_starts_at_zero():
+    torch.manual_seed(0)
+    model = JoVATransformer3DModel(**TINY, attention_fusion="cross_linear")
+    layers = [module for name, module in model.named_modules() if name.endswith("cross_linear")]
+    assert len(layers) == 8 and not any(layer.weight.any() or layer.bias.any() for layer in layers)
+
+
+# Text
+
+
+def test_padded_text_equals_the_text_without_padding():
+    model, plain = tiny_model(), tiny_inputs()
+    expected = run(model)
+    for side in ("left", "right"):
+        padded = {}
+        for name, mask_name in (
+            ("encoder_hidden_states", "encoder_attention_mask"),
+            ("encoder_hidden_states_2", "encoder_attention_mask_2"),
+        ):
+            junk = torch.full_like(plain[name][:, :3], 100.0)
+            parts = [junk, plain[name]] if side == "left" else [plain[name], junk]
+            padded[name] = torch.cat(parts, dim=1)
+            padded[mask_name] = torch.cat([part.ne(100.0).any(-1) for part in parts], dim=1)
+        assert difference(run(model, **padded), expected) == (0, 0)
+
+
+def test_ragged_text_equals_each_sample_alone():
+    model, inputs = tiny_model(), tiny_inputs()
+    inputs["encoder_hidden_states"][1, 4:] = 100.0
+    inputs["encoder_hidden_states_2"][0, 3:] = 100.0
+    with torch.no_grad():
+        batch = model(**inputs | ragged_masks())
+        for i, (length, length_2) in enumerate([(6, 3), (4, 4)]):
+            sample = {k: v[i : i + 1] if torch.is_tensor(v) else v for k, v in inputs.items()}
+            sample["encoder_hidden_states"] = sample["encoder_hidden_states"][:, :length]
+            sample["encoder_hidden_states_2"] = sample["encoder_hidden_states_2"][:, :length_2]
+            assert max(difference([x[i : i + 1] for x in batch], model(**sample))) < 1e-5
+
+
+def test_text_of_one_length_needs_no_mask():
+    seen = []
+
+    class Spy(JoVAAttnProcessor):
+        def attend(self, query, key, value, attention_mask):
+            seen.append(attention_mask)
+            return super().attend(query, key, value, attention_mask)
+
+    model = tiny_model()
+    model.set_attn_processor(Spy())
+    mask = torch.ones(2, 6)
+    mask[:, 4:] = 0
+    run(model, encoder_attention_mask=mask, encoder_attention_mask_2=torch.ones(2, 4))
+    assert seen == [None] * 4
+    seen.clear()
+    run(model, **ragged_masks())
+    assert all(mask.dtype == torch.bool and mask.shape == (2, 12 + 11 + 2 * 10) for mask in seen)
+
+
+@pytest.mark.parametrize("absent", ["encoder_hidden_states", "encoder_hidden_states_2"])
+def test_either_text_encoder_may_be_absent(absent):
+    model = tiny_model()
+    outputs = run(model, **{absent: None})
+    assert all(torch.isfinite(output).all() for output in outputs)
+    config_name = absent.replace("encoder_hidden_states", "text_embed_dim")
+    smaller = tiny_model(**{config_name: None})
+    smaller.load_state_dict({k: v for k, v in model.state_dict().items() if k in smaller.state_dict()})
+    assert difference(run(smaller, **{absent: None}), outputs) == (0, 0)
+    with pytest.raises(ValueError, match=f"`{absent}` was given.*`{config_name}=None`"):
+        run(smaller)
+
+
+# Positions
+
+
+def test_audio_position_is_the_moment_of_its_centre_in_latent_frames():
+    model = tiny_model(audio_latent_rate=31.25)
+    positions = model._audio_positions(torch.zeros(1, 5, 200), frame_rate=25.0)
+    # 25 frames/s, 4 frames per latent frame: 0.16 s. Token 0 is centred at 0.016 s = 0.1 latent frames, + 1/4.
+    assert positions[0].item() == pytest.approx(0.1 + 0.25)
+    # token 93 spans 2.976 to 3.008 s: its centre 2.992 s is pixel frame 74.8 counted from the edge of frame 0, and
+    # latent frame 19, pixel frames 73 to 76, has its centre at 75.0
+    assert positions[93].item() == pytest.approx(19 + (74.8 - 75.0) / 4)
+    assert (positions[1:] - positions[:-1]).allclose(torch.tensor(0.2), atol=1e-4)
+
+
+def test_positions_count_tokens_where_rope_is_not_aligned():
+    model = tiny_model(temporal_aligned_rope=False)
+    assert torch.equal(model._audio_positions(torch.zeros(1, 5, 7), frame_rate=25.0), torch.arange(7.0))
+    assert difference(run(model, frame_rate=12.0), run(model, frame_rate=24.0)) == (0, 0)
+
+
+def test_frame_rate_moves_the_sound_only():
+    model = tiny_model()
+    slow, fast = (run(model, frame_rate=rate, cross_modal_attention=False) for rate in (12.0, 24.0))
+    video, audio = difference(slow, fast)
+    assert video == 0 and audio > 1e-3
+    assert min(difference(run(model, frame_rate=12.0), run(model, frame_rate=24.0))) > 1e-4
+
+
+def test_shifting_all_positions_leaves_attention_unchanged():
+    torch.manual_seed(0)
+    query, key = torch.randn(1, 12, 2, 16), torch.randn(1, 11, 2, 16)
+    time, rows, columns, audio = torch.arange(3.0), torch.arange(2.0), torch.arange(2.0), torch.rand(11) * 3
+
+    def scores(shift):
+        video = rotary_embedding((time + shift, rows, columns), (8, 4, 4), 16, 10000.0)
+        sound = rotary_embedding((audio + shift,), (8, 4, 4), 16, 10000.0)
+        return torch.einsum("bqhd,bkhd->bhqk", apply_rotary_emb(query, video), apply_rotary_emb(key, sound))
+
+    assert scores(5.3).allclose(scores(0.0), atol=1e-4)
+    assert not scores(0.0).allclose(torch.einsum("bqhd,bkhd->bhqk", query, key), atol=1e-1)
+
+
+@pytest.mark.parametrize("name, scale", [("tiny_audio", 1.0), ("tiny_video", 37 / 11)])
+def test_rotation_equals_the_published_one(name, scale):
+    tensors = load_file(GOLDEN)
+    x, rotated = (tensors[f"{name}.{key}"].transpose(1, 2) for key in ("x", "rotated"))  # (B, L, heads, d)
+    rotary_emb = rotary_embedding((torch.arange(x.shape[1]) * scale,), (16,), 16, 10000.0)
+    assert apply_rotary_emb(x, rotary_emb).allclose(rotated, atol=5e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_is_a_complex_product_compiled_or_not(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, 12, 3, 16).to(dtype)
+    positions = (torch.arange(3.0), torch.arange(2.0), torch.arange(2.0))
+    rotary_emb = rotary_embedding(positions, (8, 4, 4), 16, 10000.0)
+    t, h, w = torch.meshgrid(*(p.double() for p in positions), indexing="ij")
+    angles = [
+        position.flatten()[:, None] * 10000.0 ** -(torch.arange(0, dim, 2).double() / dim)
+        for position, dim in zip((t, h, w), (8, 4, 4))
+    ]
+    turn = torch.polar(torch.ones(12, 8).double(), torch.cat(angles, dim=-1))[None, :, None]
+    pairs = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)))
+    expected = torch.view_as_real(pairs * turn).flatten(-2)
+    compiled = torch.compile(apply_rotary_emb, backend="eager", fullgraph=True)
+    for rotate in (apply_rotary_emb, compiled):
+        rotated = rotate(x, rotary_emb)
+        assert rotated.dtype == dtype
+        assert rotated.double().allclose(expected, atol=1e-5 if dtype == torch.float32 else 2e-2)
+
+
+def test_sound_turns_the_temporal_part_of_a_head_only():
+    x = torch.randn(1, 11, 2, 16)
+    turned = apply_rotary_emb(x, rotary_embedding((torch.arange(11.0),), (8,), 16, 10000.0))
+    assert torch.equal(turned[..., 8:], x[..., 8:])
+    assert not turned[:, 1:, :, :8].allclose(x[:, 1:, :, :8])
+    assert tiny_model().rope_axes_dim == (8, 4, 4)  # h = w = 2 (d // 6), t the rest
+    assert JoVATransformer3DModel.from_config(TINY | {"attention_head_dim": 128}).rope_axes_dim == (44, 42, 42)
+
+
+def test_learned_positions_longer_than_their_table_stretch_and_stay_aligned():
+    video, audio = JoVAPositionEmbedding((4, 4, 4), 2), JoVAPositionEmbedding((4,), 2)
+    for module in (video, audio):
+        module.temporal.data = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    frames = torch.arange(10.0)
+    at_frames = video((frames, torch.zeros(1), torch.zeros(1)))[0]
+    assert at_frames[:, 0].allclose(torch.linspace(0, 3, 10))
+    positions = torch.arange(0.35, 9.4, 0.2)  # the last one lies beyond the last frame
+    assert audio((positions,))[0, :, 0].allclose((positions / 3).clamp(max=3), atol=1e-6)
+    assert video((torch.arange(3.0), torch.zeros(1), torch.zeros(1)))[0].equal(video.temporal[:3])
+    assert all(torch.isfinite(x).all() for x in run(tiny_model(pos_embed_size=(2, 2, 2))))
+
+
+def test_learned_positions_enter_every_block_and_spare_the_text():
+    model = tiny_model()
+    seen = []
+    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+        block.register_forward_pre_hook(lambda _, args: seen.append(args))
+    run(model)
+    assert len(seen) == 4
+    for _, _, context, audio_context, *_ in seen:
+        for branch, length in ((context, 12), (audio_context, 11)):
+            assert branch.num_tokens == length
+            assert branch.pos_embed[:, :length].abs().min() > 0 and not branch.pos_embed[:, length:].any()
+
+
+# Time
+
+
+def test_audio_timestep_defaults_to_the_timestep_and_is_its_own():
+    model = tiny_model()
+    assert difference(run(model), run(model, audio_timestep=torch.tensor([700.0, 300.0]))) == (0, 0)
+    other = torch.tensor([10.0, 20.0])
+    video, audio = difference(*(run(model, cross_modal_attention=False, audio_timestep=t) for t in (None, other)))
+    assert video == 0 and audio > 1e-3
+    assert min(difference(run(model), run(model, audio_timestep=other))) > 1e-4
+
+
+# Training
+
+
+@pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
+def test_gradient_reaches_every_parameter(fusion):
+    model = tiny_model(attention_fusion=fusion)
+    sum(output.square().mean() for output in model(**tiny_inputs())).backward()
+    # neither text of the last multi-stream block, nor what it does to the last block, is read: none is left out
+    unread = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unread == []
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    model = tiny_model()
+    grads = []
+    for enable in (False, True):
+        model.zero_grad()
+        if enable:
+            model.enable_gradient_checkpointing()
+        sum(output.square().mean() for output in model(**tiny_inputs(**ragged_masks()))).backward()
+        grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
+
+
+# Loading and memory
+
+
+def test_saved_model_gives_the_same_outputs(tmp_path):
+    model = tiny_model(attention_fusion="cross_linear", temporal_aligned_rope=False)
+    model.save_pretrained(tmp_path, max_shard_size="50KB")
+    loaded = JoVATransformer3DModel.from_pretrained(tmp_path)
+    assert loaded.config.attention_fusion == "cross_linear" and len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert difference(run(model), run(loaded)) == (0, 0)
+
+
+def test_bfloat16_keeps_time_and_place_in_float32(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    half = JoVATransformer3DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    for name, parameter in half.named_parameters():
+        island = "time_embedder" in name or "pos_embed" in name
+        assert parameter.dtype == (torch.float32 if island else torch.bfloat16), name
+    inputs = {k: v.bfloat16() for k, v in tiny_inputs().items() if torch.is_tensor(v) and k != "timestep"}
+    outputs = run(half, **inputs)
+    assert all(output.dtype == torch.bfloat16 for output in outputs)
+    assert max(difference(outputs, run(model))) < 0.1
+
+
+def test_float8_storage_spares_norms_embedders_modulation_and_heads():
+    model, expected = tiny_model(), run(tiny_model())
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    stored = {name for name, p in model.named_parameters() if p.dtype == torch.float8_e4m3fn}
+    linears = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    assert stored == {n for n, _ in model.named_parameters() if n.rsplit(".", 1)[0].endswith(linears)}
+    video, audio = difference(run(model), expected)
+    assert 0 < video < 0.3 and 0 < audio < 0.3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"offload_type": "block_level", "num_blocks_per_group": 1}, {"offload_type": "leaf_level"}],
+    ids=["block_level", "leaf_level"],
+)
+def test_group_offload_changes_no_output(options):
+    model = tiny_model()
+    model.enable_group_offload(torch.device("cpu"), torch.device("cpu"), **options)
+    assert difference(run(model), run(tiny_model())) == (0, 0)
+
+
+def test_device_map_keeps_blocks_whole(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    loaded = JoVATransformer3DModel.from_pretrained(tmp_path, device_map={"": "cpu"})
+    assert difference(run(loaded), run(model)) == (0, 0)
+    blocks = {type(block).__name__ for block in (*model.transformer_blocks, *model.single_transformer_blocks)}
+    assert set(model._no_split_modules) == set(model._repeated_blocks) == blocks
+
+
+def test_single_file_in_our_own_layout_loads(tmp_path):
+    model = tiny_model()
+    model.save_config(tmp_path / "transformer")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    loaded = JoVATransformer3DModel.from_single_file(
+        str(tmp_path / "model.safetensors"), config=str(tmp_path / "transformer")
+    )
+    assert difference(run(loaded), run(model)) == (0, 0)
+
+
+# Attention backends, compilation, caches
+
+
+@pytest.mark.parametrize("backend", ["native", "_native_math", "flex"])
+@pytest.mark.parametrize("masks", [{}, ragged_masks()], ids=["full", "ragged"])
+def test_attention_backends_agree(backend, masks):
+    model, expected = tiny_model(), run(tiny_model(), **masks)
+    model.set_attention_backend(backend)
+    assert max(difference(run(model, **masks), expected)) < 1e-5
+    model.reset_attention_backend()
+
+
+def test_each_stage_compiles_once_without_a_graph_break():
+    torch.compiler.reset()
+    model, expected = tiny_model(), run(tiny_model())
+    model.compile_repeated_blocks(fullgraph=True, backend="eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(2):
+            assert max(difference(run(model), expected)) < 1e-5
+    torch.compiler.reset()
+
+
+def test_whole_model_compiles_without_a_graph_break():
+    torch.compiler.reset()
+    model = tiny_model(num_layers=1, num_single_layers=1)
+    expected = run(model, **ragged_masks())
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(2):
+            assert max(difference(run(compiled, **ragged_masks()), expected)) < 1e-5
+    torch.compiler.reset()
+
+
+@torch.no_grad()
+def steps_with_cache(model, config, inputs: list[dict]) -> list[tuple]:
+    model.enable_cache(config)
+    outputs = []
+    with model.cache_context("test"):
+        for i, step in enumerate(inputs):
+            CLOCK["timestep"] = 1000 - 150 * i
+            outputs.append(model(**step))
+    model.disable_cache()
+    return outputs
+
+
+def test_first_block_cache_that_never_skips_changes_nothing():
+    model, steps = tiny_model(), [tiny_inputs(0), tiny_inputs(1)]
+    outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=0.0), steps)
+    for output, step in zip(outputs, steps):
+        assert difference(output, run(model, **step)) == (0, 0)
+
+
+def test_first_block_cache_skips_both_streams_alike():
+    model, config = tiny_model(), FirstBlockCacheConfig(threshold=1e9)
+    same = steps_with_cache(model, config, [tiny_inputs(0), tiny_inputs(0)])
+    assert max(difference(same[1], run(model))) < 1e-5
+    steps = [tiny_inputs(0), tiny_inputs(1)]
+    first, second = steps_with_cache(model, config, steps)
+    exact = run(model, **steps[1])
+    assert min(difference(second, exact)) > 1e-3, "nothing was skipped"
+    assert min(difference(second, first)) > 1e-3, "a stream was returned stale"
+
+
+def test_first_block_cache_serves_video_alone_and_refuses_sound_alone():
+    model = tiny_model()
+    steps = [tiny_inputs(seed, audio_hidden_states=None) for seed in (0, 1)]
+    outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=1e9), steps)
+    exact = run(model, **steps[1])[0]
+    assert torch.isfinite(outputs[1][0]).all() and not outputs[1][0].allclose(exact, atol=1e-3)
+    with pytest.raises(ValueError, match="FirstBlockCache decides by the video stream"):
+        steps_with_cache(model, FirstBlockCacheConfig(threshold=0.1), [tiny_inputs(hidden_states=None)])
+
+
+@pytest.mark.parametrize(
+    "config, warm_steps",
+    [
+        (lambda: TaylorSeerCacheConfig(cache_interval=3, disable_cache_before_step=2, max_order=1), 2),
+        (
+            lambda: PyramidAttentionBroadcastConfig(
+                spatial_attention_block_skip_range=2, current_timestep_callback=lambda: CLOCK["timestep"]
+            ),
+            1,
+        ),
+        (
+            lambda: FasterCacheConfig(
+                spatial_attention_block_skip_range=2,
+                spatial_attention_timestep_skip_range=(-1, 901),
+                current_timestep_callback=lambda: CLOCK["timestep"],
+                is_guidance_distilled=True,
+                tensor_format="BCFHW",
+            ),
+            1,
+        ),
+    ],
+    ids=["TaylorSeer", "PyramidAttentionBroadcast", "FasterCache"],
+)
+def test_caches_of_attention_change_both_streams_after_their_warm_up(config, warm_steps):
+    model, steps = tiny_model(), [tiny_inputs(seed) for seed in range(5)]
+    outputs = steps_with_cache(model, config(), steps)
+    exact = [run(model, **step) for step in steps]
+    for output, expected in zip(outputs[:warm_steps], exact):
+        assert difference(output, expected) == (0, 0)
+    assert all(torch.isfinite(x).all() for output in outputs for x in output)
+    changes = [difference(output, expected) for output, expected in zip(outputs, exact)]
+    assert max(video for video, _ in changes) > 1e-3 and max(audio for _, audio in changes) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "config, reason",
+    [
+        (MagCacheConfig(num_inference_steps=2, mag_ratios=[1.0, 1.0]), "audio stream on unchanged"),
+        (SeaCacheConfig(), "another model"),
+        (TextKVCacheConfig(), "another model"),
+        (FasterCacheConfig(is_guidance_distilled=False), "of the video only"),
+        (TaylorSeerCacheConfig(use_lite_mode=True), "zeros to `audio_proj_out`"),
+    ],
+    ids=lambda x: type(x).__name__ if not isinstance(x, str) else "",
+)
+def test_cache_that_would_leave_a_stream_wrong_is_refused(config, reason):
+    model = tiny_model()
+    with pytest.raises(ValueError, match=f"{type(config).__name__} cannot be used.*{reason}"):
+        model.enable_cache(config)
+    assert not model.is_cache_enabled
+
+
+def test_mag_cache_serves_a_model_of_video_alone():
+    model = tiny_model(audio_in_channels=None)
+    steps = [tiny_inputs(seed, audio_hidden_states=None) for seed in (0, 0)]
+    config = MagCacheConfig(num_inference_steps=2, retention_ratio=0.0, threshold=100.0, mag_ratios=[1.0, 1.0])
+    first, second = steps_with_cache(model, config, steps)
+    assert second[0].allclose(first[0], atol=1e-5)
+
+
+# LoRA
+
+
+def test_lora_is_saved_loaded_scaled_and_fused_on_both_branches(tmp_path):
+    model, plain = tiny_model(), run(tiny_model())
+    model.add_adapter(lora(4), adapter_name="a")
+    adapted = run(model)
+    assert min(difference(adapted, plain)) > 1e-3
+    model.save_lora_adapter(tmp_path, adapter_name="a")
+
+    model = tiny_model()
+    model.load_lora_adapter(tmp_path, adapter_name="a", prefix=None, use_safetensors=True)
+    assert max(difference(run(model), adapted)) < 1e-6
+    assert max(difference(run(model, attention_kwargs={"scale": 0.0}), plain)) < 1e-6
+    half = run(model, attention_kwargs={"scale": 0.5})
+    assert min(difference(half, plain) + difference(half, adapted)) > 1e-4
+    model.fuse_lora()
+    assert max(difference(run(model), adapted)) < 1e-5
+    model.unfuse_lora()
+    model.unload_lora()
+    assert max(difference(run(model), plain)) < 1e-5
+
+
+def test_lora_is_hot_swapped(tmp_path):
+    expected = []
+    for rank in (4, 2):
+        model = tiny_model()
+        model.add_adapter(lora(rank), adapter_name="a")
+        expected.append(run(model))
+        model.save_lora_adapter(tmp_path / str(rank), adapter_name="a")
+    model = tiny_model()
+    model.enable_lora_hotswap(target_rank=4)
+    options = {"adapter_name": "a", "prefix": None, "use_safetensors": True}
+    model.load_lora_adapter(tmp_path / "4", **options)
+    assert max(difference(run(model), expected[0])) < 1e-5
+    model.load_lora_adapter(tmp_path / "2", hotswap=True, **options)
+    assert max(difference(run(model), expected[1])) < 1e-5
+    assert min(difference(*expected)) > 1e-3
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"hidden_states": torch.zeros(2, 7, 3, 4, 4)}, r"`hidden_states` must.*with 6 \(in_channels\)"),
+        ({"hidden_states": torch.zeros(2, 6, 4, 4)}, r"`hidden_states` must have 5 dimensions.*\(2, 6, 4, 4\)"),
+        ({"audio_hidden_states": torch.zeros(2, 11, 5)}, r"3 dimensions with 5 \(audio_in_channels\) at axis 1"),
+        ({"audio_hidden_states": torch.zeros(2, 1, 5, 11)}, "`audio_hidden_states` must have 3 dimensions"),
+        ({"encoder_hidden_states": torch.zeros(2, 6, 13)}, r"12 \(text_embed_dim\) at axis 2"),
+        ({"encoder_hidden_states_2": torch.zeros(2, 10)}, r"`encoder_hidden_states_2` must have 3 dimensions"),
+        ({"hidden_states": torch.zeros(2, 6, 3, 4, 5)}, r"divisible by `patch_size` \(1, 2, 2\), got \(3, 4, 5\)"),
+        ({"hidden_states": None, "audio_hidden_states": None}, "Neither `hidden_states` nor `audio_hidden_states`"),
+        ({"encoder_hidden_states": None, "encoder_hidden_states_2": None}, "Neither `encoder_hidden_states` nor"),
+        ({"timestep": None}, "`timestep` is missing"),
+    ],
+)
+def test_input_that_does_not_fit_raises(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        run(tiny_model(), **overrides)
+
+
+def test_branch_that_was_not_built_raises():
+    for name, config_name in (("hidden_states", "in_channels"), ("audio_hidden_states", "audio_in_channels")):
+        with pytest.raises(ValueError, match=f"`{name}` was given, .* built with `{config_name}=None`"):
+            run(tiny_model(**{config_name: None}))
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"in_channels": None, "audio_in_channels": None}, "at least one branch"),
+        ({"text_embed_dim": None, "text_embed_dim_2": None}, "at least one text"),
+        ({"attention_fusion": "sum"}, r"`attention_fusion` must be one of .*got 'sum'"),
+        ({"rope_axes_dim": (6, 6, 6)}, r"sum to `attention_head_dim` \(16\), got \(6, 6, 6\)"),
+        ({"rope_axes_dim": (6, 5, 5)}, "must be even numbers"),
+    ],
+)
+def test_config_that_cannot_be_built_raises(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        JoVATransformer3DModel(**TINY | overrides)
+
+
+def test_tokens_that_the_parallel_degree_does_not_divide_raise():
+    model = tiny_model()
+    set_context_parallel_degree(model, 8)
+    with pytest.raises(ValueError, match="degree 8 must divide the number of media tokens, got 12. Nearest: 8 or 16."):
+        run(model)
+    set_context_parallel_degree(model, 4)
+    with pytest.raises(ValueError, match="degree 4 must divide the number of text tokens, got 10. Nearest: 8 or 12."):
+        run(model)

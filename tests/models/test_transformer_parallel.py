@@ -1,0 +1,98 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Context parallelism of the transformer, in two processes over gloo."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed
+from diffusers.hooks.context_parallel import apply_context_parallel
+from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
+
+from diffusers_jova import JoVATransformer3DModel
+
+
+TINY = {
+    "in_channels": 6,
+    "out_channels": 4,
+    "audio_in_channels": 5,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "text_embed_dim": 12,
+    "text_embed_dim_2": 10,
+    "pos_embed_size": (8, 8, 8),
+}
+
+
+def model_and_inputs(case: str) -> tuple[JoVATransformer3DModel, dict]:
+    torch.manual_seed(0)
+    overrides = {"video branch only": {"audio_in_channels": None}, "cross attention": {"attention_fusion": "cross"}}
+    model = JoVATransformer3DModel(**TINY | overrides.get(case, {})).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    inputs = {
+        "hidden_states": torch.randn(2, 6, 3, 4, 4),
+        "audio_hidden_states": torch.randn(2, 5, 10),
+        "encoder_hidden_states": torch.randn(2, 6, 12),
+        "encoder_hidden_states_2": torch.randn(2, 4, 10),
+        "timestep": torch.tensor([700.0, 300.0]),
+        "return_dict": False,
+    }
+    if case == "padded text":
+        inputs["encoder_attention_mask"] = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]])
+    if case in ("video alone", "video branch only"):
+        inputs["audio_hidden_states"] = None
+    if case == "sound alone":
+        inputs["hidden_states"] = None
+    if case == "apart":
+        inputs["cross_modal_attention"] = False
+    return model, inputs
+
+
+CASES = ("full text", "padded text", "apart", "video alone", "sound alone", "video branch only", "cross attention")
+
+
+def work(rank: int, port: int, path: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    mesh = torch.distributed.init_device_mesh("cpu", (1, 2), mesh_dim_names=("ring", "ulysses"))
+    outputs = {}
+    for case in CASES:
+        model, inputs = model_and_inputs(case)
+        # `enable_parallelism` asks for an accelerator; these are its steps
+        config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=2))
+        config.setup(rank, 2, torch.device("cpu"), mesh=mesh)
+        for processor in model.attn_processors.values():
+            processor._parallel_config = config
+        apply_context_parallel(model, config.context_parallel_config, model._cp_plan)
+        with torch.no_grad():
+            outputs[case] = model(**inputs)
+    torch.save(outputs, f"{path}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def parallel_outputs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("parallel")
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    torch.multiprocessing.spawn(work, (port, str(path)), nprocs=2)
+    return [torch.load(path / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_give_the_outputs_of_one(parallel_outputs, case):
+    model, inputs = model_and_inputs(case)
+    with torch.no_grad():
+        expected = model(**inputs)
+    for outputs in parallel_outputs:
+        for output, reference in zip(outputs[case], expected, strict=True):
+            assert (output is None) == (reference is None)
+            assert reference is None or (output - reference).abs().max() < 1e-5
