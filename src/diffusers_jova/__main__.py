@@ -1,0 +1,275 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Make talking videos from the command line.
+
+    python -m diffusers_jova demo
+    python -m diffusers_jova create --preset jova-nano --output nano/
+    python -m diffusers_jova generate --model nano/ --prompt "A woman looks into the camera." \\
+        --audio_prompt "A calm voice." --transcript "three seven" --image portrait.png --seed 0 --output out.mp4
+    python -m diffusers_jova encode --model nano/ --prompt "A woman." --transcript "one" --output prompt.safetensors
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+# Arguments of `generate` that go to the pipeline's call as they are; None leaves the choice to the checkpoint.
+TEXTS = ("prompt", "audio_prompt", "transcript", "negative_prompt", "negative_audio_prompt")
+NUMBERS = {
+    "height": (int, "pixels, divisible by 16"),
+    "width": (int, "pixels, divisible by 16"),
+    "num_frames": (int, "frames, 4k + 1"),
+    "frame_rate": (float, "frames per second"),
+    "num_inference_steps": (int, "denoising steps"),
+    "guidance_scale": (float, "how closely the video follows the prompt; 1 is off"),
+    "audio_guidance_scale": (float, "the same for the sound; by default as guidance_scale, if that is given"),
+    "modality_scale": (float, "how much further the video follows the sound; 1 is off"),
+    "audio_modality_scale": (float, "how much further the sound follows the video; 1 is off"),
+    "apg_norm_threshold": (float, "adaptive projected guidance for the video, with this largest norm (Waver: 27)"),
+}
+
+
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m diffusers_jova", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+
+    demo = verbs.add_parser("demo", help="make outputs/demo.mp4 from nothing")
+    demo.add_argument("--output", type=Path, default=Path("outputs/demo.mp4"), help="the clip (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="of weights and noise (default: %(default)s)")
+    demo.set_defaults(run=run_demo)
+
+    create = verbs.add_parser("create", help="write a small pipeline with random weights")
+    create.add_argument("--preset", default="jova-nano", help="which sizes (default: %(default)s)")
+    create.add_argument("--output", type=Path, required=True, help="folder for the pipeline; must not exist yet")
+    create.add_argument("--seed", type=int, default=0, help="of all weights (default: %(default)s)")
+    create.set_defaults(run=run_create)
+
+    generate = verbs.add_parser("generate", help="make a clip", formatter_class=argparse.RawDescriptionHelpFormatter)
+    encode = verbs.add_parser("encode", help="encode a prompt once and keep it as a file")
+    for verb in (generate, encode):
+        verb.add_argument("--model", required=True, help="folder of a pipeline, or its name on the Hub")
+        verb.add_argument("--prompt", help="what is seen, or three labelled lines")
+        verb.add_argument("--audio_prompt", help="what is heard, but for the words")
+        verb.add_argument("--transcript", help="the words that are spoken")
+        verb.add_argument("--negative_prompt", help="what should not be seen")
+        verb.add_argument("--negative_audio_prompt", help="what should not be heard")
+        verb.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
+        verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
+    generate.add_argument("--prompt_embeds", type=Path, help="file written by `encode`, instead of the texts")
+    generate.add_argument("--image", type=Path, help="reference picture, the first frame")
+    generate.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    generate.add_argument(
+        "--lora", action="append", default=[], help="LoRA file or folder; may be given several times"
+    )
+    generate.add_argument(
+        "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
+    )
+    generate.add_argument(
+        "--modalities", nargs="+", choices=("video", "audio"), default=["video", "audio"], help="one or both"
+    )
+    generate.add_argument("--cpu_offload", action="store_true", help="keep on the GPU only the part that works")
+    for name, (kind, text) in NUMBERS.items():
+        generate.add_argument(f"--{name}", type=kind, help=f"{text} (default: the checkpoint's)")
+    generate.add_argument("--output", type=Path, required=True, help="an .mp4, or a .wav for sound alone")
+    generate.set_defaults(run=run_generate)
+    encode.add_argument("--output", type=Path, required=True, help="a .safetensors file")
+    encode.set_defaults(run=run_encode)
+    return parser.parse_args(args)
+
+
+def check_device(device: str | None) -> str:
+    """Return the device, by default a GPU if there is one.
+
+    Raises:
+        ValueError: If torch cannot use it here.
+    """
+    import torch
+
+    if device is None:
+        return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def load_pipeline(model: str, device: str, dtype: str | None, **components):
+    """Return the pipeline in folder `model`, or of that name on the Hub, in main memory."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    from . import JoVAPipeline
+
+    looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1
+    if not Path(model).is_dir() and looks_like_path:
+        raise FileNotFoundError(
+            f"There is no folder {model!r}. Give a pipeline's folder (`create` makes one) or a name on the Hub."
+        )
+    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
+        raise FileNotFoundError(f"{model!r} is no pipeline's folder: it has no model_index.json.")
+    dtype = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
+    try:
+        return JoVAPipeline.from_pretrained(model, dtype=dtype, **components)
+    except (SafetensorError, OSError, ValueError, RuntimeError):
+        # the loaders say in many ways, and not always with its name, that a file is cut short
+        for path in sorted(Path(model).rglob("*.safetensors")):
+            try:
+                with safe_open(path, "pt"):
+                    pass
+            except SafetensorError as error:
+                raise ValueError(
+                    f"{str(path)!r} is no whole safetensors file ({error}): copy or download it again."
+                ) from error
+        raise
+
+
+def run_create(args: argparse.Namespace) -> None:
+    from .pipelines.random_pipeline import create_pipeline
+
+    if args.output.exists():
+        raise FileExistsError(f"{str(args.output)!r} exists already: remove it, or choose another --output.")
+    if not args.output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder {str(args.output.absolute().parent)!r} does not exist: create it first.")
+    # whole or not at all
+    with tempfile.TemporaryDirectory(prefix=f".{args.output.name}.", dir=args.output.absolute().parent) as temporary:
+        folder = Path(temporary) / args.output.name
+        create_pipeline(args.preset, args.seed).save_pretrained(folder)
+        folder.rename(args.output)
+    print(f"Wrote {args.output}: a {args.preset} pipeline with random weights. What it makes is noise.")
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    from . import media
+
+    # everything that can be wrong is looked at before the weights are read
+    suffixes = media.VIDEO_SUFFIXES if "video" in args.modalities else media.AUDIO_SUFFIXES
+    media.check_output_path(args.output, suffixes)
+    if args.lora_scale and (not args.lora or len(args.lora_scale) not in (1, len(args.lora))):
+        raise ValueError(f"Got {len(args.lora)} --lora and {len(args.lora_scale)} --lora_scale: give one scale each.")
+    for lora in args.lora:
+        if Path(lora).suffix == ".safetensors" and not Path(lora).is_file():  # other names may be the Hub's
+            raise FileNotFoundError(f"There is no LoRA file {lora!r}.")
+    image = media.load_image(args.image) if args.image is not None else None
+    inputs = {name: getattr(args, name) for name in TEXTS if getattr(args, name) is not None}
+    without = {}
+    if args.prompt_embeds is not None:
+        from .pipelines.prompts import load_prompt_embeds
+
+        if inputs:
+            raise ValueError(f"--prompt_embeds stands for all texts: leave out {', '.join(f'--{x}' for x in inputs)}.")
+        inputs = load_prompt_embeds(args.prompt_embeds)
+        without = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    inputs |= {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
+    device = check_device(args.device)
+    if args.cpu_offload and device == "cpu":
+        raise ValueError("--cpu_offload needs a GPU to offload from.")
+
+    import torch
+
+    pipe = load_pipeline(args.model, device, args.dtype, **without)
+    if args.lora:
+        names = [f"lora_{i}" for i in range(len(args.lora))]
+        for name, lora in zip(names, args.lora):
+            pipe.load_lora_weights(lora, adapter_name=name)
+        scales = args.lora_scale or [1.0]
+        pipe.set_adapters(names, scales * len(names) if len(scales) == 1 else scales)
+    if args.cpu_offload:
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    started = time.perf_counter()
+    output = pipe(
+        **inputs,
+        image=image,
+        modalities=tuple(args.modalities),
+        generator=torch.Generator().manual_seed(args.seed),
+        output_type="np",
+    )
+    write_output(args.output, output)
+    print(f"Wrote {args.output} in {time.perf_counter() - started:.1f} s.")
+
+
+def write_output(path: Path, output) -> None:
+    """Write a pipeline's output of one sample: an mp4, or a wav where there are no frames."""
+    from . import media
+
+    if output.frames is None:
+        media.write_wav(path, output.audio[0], output.audio_sampling_rate)
+        return
+    audio = output.audio[0] if output.audio is not None else None
+    media.write_video(path, output.frames[0], output.frame_rate, audio, output.audio_sampling_rate)
+
+
+def run_encode(args: argparse.Namespace) -> None:
+    from . import media
+    from .pipelines.prompts import format_prompt, save_prompt_embeds
+
+    media.check_output_path(args.output, (".safetensors",))
+    texts = {name: getattr(args, name) for name in TEXTS}
+    if not any(texts[name] for name in ("prompt", "audio_prompt", "transcript")):
+        raise ValueError("There is nothing to encode: give --prompt, --audio_prompt or --transcript.")
+    format_prompt(args.prompt, args.audio_prompt, args.transcript)
+    device = check_device(args.device)
+
+    import torch
+
+    without = dict.fromkeys(("transformer", "vae", "audio_vae", "vocoder"))
+    pipe = load_pipeline(args.model, device, args.dtype, **without)
+    with torch.no_grad():
+        save_prompt_embeds(args.output, pipe.to(device).encode_prompt(**texts))
+    print(f"Wrote {args.output}.")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    from . import media
+    from .demo import draw_portrait
+    from .pipelines.random_pipeline import create_pipeline
+
+    started = time.perf_counter()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    media.check_output_path(args.output)
+    import torch
+
+    print("No trained checkpoint ships yet: the demo runs on RANDOM weights; the clip is coloured noise with a hum.")
+    device = check_device(None)
+    with tempfile.TemporaryDirectory() as folder:
+        create_pipeline(seed=args.seed).save_pretrained(folder)
+        print("Made a nano-size pipeline. Keep one with `python -m diffusers_jova create --output nano/`.")
+        portrait = args.output.with_name(f"{args.output.stem}-portrait.png")
+        draw_portrait().save(portrait)
+        print(f"Drew {portrait}, the reference picture.")
+        output = load_pipeline(folder, device, None).to(device)(
+            prompt="A drawn face with brown hair looks into the camera and speaks.",
+            audio_prompt="A clear voice.",
+            transcript="three seven",
+            image=portrait,
+            generator=torch.Generator().manual_seed(args.seed),
+            output_type="np",
+        )
+    write_output(args.output, output)
+    num_frames, height, width, _ = output.frames[0].shape
+    print(
+        f"Wrote {args.output}: {num_frames} frames of {width} x {height} at {output.frame_rate:g} frames/s with sound "
+        f"at {output.audio_sampling_rate} Hz, in {time.perf_counter() - started:.1f} s.\n"
+        f"Watch it in any player, e.g. `ffplay {args.output}`, or open it in a browser."
+    )
+
+
+def main(args: list[str] | None = None) -> int:
+    args = parse_args(args)
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

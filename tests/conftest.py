@@ -1,0 +1,101 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny pipelines whose components are of the real classes; `gpu` tests are skipped without an accelerator."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.utils.logging import disable_progress_bar
+
+from diffusers_jova import BigVGANVocoder, JoVAPipeline
+from diffusers_jova.pipelines.random_pipeline import create_pipeline
+
+
+def pytest_configure():
+    torch.set_num_threads(1)
+    disable_progress_bar()
+
+
+def pytest_collection_modifyitems(items):
+    if torch.accelerator.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
+
+
+def _make_pipeline(**transformer_config) -> JoVAPipeline:
+    """Return a pipeline that takes tenths of a second per call, with random weights drawn from seed 0."""
+    config = {"num_layers": 2, "num_single_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
+    pipe = create_pipeline(**(config | transformer_config))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(base_dim=4, z_dim=16, num_res_blocks=1).eval()
+        vocoder = BigVGANVocoder(
+            upsample_initial_channel=64, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),)
+        ).eval()
+    pipe = JoVAPipeline(
+        **(pipe.components | {"vae": vae, "vocoder": vocoder}),
+        height=32,
+        width=32,
+        num_frames=5,
+        frame_rate=12.5,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def pipe() -> JoVAPipeline:
+    """A tiny pipeline, shared: leave it as you found it. Its calls make 5 frames of 32 x 32 and 0.4 s of sound."""
+    return _make_pipeline()
+
+
+@pytest.fixture(scope="session")
+def make_pipeline():
+    """Return the function that makes `pipe`, to make others with values of the transformer's config of your own."""
+    return _make_pipeline
+
+
+@pytest.fixture(scope="session")
+def folder(pipe, tmp_path_factory):
+    """`pipe`, saved."""
+    folder = tmp_path_factory.mktemp("saved") / "pipeline"
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_pipeline(folder):
+    """Return a function that loads `pipe` again, to be changed at will; it takes `from_pretrained`'s arguments."""
+
+    def load(**kwargs) -> JoVAPipeline:
+        pipe = JoVAPipeline.from_pretrained(folder, **kwargs)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return load
+
+
+@pytest.fixture
+def record():
+    """Return a function that lists the calls of a module from now on, each as (keyword arguments, output)."""
+    handles = []
+
+    def start(module: torch.nn.Module) -> list[tuple[dict, object]]:
+        calls = []
+        hook = lambda module, args, kwargs, output: calls.append((kwargs, output))  # noqa: E731
+        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        return calls
+
+    yield start
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.fixture
+def seeded():
+    """Return a function that makes a generator of a seed, 0 unless another is given."""
+    return lambda seed=0: torch.Generator().manual_seed(seed)

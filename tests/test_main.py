@@ -1,0 +1,258 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from diffusers_jova import JoVAPipeline, __main__
+from diffusers_jova.__main__ import main
+from diffusers_jova.media import read_video
+from diffusers_jova.pipelines import random_pipeline
+
+
+STEP = ["--num_inference_steps", "1", "--device", "cpu"]
+
+
+def generate(folder, output, *args):
+    return main(["generate", "--model", str(folder), "--output", str(output), *STEP, *map(str, args)])
+
+
+def error_of(capsys) -> str:
+    """Return the one line that went wrong calls print."""
+    error = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in error if line.startswith("error:")]
+    assert len(lines) == 1 and error[-1] == lines[0], error
+    return lines[0]
+
+
+def clip_of(path) -> tuple[bytes, bytes]:
+    clip = read_video(path)
+    return clip.frames.tobytes(), clip.waveform.tobytes()
+
+
+@pytest.fixture
+def lora(pipe, tmp_path):
+    """A LoRA file that changes the sound and the video."""
+    torch.manual_seed(0)
+    layer = "transformer.transformer_blocks.0.{}.to_v.lora_{}.weight"
+    shapes = {"A": (4, 32), "B": (32, 4)}
+    layers = {layer.format(s, ab): torch.randn(shape) for s in ("video", "audio") for ab, shape in shapes.items()}
+    save_file(layers, tmp_path / "lora.safetensors")
+    return tmp_path / "lora.safetensors"
+
+
+def test_generate_writes_a_clip_with_sound_that_lasts_as_long(folder, tmp_path, capsys):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "portrait.png")
+    output = tmp_path / "clip.mp4"
+    args = ["--prompt", "A face.", "--transcript", "one", "--image", tmp_path / "portrait.png", "--num_frames", 9]
+    assert generate(folder, output, *args) == 0
+    assert f"Wrote {output}" in capsys.readouterr().out
+    with av.open(str(output)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+        assert (video.width, video.height, video.frames) == (32, 32, 9)
+        assert abs(video.duration * video.time_base - audio.duration * audio.time_base) <= 1 / 12.5
+        assert "AI-generated" in container.metadata["comment"]
+    clip = read_video(output)
+    assert len(clip.frames) == 9 and clip.waveform.shape == (1, 11520) and clip.waveform.std() > 0
+
+
+def test_same_seed_writes_the_same_clip_and_another_seed_another(folder, tmp_path):
+    clips = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert generate(folder, tmp_path / f"{name}.mp4", "--prompt", "A face.", "--seed", seed) == 0
+        clips.append(clip_of(tmp_path / f"{name}.mp4"))
+    assert clips[0] == clips[1]
+    assert clips[0][0] != clips[2][0] and clips[0][1] != clips[2][1]
+
+
+def test_sound_alone_is_a_wav_and_video_alone_has_no_sound(folder, tmp_path):
+    output = tmp_path / "sound.wav"
+    assert generate(folder, output, "--audio_prompt", "Rain.", "--modalities", "audio", "--num_frames", 8) == 0
+    clip = read_video(output)
+    assert clip.frames is None and clip.waveform.shape == (1, 10240) and clip.sampling_rate == 16000
+    output = tmp_path / "video.mp4"
+    assert generate(folder, output, "--prompt", "Rain.", "--modalities", "video") == 0
+    clip = read_video(output)
+    assert len(clip.frames) == 5 and clip.waveform is None
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """What the pipeline made in each call of `generate`, before any codec."""
+    outputs = []
+    monkeypatch.setattr(__main__, "write_output", lambda path, output: outputs.append(output))
+    return outputs
+
+
+def assert_same(output, other):
+    np.testing.assert_allclose(output.frames, other.frames, atol=1e-3)
+    np.testing.assert_allclose(output.audio, other.audio, atol=2e-6)
+
+
+def test_encoded_prompt_makes_the_clip_of_its_texts(folder, tmp_path, capsys, outputs):
+    texts = ["--prompt", "A face.", "--transcript", "one"]
+    file = tmp_path / "prompt.safetensors"
+    assert main(["encode", "--model", str(folder), *texts, "--output", str(file), "--device", "cpu"]) == 0
+    assert f"Wrote {file}" in capsys.readouterr().out
+    for args in (["--prompt_embeds", file], texts):
+        assert generate(folder, tmp_path / "clip.mp4", *args) == 0
+    assert_same(*outputs)
+
+
+def test_lora_scale_sets_the_strength(folder, lora, tmp_path, outputs):
+    for args in (
+        [],
+        ["--lora", lora, "--lora_scale", 0],
+        ["--lora", lora],
+        ["--lora", lora, "--lora_scale", 0.25, "--lora", lora, "--lora_scale", 0.75],
+    ):
+        assert generate(folder, tmp_path / "clip.mp4", "--prompt", "A face.", *args) == 0
+    plain, off, on, summed = outputs
+    assert_same(plain, off)
+    assert_same(on, summed)
+    assert abs(plain.frames - on.frames).max() > 0.01 and abs(plain.audio - on.audio).max() > 1e-5
+
+
+def test_create_writes_a_pipeline_whole_or_not_at_all(tmp_path, capsys, monkeypatch):
+    assert main(["create", "--output", str(tmp_path / "nano"), "--seed", "3"]) == 0
+    assert "RANDOM" in capsys.readouterr().out.upper()
+    assert [path.name for path in tmp_path.iterdir()] == ["nano"]
+    made = JoVAPipeline.from_pretrained(tmp_path / "nano")
+    expected = random_pipeline.create_pipeline(seed=3).transformer.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in made.transformer.state_dict().items())
+
+    assert main(["create", "--output", str(tmp_path / "nano")]) == 2
+    assert "exists already: remove it" in error_of(capsys)
+    assert main(["create", "--output", str(tmp_path / "missing" / "nano")]) == 2
+    assert "create it first" in error_of(capsys)
+    assert main(["create", "--output", str(tmp_path / "other"), "--preset", "jova-24b"]) == 2
+    assert "Choose 'jova-nano'" in error_of(capsys)
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(JoVAPipeline, "save_pretrained", full)
+    assert main(["create", "--output", str(tmp_path / "other")]) == 2
+    assert error_of(capsys) == "error: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["nano"]
+
+
+def test_demo_makes_a_clip_from_nothing(tmp_path, capsys, make_pipeline, monkeypatch):
+    monkeypatch.setattr(random_pipeline, "create_pipeline", lambda **kwargs: make_pipeline())
+    output = tmp_path / "outputs" / "demo.mp4"
+    assert main(["demo", "--output", str(output)]) == 0
+    said = capsys.readouterr().out
+    assert "RANDOM weights" in said and f"Wrote {output}: 5 frames of 32 x 32 at 12.5 frames/s" in said
+    assert re.search(r"in [\d.]+ s", said) and "Watch it" in said
+    assert sorted(path.name for path in output.parent.iterdir()) == ["demo-portrait.png", "demo.mp4"]
+    clip = read_video(output)
+    assert len(clip.frames) == 5 and clip.waveform.shape == (1, 6400)
+
+
+BAD = {
+    "no folder": (["--output", "{tmp}/missing/x.mp4"], "missing` does not exist"),
+    "read-only folder": (["--output", "{readonly}/x.mp4"], "Cannot write to the folder"),
+    "suffix": (["--output", "{tmp}/x.avi"], "must end in .mp4 or .mov"),
+    "suffix of sound": (["--output", "{tmp}/x.mp4", "--modalities", "audio"], "must end in .wav"),
+    "no model": (["--model", "{tmp}/missing"], "There is no folder '.*missing'. Give a pipeline's folder"),
+    "no pipeline": (["--model", "{tmp}"], "no model_index.json"),
+    "no image": (["--image", "{tmp}/missing.png"], "missing.png"),
+    "no embeds": (["--prompt_embeds", "{tmp}/missing.safetensors"], "encode a prompt first"),
+    "embeds and texts": (["--prompt", "x", "--prompt_embeds", "{tmp}/x"], "stands for all texts: leave out --prompt"),
+    "no lora": (["--prompt", "x", "--lora", "{tmp}/missing.safetensors"], "no LoRA file '.*missing.safetensors'"),
+    "scale without lora": (["--prompt", "x", "--lora_scale", "1"], "Got 0 --lora and 1 --lora_scale"),
+    "no prompt": ([], "Provide either `prompt` or `prompt_embeds`"),
+    "height": (["--prompt", "x", "--height", "40"], "divisible by 16 but are 40"),
+    "frames": (["--prompt", "x", "--num_frames", "6"], "Nearest: 5 or 9"),
+    "guidance": (["--prompt", "x", "--guidance_scale", "-1"], "must not be negative"),
+    "device": (["--prompt", "x", "--device", "tpu9"], "--device tpu9 cannot be used here"),
+    "offload": (["--prompt", "x", "--cpu_offload"], "--cpu_offload needs a GPU"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_failing_generate_says_why_in_one_line_and_writes_nothing(case, folder, tmp_path, capsys):
+    args, message = BAD[case]
+    work = tmp_path / "work"
+    work.mkdir()
+    readonly = tmp_path / "readonly"
+    readonly.mkdir(mode=0o500)
+    places = {"tmp": work, "readonly": "/proc" if os.geteuid() == 0 else readonly}  # root writes anywhere else
+    args = [arg.format(**places) for arg in args]
+    assert generate(folder, work / "clip.mp4", *args) == 2
+    assert re.search(message, error_of(capsys))
+    assert not list(work.iterdir())
+
+
+def test_an_error_while_writing_leaves_no_half_of_a_clip(folder, tmp_path, capsys, monkeypatch):
+    from diffusers_jova import media
+
+    monkeypatch.setattr(media, "_encode_audio", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    assert generate(folder, tmp_path / "clip.mp4", "--prompt", "x") == 2
+    assert error_of(capsys) == "error: disk full"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["transformer", "text_encoder", "vae"])
+def test_a_truncated_component_is_named(name, folder, tmp_path, capsys):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    path = next((broken / name).glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert generate(broken, tmp_path / "clip.mp4", "--prompt", "x") == 2
+    message = error_of(capsys)
+    assert str(path) in message and "copy or download it again" in message
+
+
+def test_a_truncated_lora_is_named(folder, lora, tmp_path, capsys):
+    lora.write_bytes(lora.read_bytes()[:-10])
+    assert generate(folder, tmp_path / "clip.mp4", "--prompt", "x", "--lora", lora) == 2
+    assert "lora.safetensors" in error_of(capsys)
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_encode_needs_a_text_and_a_place(folder, tmp_path, capsys):
+    encode = ["encode", "--model", str(folder), "--device", "cpu"]
+    assert main([*encode, "--output", str(tmp_path / "x.safetensors")]) == 2
+    assert "nothing to encode" in error_of(capsys)
+    assert main([*encode, "--prompt", "x", "--output", str(tmp_path / "x.mp4")]) == 2
+    assert "must end in .safetensors" in error_of(capsys)
+    assert main([*encode, "--prompt", "x", "--output", str(tmp_path / "missing" / "x.safetensors")]) == 2
+    assert "does not exist" in error_of(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", [[], ["demo"], ["create"], ["generate"], ["encode"]])
+def test_help_explains_every_argument(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*verb, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "python -m diffusers_jova" in text
+    options = re.findall(r"^  (--\w+)(?: .*?)?(?:  +(\S.*)|\n {8,}(\S.*))$", text, flags=re.MULTILINE)
+    assert len(options) == len(re.findall(r"^  --\w+", text, flags=re.MULTILINE))
+    assert all(short or long for _, short, long in options)
+
+
+def test_unknown_arguments_end_with_code_2(capsys):
+    for args in (["generate", "--modalities", "smell"], ["sing"], []):
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+        assert stop.value.code == 2
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "diffusers_jova", "encode", "--model", str(tmp_path), "--prompt", "x"]
+    run = subprocess.run([*command, "--output", str(tmp_path / "x.safetensors")], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith("error: ") and "no model_index.json" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,80 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import diffusers
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, AutoModel, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES, _get_custom_components_and_folders
+
+import diffusers_jova
+from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline, JoVATransformer3DModel
+
+
+CLASSES = [JoVAPipeline, JoVATransformer3DModel, AutoencoderMMAudio, BigVGANVocoder]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved pipeline with a class of ours and classes of diffusers."""
+    torch.manual_seed(0)
+    pipe = JoVAPipeline(
+        vae=AutoencoderKLWan(base_dim=8, z_dim=16, num_res_blocks=1),
+        transformer=JoVATransformer3DModel(
+            num_attention_heads=1, attention_head_dim=64, num_layers=1, num_single_layers=1, text_embed_dim=8
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+    folder = tmp_path_factory.mktemp("pipeline")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_class_is_reachable_on_diffusers(cls):
+    assert getattr(diffusers, cls.__name__) is cls
+
+
+def test_registering_twice_changes_nothing():
+    loadable, names = dict(LOADABLE_CLASSES), set(vars(diffusers))
+    diffusers_jova.register()
+    assert loadable == LOADABLE_CLASSES
+    assert names == set(vars(diffusers))
+
+
+def test_class_that_diffusers_already_has_wins(monkeypatch):
+    upstream = type("JoVAPipeline", (), {})
+    monkeypatch.setattr(diffusers, "JoVAPipeline", upstream)
+    diffusers_jova.register()
+    assert diffusers.JoVAPipeline is upstream
+
+
+def test_public_names_exist():
+    assert all(hasattr(diffusers_jova, name) for name in diffusers_jova.__all__)
+
+
+def test_saved_pipeline_names_the_package_and_not_a_module_path(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["transformer"] == ["diffusers_jova", "JoVATransformer3DModel"]
+    assert index["vae"] == ["diffusers", "AutoencoderKLWan"]
+
+
+def test_hub_download_asks_for_no_remote_code(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    filenames = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    custom_components, folders = _get_custom_components_and_folders("org/repo", index, filenames)
+    assert custom_components == {}
+    assert "transformer" in folders
+
+
+@pytest.mark.parametrize("cls", [DiffusionPipeline, JoVAPipeline])
+def test_pipeline_loads_from_a_folder(cls, folder):
+    pipe = cls.from_pretrained(folder)
+    assert type(pipe) is JoVAPipeline
+    assert type(pipe.transformer) is JoVATransformer3DModel
+
+
+def test_auto_model_loads_the_transformer_with_and_without_the_index(folder):
+    assert type(AutoModel.from_pretrained(str(folder), subfolder="transformer")) is JoVATransformer3DModel
+    assert type(AutoModel.from_pretrained(str(folder / "transformer"))) is JoVATransformer3DModel
