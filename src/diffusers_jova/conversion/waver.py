@@ -1,0 +1,420 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Waver checkpoints to `JoVATransformer3DModel` and back.
+
+No Waver checkpoint is public, so the Waver layout is ours: key_maps/waver.yaml. A file holds one branch, video or
+audio, without saying which in its names; its channels tell.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusers_jova.models.transformer_jova import PRESETS, JoVAStream, JoVATransformer3DModel
+
+from .checkpoint import Checkpoint
+from .key_mapping import ConversionError, KeyMap, load_key_map
+from .plan import Piece, Plan, meta_model, note_sources, shapes_of, source_config, steps_of
+from .report import Report, Shape
+from .streaming import Step
+
+
+BRANCHES = {"video": {"branch": "video", "head": ""}, "audio": {"branch": "audio", "head": "audio_"}}
+AUDIO_MODES = {
+    "16k": {"audio_in_channels": 20, "audio_latent_rate": 31.25},
+    "44k": {"audio_in_channels": 40, "audio_latent_rate": 44100 / 1024},
+}
+AUDIO_SETTINGS = ("audio_in_channels", "audio_out_channels", "audio_latent_rate")
+CONFIG_NAMES = tuple(inspect.signature(JoVATransformer3DModel.__init__).parameters)[1:]
+MASK_CHANNELS = 4  # in_channels = 2 * out_channels + 4: noisy, reference picture, mask
+WAVER = "waver"  # the built-in key map, and the stem of the files
+
+
+def to_jova(
+    checkpoint: Checkpoint,
+    *,
+    branch: str | None = None,
+    audio_checkpoint: Checkpoint | None = None,
+    audio_mode: str | None = None,
+    preset: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    key_map: str | Path = WAVER,
+    seed: int = 0,
+) -> Plan:
+    """Return the plan of a JoVA transformer whose video branch is `checkpoint`.
+
+    Its audio branch is `audio_checkpoint`; without one it is a copy of the video branch, and what does not fit (the
+    projections of the latents) is drawn as a new model draws it. An audio branch alone gives a model of that alone.
+
+    Args:
+        checkpoint: one branch in the Waver layout, or a JoVA transformer.
+        branch: "video" or "audio": which branch `checkpoint` is (its channels tell too), or which to take.
+        audio_checkpoint: an audio branch in either layout.
+        audio_mode: "16k" or "44k", the audio VAE. None: the audio branch's own, the preset's, the input's, else 44k.
+        preset: a name of `PRESETS` that the checkpoint must fit.
+        config: overrules what was read from the shapes.
+        key_map: a YAML file, or the name of a built-in map.
+        seed: of the drawn tensors.
+
+    Raises:
+        ConversionError: If the config cannot be read, or contradicts what was asked for. Tensors that do not fit
+            are in the plan's report.
+    """
+    table = load_key_map(key_map)
+    pieces, unmatched, left_out = read_branches(checkpoint, table, branch)
+    checkpoints = [checkpoint]
+    if audio_checkpoint is not None:
+        if "audio" in pieces:
+            raise ConversionError(f"{checkpoint.path.name} has an audio branch already: leave out --audio_checkpoint.")
+        audio_pieces, audio_unmatched, audio_left_out = read_branches(audio_checkpoint, table, "audio")
+        pieces |= audio_pieces
+        unmatched |= audio_unmatched
+        left_out += audio_left_out
+        checkpoints.append(audio_checkpoint)
+
+    # 1. The model that the tensors make
+    produced = {name: tensor for group in pieces.values() for piece in group for name, tensor in piece.outputs()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in produced.items()}
+    settings = read_config(shapes, tuple(pieces), [own_config(one) for one in checkpoints], audio_mode, preset, config)
+    model = build(settings)
+    expected = shapes_of(model)
+
+    # 2. What the audio branch takes from the video branch, and what has to be drawn
+    counterparts = {} if "audio" in pieces else video_counterparts(expected)
+    copies = copies_that_fit(counterparts, shapes, expected)
+    fresh_names = [*counterparts, *(name for name in expected if ".cross_linear." in name)]  # no Waver has those
+    shapes |= {name: expected[name] for name in copies}
+    report = Report.compare(shapes, expected, unmatched, fresh_names, left_out)
+    note_sources(report, checkpoints)
+
+    # 3. Steps
+    names = {name: [name] for name in report.matched}
+    for audio, video in copies.items():
+        names.setdefault(video, []).append(audio)
+    steps = steps_of(piece.under(names) for group in pieces.values() for piece in group)
+    fresh = FreshWeights(model.config, seed)
+    dtypes = {name: tensor.dtype for name, tensor in produced.items()}
+    common = Counter(dtypes.values()).most_common(1)[0][0]
+    for name in (*report.initialised, *report.missing, *report.mismatched):
+        dtype = dtypes.get(counterparts.get(name), common)
+        outputs = {name: torch.empty(expected[name], dtype=dtype, device="meta")}
+        steps.append(Step(outputs, partial(fresh.draw, name, dtype)))
+    inputs = [file for one in checkpoints for file in one.files]
+    metadata = {"key_map": table.version}
+    return Plan(report, steps, inputs, metadata=metadata, files={"config.json": model.to_json_string()})
+
+
+def to_waver(
+    checkpoint: Checkpoint,
+    *,
+    branch: str | None = None,
+    preset: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    key_map: str | Path = WAVER,
+) -> Plan:
+    """Return the plan of a Waver checkpoint with one branch of a JoVA transformer; the inverse of `to_jova`.
+
+    Args:
+        checkpoint: a JoVA transformer.
+        branch: "video" or "audio"; None takes the video branch if there is one.
+        preset, config, key_map: as for `to_jova`.
+
+    Raises:
+        ConversionError: If it is no JoVA transformer, or does not have that branch.
+    """
+    table = load_key_map(key_map)
+    names = jova_names(checkpoint)
+    if names is None:
+        raise ConversionError(
+            f"{checkpoint.path.name} is not a JoVA transformer: no name begins with video_embedder or audio_embedder. "
+            "Is it in the Waver layout already?"
+        )
+    branch = branch or next(iter(names))
+    if branch not in names:
+        raise ConversionError(f"{checkpoint.path.name} has no {branch} branch, only {', '.join(names)}.")
+    shapes = checkpoint.shapes
+    model = build(read_config(shapes, tuple(names), [own_config(checkpoint)], None, preset, config))
+    absent = {"video": "audio_in_channels", "audio": "in_channels"}[branch]
+    expected = shapes_of(build({**model.config, absent: None}))
+
+    taken = {name: shapes[name] for name in names[branch]}
+    others = [name for other, group in names.items() if other != branch for name in group]
+    unmatched = {name: shape for name, shape in shapes.items() if name not in taken and name not in others}
+    matches, unmapped = table.bind(**BRANCHES[branch]).inverse.resolve(
+        name for name in taken if expected.get(name) == taken[name]
+    )
+    report = Report.compare(taken, expected, unmatched | {name: shapes[name] for name in unmapped}, (), others)
+    note_sources(report, [checkpoint])
+    steps = steps_of(Piece.of(checkpoint, match) for match in matches)
+    metadata = {"key_map": table.version, "branch": branch, "config": json.dumps(json.loads(model.to_json_string()))}
+    return Plan(report, steps, list(checkpoint.files), weights_name=WAVER, metadata=metadata)
+
+
+CONVERTERS = {"jova": to_jova, "waver": to_waver}
+
+
+def build(settings: Mapping[str, Any]) -> JoVATransformer3DModel:
+    """Return the model of a config, without weights."""
+    settings = {name: value for name, value in settings.items() if name in CONFIG_NAMES}
+    try:
+        return meta_model(JoVATransformer3DModel, settings)
+    except (ValueError, TypeError) as error:
+        raise ConversionError(f"The config makes no model: {error}") from error
+
+
+def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    return source_config(checkpoint, JoVATransformer3DModel.__name__)
+
+
+# 1. Which tensor belongs to which branch
+
+
+def jova_names(names: Iterable[str]) -> dict[str, list[str]] | None:
+    """Return the names of each branch that is there, or None if these are not JoVA's names.
+
+    The heads of the video branch are called the same in both layouts, and decide nothing.
+    """
+    found, renamed = {}, False
+    for branch, values in BRANCHES.items():
+        matches, _ = load_key_map(WAVER).bind(**values).inverse.resolve(names)
+        if matches:
+            found[branch] = [name for match in matches for name in match.sources]
+            renamed |= any(match.sources != match.targets for match in matches)
+    return found if renamed else None
+
+
+def read_branches(
+    checkpoint: Checkpoint, table: KeyMap, branch: str | None
+) -> tuple[dict[str, list[Piece]], dict[str, Shape], list[str]]:
+    """Return the pieces of each branch under JoVA's names, the tensors that no rule takes, and those not asked for."""
+    names = jova_names(checkpoint)
+    ours = checkpoint.config.get("_class_name") == JoVATransformer3DModel.__name__
+    if names is not None and (ours or table.version == load_key_map(WAVER).version):
+        if branch is not None and branch not in names:
+            raise ConversionError(f"{checkpoint.path.name} has no {branch} branch, only {', '.join(names)}.")
+        taken = {one: group for one, group in names.items() if branch in (None, one)}
+        left_out = [name for one, group in names.items() if one not in taken for name in group]
+        known = {name for group in names.values() for name in group}
+        unmatched = {name: shape for name, shape in checkpoint.shapes.items() if name not in known}
+        pieces = {one: [Piece.renamed(checkpoint, name, name) for name in group] for one, group in taken.items()}
+        return pieces, unmatched, left_out
+
+    channels = branch_of_channels(resolve(checkpoint, table, "video")[0])
+    if branch is not None and channels not in (None, branch):
+        raise ConversionError(
+            f"{checkpoint.path.name} is {channels} by its channels and position tables, not {branch}: an audio branch "
+            "has as many channels out as in, and no table of rows and columns."
+        )
+    branch = branch or channels or "video"
+    pieces, unmatched = resolve(checkpoint, table, branch)
+    return {branch: pieces}, {name: checkpoint.infos[name].shape for name in unmatched}, []
+
+
+def resolve(checkpoint: Checkpoint, table: KeyMap, branch: str) -> tuple[list[Piece], list[str]]:
+    matches, unmatched = table.bind(**BRANCHES[branch]).resolve(checkpoint)
+    return [Piece.of(checkpoint, match) for match in matches], unmatched
+
+
+def branch_of_channels(pieces: list[Piece]) -> str | None:
+    """Return which branch the tensors make, read as a video branch; None if its ends are not there."""
+    shapes = {name: tuple(tensor.shape) for piece in pieces for name, tensor in piece.outputs()}
+    if "video_embedder.pos_embed.height" in shapes:
+        return "video"
+    ends = shapes.get("video_embedder.proj_in.weight"), shapes.get("proj_out.weight")
+    if None in ends:
+        return None
+    return "audio" if ends[0][-1] == ends[1][0] else "video"
+
+
+def video_counterparts(names: Iterable[str]) -> dict[str, str]:
+    """Return, for each name of the audio branch, the name that its tensor has in the video branch."""
+    video, audio = (load_key_map(WAVER).bind(**values) for values in BRANCHES.values())
+    waver_names = {match.targets[0]: match.sources[0] for match in audio.inverse.resolve(names)[0]}
+    return {waver_names[match.sources[0]]: match.targets[0] for match in video.resolve(waver_names)[0]}
+
+
+def copies_that_fit(counterparts: Mapping[str, str], given: Mapping[str, Shape], expected: Mapping[str, Shape]):
+    """Return those pairs of `counterparts` that have the same shape; a bias only together with its weight."""
+    fits = {audio: video for audio, video in counterparts.items() if given.get(video) == expected[audio]}
+    weights = {audio: audio.rpartition(".")[0] + ".weight" for audio in fits}
+    return {audio: video for audio, video in fits.items() if weights[audio] in fits or weights[audio] not in expected}
+
+
+# 2. The config
+
+
+def read_config(
+    shapes: Mapping[str, Shape],
+    branches: tuple[str, ...],
+    own: list[dict[str, Any]],
+    audio_mode: str | None,
+    preset: str | None,
+    config: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the arguments of `JoVATransformer3DModel`.
+
+    What the shapes say is overruled by the config that came with the input (its mistakes show in the report), that by
+    the preset, and that by `config`.
+
+    Args:
+        shapes: by JoVA's names.
+        branches: which of them are there.
+        own: configs of the checkpoint and of the audio checkpoint, {} where there is none.
+
+    Raises:
+        ConversionError: For an unknown preset or entry, one that contradicts the shapes, or what cannot be read.
+    """
+    config = dict(config or {})
+    if unknown := [name for name in config if name not in CONFIG_NAMES and not name.startswith("_")]:
+        raise ConversionError(f"--config has unknown entries: {', '.join(unknown)}. Known: {', '.join(CONFIG_NAMES)}.")
+    if preset is not None and preset not in PRESETS:
+        raise ConversionError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+    chosen = PRESETS[preset] if preset else {}
+    read = shape_config(shapes, branches)
+    differ = [name for name in chosen if read.get(name, chosen[name]) != chosen[name]]
+    if wrong := [f"{name} is {chosen[name]} there and {read[name]} here" for name in differ]:
+        raise ConversionError(
+            f"The preset {preset} does not fit the checkpoint: {', '.join(wrong)}. Leave --preset out to read the "
+            "config from the shapes."
+        )
+    main = {name: value for name, value in own[0].items() if name not in AUDIO_SETTINGS and value is not None}
+    settings = {**read, **main, **chosen}
+    settings |= audio_settings(read, [*own, chosen], audio_mode)
+    if "video" not in branches:
+        settings["in_channels"] = None
+    if audio_mode and config.get("audio_in_channels", settings["audio_in_channels"]) != settings["audio_in_channels"]:
+        raise ConversionError(f"--audio_mode {audio_mode} contradicts `audio_in_channels` of --config.")
+    settings |= config
+    needed = ["num_attention_heads", "attention_head_dim", "num_layers", "num_single_layers"]
+    needed += ["in_channels", "out_channels", "patch_size"] * ("video" in branches)
+    if unread := [name for name in needed if name not in settings]:
+        examples = ", ".join(list(shapes)[:3]) or "none"
+        raise ConversionError(
+            f"Cannot read {', '.join(unread)} from the shapes: {len(shapes)} tensors were recognised ({examples}). "
+            "If tensors are missing, take a complete file; if the layout is another, write a --key_map; else say them "
+            "in --config."
+        )
+    return settings
+
+
+def audio_settings(read: dict[str, Any], known: list[dict[str, Any]], audio_mode: str | None) -> dict[str, Any]:
+    """Return the channels and the rate of the audio latents; `known` configs, the last one first to be asked."""
+    wanted = AUDIO_MODES[audio_mode or "44k"]
+    for config in known:
+        if audio_mode is None and config.get("audio_in_channels") is not None:
+            wanted = {name: config[name] for name in AUDIO_SETTINGS if name in config}
+    channels = read.get("audio_in_channels", wanted["audio_in_channels"])
+    if channels == wanted["audio_in_channels"]:
+        return {**wanted, **{name: read[name] for name in AUDIO_SETTINGS if name in read}}
+    if audio_mode is not None:
+        raise ConversionError(
+            f"--audio_mode {audio_mode} means {wanted['audio_in_channels']} channels, the audio branch has {channels}."
+        )
+    modes = [mode for mode in AUDIO_MODES.values() if mode["audio_in_channels"] == channels]
+    return {**(modes[0] if modes else {}), **{name: read[name] for name in AUDIO_SETTINGS if name in read}}
+
+
+def shape_config(shapes: Mapping[str, Shape], branches: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the shapes tell of the config; what they do not is left out."""
+    main = branches[0]
+    embedder = f"{main}_embedder"
+
+    def size(name: str, axis: int) -> int | None:
+        return shapes[name][axis] if len(shapes.get(name, ())) > axis else None
+
+    def first(pattern: str) -> int | None:
+        return next((shape[0] for name, shape in shapes.items() if re.fullmatch(pattern, name)), None)
+
+    dim = size(f"{embedder}.proj_in.weight", 0)
+    head_dim = first(rf"\w*transformer_blocks\.\d+\.{main}\.norm_q\.weight")
+    ffn_dim = first(rf"\w*transformer_blocks\.\d+\.{main}\.ff\.net\.0\.proj\.weight")
+    tables = [size(f"{embedder}.pos_embed.{axis}", 0) for axis in ("temporal", "height", "width")]
+    found = {
+        "attention_head_dim": head_dim,
+        "num_attention_heads": dim // head_dim if dim and head_dim else None,
+        "num_layers": depth(shapes, "transformer_blocks"),
+        "num_single_layers": depth(shapes, "single_transformer_blocks"),
+        "ffn_ratio": ffn_dim / dim if dim and ffn_dim else None,
+        "pos_embed_size": tables if None not in tables else None,
+    }
+    if main == "video":
+        found |= video_channels(size(f"{embedder}.proj_in.weight", 1), size("proj_out.weight", 0))
+    if "audio" in branches:
+        channels, out_channels = size("audio_embedder.proj_in.weight", 1), size("audio_proj_out.weight", 0)
+        found["audio_in_channels"] = channels
+        found["audio_out_channels"] = out_channels if out_channels != channels else None
+    found = {name: value for name, value in found.items() if value is not None}
+    texts = {
+        "text_embed_dim": size(f"{embedder}.text_embedder.linear.weight", 1),
+        "text_embed_dim_2": size(f"{embedder}.text_embedder_2.linear.weight", 1),
+    }
+    return found | texts if any(texts.values()) else found  # None is a value here: no such text encoder
+
+
+def depth(shapes: Iterable[str], stage: str) -> int | None:
+    """Return the number of blocks of a stage; None without any, which more likely means half a file."""
+    indices = [int(name.split(".")[1]) for name in shapes if re.match(rf"{stage}\.\d+\.", name)]
+    return max(indices) + 1 if indices else None
+
+
+def video_channels(in_features: int | None, out_features: int | None) -> dict[str, Any]:
+    """Return channels and patch of a video branch, p latents per token: (2 c + 4) p features in, c p out."""
+    volume = (in_features - 2 * out_features) // MASK_CHANNELS if in_features and out_features else 0
+    side = math.isqrt(max(volume, 0))
+    if volume <= 0 or side * side != volume or out_features % volume or in_features % volume:
+        return {}
+    return {
+        "patch_size": [1, side, side],
+        "in_channels": in_features // volume,
+        "out_channels": out_features // volume,
+    }
+
+
+# 3. New weights
+
+
+class FreshWeights:
+    """Draws tensors as a new `JoVATransformer3DModel` draws them, a part of the model at a time.
+
+    What lies outside the blocks comes from the model without blocks, built after `torch.manual_seed(seed)`; a stream
+    of a block is built alone, after a seed that its path changes.
+    """
+
+    def __init__(self, config: Mapping[str, Any], seed: int):
+        self.config, self.seed = config, seed
+        self.path, self.part = None, {}
+
+    def draw(self, name: str, dtype: torch.dtype) -> list[Tensor]:
+        """Return the tensor `name`, as the only element of a list."""
+        stream = re.match(r"\w*transformer_blocks\.\d+\.\w+\.", name)
+        path = stream[0] if stream else ""
+        if path != self.path:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed + zlib.crc32(path.encode()) if path else self.seed)
+                part = self.stream(path) if path else self.model_without_blocks()
+            self.path, self.part = path, part.state_dict()
+        return [self.part[name.removeprefix(path)].to(dtype, copy=True)]
+
+    def model_without_blocks(self) -> JoVATransformer3DModel:
+        settings = {name: value for name, value in self.config.items() if name in CONFIG_NAMES}
+        return JoVATransformer3DModel(**{**settings, "num_layers": 0, "num_single_layers": 0})
+
+    def stream(self, path: str) -> JoVAStream:
+        config = self.config
+        dim = config["num_attention_heads"] * config["attention_head_dim"]
+        cross = config["attention_fusion"] == "cross_linear" and not path.endswith("_text.")
+        return JoVAStream(
+            dim, config["num_attention_heads"], config["attention_head_dim"], config["ffn_ratio"], config["eps"], cross
+        )
