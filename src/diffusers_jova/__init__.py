@@ -11,6 +11,7 @@ import importlib
 import diffusers
 import diffusers.pipelines
 from diffusers import ModelMixin  # diffusers looks for it here when it loads a component of ours
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from .models.autoencoder_mmaudio import AutoencoderMMAudio
@@ -62,6 +63,11 @@ def register() -> None:
     for cls in (JoVAPipeline, JoVATransformer3DModel, AutoencoderMMAudio, BigVGANVocoder):
         if not hasattr(diffusers, cls.__name__):
             setattr(diffusers, cls.__name__, cls)
+    # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`
+    SINGLE_FILE_LOADABLE_CLASSES.setdefault(
+        JoVATransformer3DModel.__name__,
+        {"checkpoint_mapping_fn": lambda checkpoint, **kwargs: checkpoint, "default_subfolder": "transformer"},
+    )
     # upstream's own test of `encode_prompt` looks the class up there
     if not hasattr(diffusers.pipelines, JoVAPipeline.__name__):
         setattr(diffusers.pipelines, JoVAPipeline.__name__, JoVAPipeline)

@@ -159,7 +159,7 @@ def test_an_image_is_refused_where_the_transformer_takes_none(make_pipeline):
 
 
 def test_tokens_that_context_parallelism_cannot_share_are_refused(pipe, monkeypatch):
-    monkeypatch.setattr(pipe.transformer, "_context_parallel_degree", lambda: 3)
+    monkeypatch.setattr(type(pipe.transformer), "context_parallel_degree", 3)
     with pytest.raises(ValueError, match="degree 3 must divide the number of media tokens, got 8. Nearest: 6 or 9"):
         pipe("A face.")
 

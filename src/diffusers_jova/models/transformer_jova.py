@@ -12,15 +12,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks import (
-    FasterCacheConfig,
-    FirstBlockCacheConfig,
-    MagCacheConfig,
-    SeaCacheConfig,
-    TaylorSeerCacheConfig,
-    TextKVCacheConfig,
-)
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
+from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
@@ -31,6 +24,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormContinuous
 from diffusers.models.transformers.transformer_ltx2 import AudioVisualModelOutput
 from diffusers.utils import apply_lora_scale
+
+from .caching import TwoStreamBlockMetadata, check_cache, separate_passes
 
 
 ATTENTION_FUSIONS = ("joint", "cross", "cross_linear")
@@ -504,21 +499,9 @@ class JoVASingleTransformerBlock(JoVATransformerBlock):
         )
 
 
-class _TwoStreamBlockMetadata(TransformerBlockMetadata):
-    """Tells FirstBlockCache that a block's second stream is `audio_hidden_states`.
-
-    The hooks ask for the literal name "encoder_hidden_states" whatever the metadata's `*_argument_name` says.
-    """
-
-    def _get_parameter_from_args_kwargs(self, identifier, args=(), kwargs=None):
-        if identifier == "encoder_hidden_states":
-            identifier = "audio_hidden_states"
-        return super()._get_parameter_from_args_kwargs(identifier, args, kwargs)
-
-
 for _block_class in (JoVATransformerBlock, JoVASingleTransformerBlock):
     TransformerBlockRegistry.register(
-        _block_class, _TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
+        _block_class, TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
     )
 
 
@@ -692,7 +675,7 @@ class JoVATransformer3DModel(
                 count is not divisible by the degree of context parallelism.
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
-        if not torch.compiler.is_compiling() and self._context_parallel_degree() == 1:
+        if not torch.compiler.is_compiling() and self.context_parallel_degree == 1:
             encoder_hidden_states, encoder_attention_mask = _trim_padding(
                 encoder_hidden_states, encoder_attention_mask
             )
@@ -766,7 +749,7 @@ class JoVATransformer3DModel(
             sin=sin,
             encoder_attention_mask=mask,
         )
-        num_tokens = packed.shape[1] - text.shape[1] // self._context_parallel_degree()
+        num_tokens = packed.shape[1] - text.shape[1] // self.context_parallel_degree
         return packed, JoVAContext(temb, pos_embed, (cos, sin), num_tokens), mask[0] if mask else None
 
     def _patchify(self, hidden_states: torch.Tensor, grid: list[int]) -> torch.Tensor:
@@ -835,23 +818,13 @@ class JoVATransformer3DModel(
         Raises:
             ValueError: For a cache that would leave one stream wrong, with the reason.
         """
-        reason = None
-        if isinstance(config, MagCacheConfig) and self.audio_embedder is not None:
-            reason = "it passes the audio stream on unchanged whenever it skips"
-        elif isinstance(config, (SeaCacheConfig, TextKVCacheConfig)):
-            reason = "it is made for the token layout of another model"
-        elif isinstance(config, FasterCacheConfig) and not config.is_guidance_distilled:
-            reason = "it rebuilds the skipped unconditional half of the video only"
-        elif isinstance(config, TaylorSeerCacheConfig) and config.use_lite_mode and self.audio_embedder is not None:
-            reason = "its lite mode predicts `proj_out` only and feeds zeros to `audio_proj_out`"
-        if reason is not None:
-            raise ValueError(
-                f"{type(config).__name__} cannot be used with {type(self).__name__}: {reason}. Use "
-                "FirstBlockCacheConfig, PyramidAttentionBroadcastConfig or TaylorSeerCacheConfig(use_lite_mode=False)."
-            )
+        check_cache(config, has_audio=self.audio_embedder is not None)
         super().enable_cache(config)
+        if isinstance(config, PyramidAttentionBroadcastConfig):
+            separate_passes(self)
 
-    def _context_parallel_degree(self) -> int:
+    @property
+    def context_parallel_degree(self) -> int:
         """Over how many ranks each group of tokens is split; 1 without context parallelism."""
         blocks = (*self.transformer_blocks, *self.single_transformer_blocks)
         parallel_config = self._parallel_config or (blocks[0].attn.processor._parallel_config if blocks else None)
@@ -859,7 +832,7 @@ class JoVATransformer3DModel(
         return config.ring_degree * config.ulysses_degree if config is not None else 1
 
     def _check_context_parallel(self, num_tokens: int, num_text_tokens: int) -> None:
-        degree = self._context_parallel_degree()
+        degree = self.context_parallel_degree
         for what, count in (("media", num_tokens), ("text", num_text_tokens)):
             if count % degree:
                 below = count // degree * degree

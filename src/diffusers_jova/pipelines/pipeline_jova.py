@@ -38,7 +38,6 @@ from ..latents import (
     num_latent_frames,
 )
 from ..loaders.lora import JoVALoraLoaderMixin
-from ..media import load_image
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
@@ -444,6 +443,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             return None
         pictures = list(image) if isinstance(image, list | tuple) else [image]
         if all(isinstance(picture, str | Path | PIL.Image.Image) for picture in pictures):
+            from ..media import load_image  # here, since PyAV takes a fifth of a second to import
+
             pictures = [load_image(picture) for picture in pictures]
             pixels = self.video_processor.preprocess(pictures, height=height, width=width, resize_mode="crop")
         else:
@@ -639,7 +640,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
     def _text_inputs(self, tensors, prefix: str, dtype: torch.dtype) -> dict[str, torch.Tensor | None]:
         """Return the transformer's text arguments, from the prompt ("") or from the negative ("negative_")."""
         inputs = {}
-        degree = self.transformer._context_parallel_degree()
+        degree = self.transformer.context_parallel_degree
         for suffix in ("", "_2"):
             states, mask = tensors[f"{prefix}prompt_embeds{suffix}"], tensors[f"{prefix}prompt_attention_mask{suffix}"]
             if states is not None and states.shape[1] % degree:

@@ -1,0 +1,85 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What diffusers' caches must know of a model whose blocks carry two streams, and which of them would get it wrong."""
+
+from diffusers.hooks import (
+    FasterCacheConfig,
+    HookRegistry,
+    MagCacheConfig,
+    SeaCacheConfig,
+    TaylorSeerCacheConfig,
+    TextKVCacheConfig,
+)
+from diffusers.hooks._helpers import TransformerBlockMetadata
+from diffusers.hooks.hooks import StateManager
+from diffusers.hooks.pyramid_attention_broadcast import (
+    _PYRAMID_ATTENTION_BROADCAST_HOOK,
+    PyramidAttentionBroadcastState,
+)
+from torch import nn
+
+
+class TwoStreamBlockMetadata(TransformerBlockMetadata):
+    """Tells FirstBlockCache that a block's second stream is `audio_hidden_states`.
+
+    The hooks ask for the literal name "encoder_hidden_states" whatever the metadata's `*_argument_name` says.
+    """
+
+    def _get_parameter_from_args_kwargs(self, identifier, args=(), kwargs=None):
+        if identifier == "encoder_hidden_states":
+            identifier = "audio_hidden_states"
+        return super()._get_parameter_from_args_kwargs(identifier, args, kwargs)
+
+
+def check_cache(config, has_audio: bool) -> None:
+    """Raise a ValueError, with the reason, for a cache that would leave one of the streams wrong."""
+    reason = None
+    if isinstance(config, MagCacheConfig) and has_audio:
+        reason = "it passes the audio stream on unchanged whenever it skips"
+    elif isinstance(config, SeaCacheConfig | TextKVCacheConfig):
+        reason = "it is made for the token layout of another model"
+    elif isinstance(config, FasterCacheConfig) and not config.is_guidance_distilled:
+        reason = "it rebuilds the skipped unconditional half of the video only"
+    elif isinstance(config, TaylorSeerCacheConfig) and config.use_lite_mode and has_audio:
+        reason = "its lite mode predicts `proj_out` only and feeds zeros to `audio_proj_out`"
+    if reason is not None:
+        raise ValueError(
+            f"{type(config).__name__} cannot be used with this model: {reason}. Use FirstBlockCacheConfig, "
+            "PyramidAttentionBroadcastConfig or TaylorSeerCacheConfig(use_lite_mode=False)."
+        )
+
+
+class StatePerPass:
+    """The state of a PyramidAttentionBroadcast hook, one for each `cache_context`.
+
+    Upstream's hook has one state for all passes: with separate guidance passes the unconditional one would be given
+    the attention of the conditional one.
+    """
+
+    def __init__(self, manager: StateManager):
+        object.__setattr__(self, "manager", manager)
+
+    @property
+    def current(self) -> PyramidAttentionBroadcastState:
+        context = self.manager._context
+        return self.manager._state_cache.setdefault(context and context.name, PyramidAttentionBroadcastState())
+
+    def __getattr__(self, name: str):
+        return getattr(self.current, name)
+
+    def __setattr__(self, name: str, value) -> None:
+        setattr(self.current, name, value)
+
+    def reset(self) -> None:
+        self.manager.reset()
+
+
+def separate_passes(model: nn.Module) -> None:
+    """Give every PyramidAttentionBroadcast hook of `model` a state per guidance pass."""
+    for module in model.modules():
+        registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
+        hook = registry.get_hook(_PYRAMID_ATTENTION_BROADCAST_HOOK) if registry is not None else None
+        if hook is not None:
+            # an attribute of the hook, which is where `cache_context` looks for managers
+            hook.state_manager = StateManager(PyramidAttentionBroadcastState)
+            hook.state = StatePerPass(hook.state_manager)
