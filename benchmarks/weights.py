@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Count what each part of a pipeline weighs, from its real config, without allocating it:
 
-    python benchmarks/weights.py
+python benchmarks/weights.py
 """
 
 import torch
@@ -12,7 +12,14 @@ from transformers import Qwen2Config, Qwen2Model, T5Config, T5EncoderModel, UMT5
 from diffusers_jova import PRESETS, AutoencoderMMAudio, BigVGANVocoder, JoVATransformer3DModel
 
 
-XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu"}
+XXL = {
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}
 QWEN_32B = {
     "vocab_size": 152064,
     "hidden_size": 5120,

@@ -478,6 +478,7 @@ def test_single_file_in_our_own_layout_loads(tmp_path):
 # Attention backends, compilation, caches
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("backend", ["native", "_native_math", "flex"])
 @pytest.mark.parametrize("masks", [{}, ragged_masks()], ids=["full", "ragged"])
 def test_attention_backends_agree(backend, masks):

@@ -58,11 +58,13 @@ class StatePerPass:
 
     def __init__(self, manager: StateManager):
         object.__setattr__(self, "manager", manager)
+        object.__setattr__(self, "pass_name", None)
 
     @property
     def current(self) -> PyramidAttentionBroadcastState:
-        context = self.manager._context
-        return self.manager._state_cache.setdefault(context and context.name, PyramidAttentionBroadcastState())
+        if self.manager._context is not None:  # outside a context, what the last pass left can still be looked at
+            object.__setattr__(self, "pass_name", self.manager._context.name)
+        return self.manager._state_cache.setdefault(self.pass_name, PyramidAttentionBroadcastState())
 
     def __getattr__(self, name: str):
         return getattr(self.current, name)
@@ -71,6 +73,7 @@ class StatePerPass:
         setattr(self.current, name, value)
 
     def reset(self) -> None:
+        object.__setattr__(self, "pass_name", None)
         self.manager.reset()
 
 
