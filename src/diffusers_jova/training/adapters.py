@@ -1,0 +1,231 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What of the transformer learns: all of it, or LoRA layers per modality; and which parameter belongs to which."""
+
+import importlib.util
+import json
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import save_file
+
+from ..models.transformer_jova import JoVATransformer3DModel
+from ..pipelines.pipeline_jova import JoVAPipeline
+from .cache import whole_file
+
+
+MODALITIES = ("video", "audio", "text")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+ADAPTER = "default"
+
+# Attention's four projections, in both stages. In a single-stream block `video` serves the video's text as well.
+LORA_LAYERS = r"\.(to_q|to_k|to_v|to_out\.0)$"
+STREAMS = {"video": r"\.video", "audio": r"\.audio", "text": r"\.(video|audio)_text"}
+
+# Not quantised: what the model keeps in float32, and the ends, which are small.
+KEEP_UNQUANTIZED = ("embedder", "proj_out", "norm_out", "modulation")
+
+
+def modality_of(name: str) -> str:
+    """Return "video", "audio" or "text", to which a parameter belongs by its path.
+
+    The text's own streams and projections of both branches are "text". What serves a modality and its text alike, as
+    the streams of the single-stream blocks and the timestep embedding do, counts for the modality.
+    """
+    if re.search(r"(video|audio)_text\.|\.text_embedder", name):
+        return "text"
+    return "audio" if re.search(r"(^|\.)audio(_|\.)", name) else "video"
+
+
+def group_by_modality(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of parameters by modality; modalities without any are left out."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[modality_of(name)].append(name)
+    return {modality: groups[modality] for modality in MODALITIES if modality in groups}
+
+
+# --- LoRA ---
+
+
+def find_lora_targets(transformer: nn.Module, lora_modalities: str) -> list[str]:
+    """Return the paths of the linear layers that get LoRA layers.
+
+    Args:
+        transformer: The base model, without adapters.
+        lora_modalities: "video", "audio", "text" or several with commas: the attention projections of these streams.
+            Anything else is a regular expression, searched for in the paths of all linear layers.
+
+    Raises:
+        ValueError: If the expression is none, or a modality or the expression finds nothing.
+    """
+    linears = [name for name, module in transformer.named_modules() if is_linear(module)]
+    parts = [part.strip() for part in lora_modalities.split(",")]
+    if all(part in MODALITIES for part in parts):
+        patterns = {part: STREAMS[part] + LORA_LAYERS for part in parts}
+    else:
+        patterns = {lora_modalities: lora_modalities}
+    targets = []
+    for what, pattern in patterns.items():
+        try:
+            found = [name for name in linears if re.search(pattern, name)]
+        except re.error as error:
+            raise ValueError(
+                f"`lora_modalities` {what!r} is none of {', '.join(MODALITIES)} and no regular expression: {error}."
+            ) from None
+        if not found:
+            examples = ", ".join(f"`{name}`" for name in linears[:: max(len(linears) // 4, 1)][:5])
+            raise ValueError(
+                f"`lora_modalities` {what!r} matches none of this transformer's {len(linears)} linear layers, such "
+                f"as {examples}."
+            )
+        targets += found
+    return sorted(set(targets))
+
+
+def is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
+
+
+def add_lora(
+    transformer: JoVATransformer3DModel, lora_modalities: str, rank: int, alpha: float, seed: int = 0
+) -> list[str]:
+    """Freeze `transformer`, add LoRA layers that start as nothing, in float32, and return their targets."""
+    targets = find_lora_targets(transformer, lora_modalities)
+    transformer.requires_grad_(False)
+    alpha = int(alpha) if float(alpha).is_integer() else alpha
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        transformer.add_adapter(
+            LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights=True, target_modules=targets), adapter_name=ADAPTER
+        )
+    for parameter in transformer.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+    return targets
+
+
+def lora_state_dict(
+    transformer: JoVATransformer3DModel, state_dict: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the LoRA's tensors by their names in diffusers' format, on CPU.
+
+    Args:
+        state_dict: Of the whole transformer, gathered from all processes; None takes its own.
+    """
+    state_dict = get_peft_model_state_dict(transformer, state_dict=state_dict, adapter_name=ADAPTER)
+    return {name: tensor.detach().cpu() for name, tensor in state_dict.items()}
+
+
+def save_lora(
+    transformer: JoVATransformer3DModel, folder: str | os.PathLike, state_dict: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """Write the LoRA with its settings as metadata, as `pipe.load_lora_weights` reads it, and return the file."""
+    state_dict = lora_state_dict(transformer, state_dict)
+    metadata = transformer.peft_config[ADAPTER].to_dict()
+    metadata = {key: list(value) if isinstance(value, set | tuple) else value for key, value in metadata.items()}
+    metadata["target_modules"] = sorted(metadata["target_modules"])
+    metadata = {f"{JoVAPipeline.transformer_name}.{key}": value for key, value in metadata.items()}
+    text = json.dumps(metadata, indent=2, sort_keys=True, default=str)
+
+    def write(weights: dict[str, torch.Tensor], path: str) -> None:
+        # one entry of metadata: safetensors writes several in random order, and the same LoRA would be another file
+        with whole_file(path) as partial:
+            save_file(weights, partial, metadata={LORA_ADAPTER_METADATA_KEY: text})
+
+    JoVAPipeline.save_lora_weights(folder, state_dict, save_function=write)
+    return Path(folder) / LORA_FILE
+
+
+def load_lora(transformer: JoVATransformer3DModel, path: str | os.PathLike) -> None:
+    """Put the tensors of a file by `save_lora` into the LoRA layers that `transformer` already has.
+
+    Raises:
+        ValueError: If the file has other layers or another rank.
+    """
+    state_dict, _ = JoVAPipeline.lora_state_dict(str(path), return_lora_metadata=True)
+    state_dict = {name.removeprefix("transformer."): tensor for name, tensor in state_dict.items()}
+    expected = lora_state_dict(transformer)
+    if {name: t.shape for name, t in expected.items()} != {name: t.shape for name, t in state_dict.items()}:
+        raise ValueError(
+            f"`{path}` has other LoRA layers than these settings make: resume with the `rank` and `lora_modalities` "
+            "of the run that wrote it."
+        )
+    set_peft_model_state_dict(transformer, state_dict, adapter_name=ADAPTER)
+
+
+def lora_update_norms(transformer: JoVATransformer3DModel) -> dict[str, tuple[float, float]]:
+    """Return per modality how far the LoRA moves its layers, and how large these are.
+
+    Two Frobenius norms over all targets of the modality: of the update alpha / r · B A, and of the weights under it.
+    """
+    squares = defaultdict(lambda: [0.0, 0.0])
+    for name, module in transformer.named_modules():
+        if not isinstance(module, BaseTunerLayer) or ADAPTER not in getattr(module, "lora_A", {}):
+            continue
+        update = module.get_delta_weight(ADAPTER)
+        entry = squares[modality_of(f"{name}.")]
+        entry[0] += update.float().square().sum().item()
+        entry[1] += dequantized(module.get_base_layer()).float().square().sum().item()
+    return {m: tuple(math.sqrt(x) for x in squares[m]) for m in MODALITIES if m in squares}
+
+
+# --- quantised base ---
+
+
+def quantize_base(transformer: JoVATransformer3DModel, number_format: str, device: torch.device | str) -> None:
+    """Replace the linear layers of all blocks by bitsandbytes' of 4 or 8 bits, in place, and move them to `device`.
+
+    The entrances, the modulation and the heads stay as they are. One layer is converted at a time.
+
+    Args:
+        number_format: "nf4" or "int8".
+
+    Raises:
+        ValueError: If bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("`base_quantization` needs bitsandbytes: pip install bitsandbytes")
+    for name, module in list(transformer.named_modules()):
+        if isinstance(module, nn.Linear) and "transformer_blocks." in name and not matches(name, KEEP_UNQUANTIZED):
+            parent, _, child = name.rpartition(".")
+            setattr(transformer.get_submodule(parent), child, quantized(module, number_format).to(device))
+
+
+def matches(name: str, parts: Iterable[str]) -> bool:
+    return any(part in name for part in parts)
+
+
+def quantized(linear: nn.Linear, number_format: str) -> nn.Module:
+    """Return a frozen bitsandbytes layer of the weights of `linear`, quantised when it is moved."""
+    import bitsandbytes as bnb
+
+    size, dtype = (linear.in_features, linear.out_features), linear.weight.dtype
+    options = {"bias": linear.bias is not None, "device": "meta"}
+    if number_format == "nf4":
+        layer = bnb.nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", **options)
+        layer.weight = bnb.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4", module=layer)
+    else:
+        layer = bnb.nn.Linear8bitLt(*size, has_fp16_weights=False, **options)
+        layer.weight = bnb.nn.Int8Params(linear.weight.data.half(), requires_grad=False, has_fp16_weights=False)
+    layer.bias = linear.bias
+    return layer
+
+
+def dequantized(linear: nn.Module) -> torch.Tensor:
+    """Return the weights of a layer, quantised or not."""
+    if not hasattr(linear.weight, "quant_state") and linear.weight.dtype != torch.int8:
+        return linear.weight
+    from peft.utils.integrations import dequantize_module_weight
+
+    return dequantize_module_weight(linear)

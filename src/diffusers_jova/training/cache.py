@@ -1,0 +1,366 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""The training cache on disk: what preprocessing writes and training reads. All of it is our own format, version 1.
+
+    fingerprint.json             which models and settings made the cache
+    index.jsonl                  one row per sample: `datasets.load_dataset("json", data_files="cache/index.jsonl")`
+    samples/{key}.safetensors    the tensors of one sample; its row is in the file's metadata
+    shared.safetensors           what all samples share: the unconditional prompt, one black frame per size
+
+Every file appears whole or not at all, and the same input gives the same bytes.
+
+    C latent channels, F latent frames, H W latent rows and columns, A audio latents, T tokens, d their width
+
+| tensor of a sample | shape | meaning |
+|---|---|---|
+| `video_moments` | (2C, F, H, W) | mean and logvar of the clip, raw: before `latents_mean` and `latents_std` |
+| `image_moments` | (2C, 1, H, W) | the same of the reference picture, the first frame, encoded alone |
+| `audio_moments` | (2C, A) | mean and logvar of the sound, likewise raw |
+| `prompt_embeds`, `prompt_embeds_2` | (T1, d1), (T2, d2) | the three lines in either text encoder, unpadded |
+| `prompt_embeds.101`, `prompt_embeds_2.101`, ... | (T, d) | with lines left out, see `variant_suffix` |
+| `mouth_boxes` | (num_frames, 4) | float32 x1, y1, x2, y2, half-open, in pixels of the cached size; NaN: no face |
+
+| tensor of `shared.safetensors` | shape |
+|---|---|
+| `unconditional.prompt_embeds`, `unconditional.prompt_embeds_2` | (T, d) |
+| `black.{height}x{width}` | (2C, 1, H, W), moments of a black frame |
+"""
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+
+VERSION = 1
+KINDS = ("both", "video", "audio")
+TEXTS = ("video_caption", "audio_caption", "transcript")  # in the order of the prompt's lines
+
+# The parts of a pipeline that make the cache. The transformer is not among them.
+COMPONENTS = ("vae", "audio_vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+# Nothing in the cache depends on these: moments are raw, and the rest says how a model was saved.
+IGNORED_CONFIG = ("latents_mean", "latents_std", "scaling_factor", "_name_or_path", "dtype", "torch_dtype")
+IGNORED_CONFIG_SUFFIX = "_version"
+
+# "model-00001-of-00002.safetensors", but not the variant "model.fp16.safetensors"
+WEIGHTS_NAME = re.compile(r"[\w-]+\.safetensors")
+PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece count
+
+
+# --- files, whole or not at all ---
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike, writer: str = "") -> Iterator[Path]:
+    """Give a temporary name beside `path`, which becomes `path` when the block succeeds.
+
+    The name is the same each time, so that what a killed run left behind is written over. Of processes that may write
+    the same file at a time, each needs its own `writer`.
+
+    Raises:
+        OSError: if writing failed, for example on a full disk; the message names `path` and says that nothing is lost.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}{writer and '.'}{writer}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the disk in its own
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            f"Cannot write `{path}`: {error}. What was written before is whole: free some space, or correct the "
+            "permissions, and start the same command again."
+        ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _write_json_lines(path: Path, rows: list[Mapping[str, Any]], writer: str) -> None:
+    with whole_file(path, writer) as partial:
+        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+# --- samples and their index ---
+
+
+def sample_path(cache_dir: str | os.PathLike, key: str) -> Path:
+    """Return where the sample `key` lies."""
+    return Path(cache_dir) / "samples" / f"{key}.safetensors"
+
+
+def write_sample(cache_dir: str | os.PathLike, row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Path:
+    """Write a sample, replacing an older one, and return its path. The index does not know it yet: `write_index`.
+
+    Args:
+        row: the sample's line of the index: "key", "kind" (one of "both", "video", "audio") and others.
+        tensors: by the names of the table above; what is absent has no tensor.
+    """
+    if row["kind"] not in KINDS:
+        raise ValueError(f"`kind` must be one of {KINDS}, got {row['kind']!r}.")
+    path = sample_path(cache_dir, row["key"])
+    write_tensors(path, tensors, row)
+    return path
+
+
+def read_sample(cache_dir: str | os.PathLike, key: str, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """Return the tensors of the sample `key`, in the dtypes in which they were computed.
+
+    Raises:
+        FileNotFoundError: if there is no such sample.
+        ValueError: if its file is damaged; the message names it.
+    """
+    return read_tensors(sample_path(cache_dir, key), device)
+
+
+def read_row(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the row in the metadata of a file by `write_sample` or `write_tensors`, without reading its tensors."""
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("row", "{}"))
+
+
+def write_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], row: Mapping[str, Any], writer: str = ""
+) -> None:
+    """Write tensors and a row of metadata; the folder is made. `writer` as in `whole_file`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path, writer) as partial:  # one entry of metadata: safetensors writes several in random order
+        save_file(tensors, partial, metadata={"row": json.dumps(row, ensure_ascii=False)})
+
+
+def read_tensors(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """Return the tensors of a file, with the errors of `read_sample`."""
+    with _readable(path):
+        return load_file(path, device=str(device))
+
+
+@contextmanager
+def _readable(path: str | os.PathLike) -> Iterator[None]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file `{path}`: run training/preprocess.py.")
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"`{path}` is damaged ({error}): delete it and run training/preprocess.py again, which makes it anew."
+        ) from None
+
+
+def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str, Any]]:
+    """Write index.jsonl from the rows in all samples, and return them sorted by key.
+
+    Several machines, each its own `writer`, may do so: the last one to finish writes the complete index.
+    """
+    cache_dir, rows = Path(cache_dir), {}
+    while True:
+        paths = sorted((cache_dir / "samples").glob("*.safetensors"))
+        rows = {path: rows.get(path) or read_row(path) for path in paths}
+        _write_json_lines(cache_dir / "index.jsonl", list(rows.values()), writer)
+        if len(paths) == len(list((cache_dir / "samples").glob("*.safetensors"))):  # none came in the meantime
+            return list(rows.values())
+
+
+def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """Return the rows of index.jsonl.
+
+    Raises:
+        FileNotFoundError: if the folder is no finished cache.
+        ValueError: if the index is damaged or empty; the message names the file and the line.
+    """
+    path = Path(cache_dir) / "index.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`{cache_dir}` is no finished cache, it has no index.jsonl: run training/preprocess.py."
+        )
+    rows = []
+    if not path.stat().st_size:
+        raise ValueError(f"`{path}` is empty: no clip was cached.")
+    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"`{path}`, line {number}, is damaged ({error}): run training/preprocess.py again."
+            ) from None
+    return rows
+
+
+def variant_suffix(row: Mapping[str, Any], kept: tuple[bool, bool, bool]) -> str | None:
+    """Return what to append to "prompt_embeds" for a prompt of which only some lines are kept.
+
+    Lines that are empty anyway do not count: with no transcript, "110" is the whole prompt.
+
+    Args:
+        row: of the index, with the three texts.
+        kept: whether the video caption, the audio caption and the transcript stay.
+
+    Returns:
+        "" for the whole prompt, ".101" and the like for a part of it, None where nothing is left: that is the
+        unconditional prompt of `read_shared`.
+    """
+    given = [bool((row.get(name) or "").strip()) for name in TEXTS]
+    left = [is_given and is_kept for is_given, is_kept in zip(given, kept, strict=True)]
+    if left == given:
+        return "" if any(given) else None
+    return "." + "".join(str(int(is_left)) for is_left in left) if any(left) else None
+
+
+# --- what all samples share ---
+
+
+def write_shared(cache_dir: str | os.PathLike, tensors: Mapping[str, torch.Tensor], writer: str = "") -> None:
+    """Write shared.safetensors, with the names of the table above. `writer` as in `whole_file`."""
+    write_tensors(Path(cache_dir) / "shared.safetensors", tensors, {}, writer)
+
+
+def read_shared(cache_dir: str | os.PathLike, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """Return the tensors of shared.safetensors."""
+    return read_tensors(Path(cache_dir) / "shared.safetensors", device)
+
+
+# --- fingerprints ---
+
+
+def model_fingerprint(model_dir: str | os.PathLike) -> dict[str, dict[str, str]]:
+    """Return, for each part of the pipeline that makes the cache, its class and hashes of its config and weights.
+
+    Cheap for large models: of each tensor its name, shape, dtype and up to three pieces of 16 KiB are hashed.
+    Not part of it: `latents_mean` and `latents_std`, since the cache holds raw moments.
+
+    Raises:
+        FileNotFoundError: if `model_dir` is no pipeline's folder, or a part has no safetensors file.
+        ValueError: if a file is damaged; the message names it.
+    """
+    model_dir = Path(model_dir)
+    if not (model_dir / "model_index.json").is_file():
+        raise FileNotFoundError(f"`{model_dir}` is no pipeline's folder: it has no model_index.json.")
+    index = _read_json(model_dir / "model_index.json")
+    present = {name: index[name][1] for name in COMPONENTS if (index.get(name) or [None])[0]}
+    return {name: {"class": class_name} | _hash_component(model_dir / name) for name, class_name in present.items()}
+
+
+def write_fingerprint(cache_dir: str | os.PathLike, fingerprint: Mapping[str, Any], writer: str = "") -> None:
+    """Write fingerprint.json: `fingerprint` has "models" and "settings", the version is added."""
+    with whole_file(Path(cache_dir) / "fingerprint.json", writer) as partial:
+        content = json.dumps({"version": VERSION, **fingerprint}, indent=2, sort_keys=True)
+        partial.write_text(content + "\n", encoding="utf-8")
+
+
+def read_fingerprint(cache_dir: str | os.PathLike) -> dict[str, Any]:
+    """Return {"version", "models", "settings"} of a cache.
+
+    Raises:
+        FileNotFoundError: if the folder holds no cache.
+        ValueError: if the file is damaged.
+    """
+    path = Path(cache_dir) / "fingerprint.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`{cache_dir}` holds no cache, it has no fingerprint.json: run training/preprocess.py."
+        )
+    return _read_json(path)
+
+
+def check_fingerprint(cache_dir: str | os.PathLike, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cache's fingerprint if it agrees with `expected`.
+
+    Args:
+        expected: {"models": ...} or {"models": ..., "settings": ...}; what is not in it is not compared.
+
+    Raises:
+        FileNotFoundError: if the folder holds no cache.
+        ValueError: if the cache was made by other models, with other settings or in another format: the message says
+            what differs.
+    """
+    found = read_fingerprint(cache_dir)
+    differing = _differences(found, {"version": VERSION, **json.loads(json.dumps(expected))})
+    if differing:
+        what = "models" if any(name.startswith("models") for name in differing) else "settings"
+        raise ValueError(
+            f"The cache `{cache_dir}` was made with other {what}; it differs in {', '.join(differing)}. "
+            "Use the model and settings that made it, or another cache folder."
+        )
+    return found
+
+
+def _differences(found: Any, expected: Any, name: str = "") -> list[str]:
+    """Return where `found` is not as `expected`: ["models.vae.weights", "settings.num_frames (17, now 25)"]."""
+    if name in ("", "models", "settings") or (name.startswith("models.") and found and expected):
+        if isinstance(found, dict) and isinstance(expected, dict):
+            keys = expected if name == "" else sorted({*found, *expected})
+            inner = [_differences(found.get(k), expected.get(k), f"{name}.{k}".lstrip(".")) for k in keys]
+            return [difference for differences in inner for difference in differences]
+    if found == expected:
+        return []
+    if name.startswith("models"):
+        return [f"{name} ({'added' if found is None else 'missing'})" if None in (found, expected) else name]
+    return [f"{name} ({found}, now {expected})"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"`{path}` is damaged: {error}.") from None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a component, sorted; not those of a variant like "fp16"."""
+    return sorted(path for path in folder.glob("*.safetensors") if WEIGHTS_NAME.fullmatch(path.name))
+
+
+def _hash_component(folder: Path) -> dict[str, str]:
+    config_path = folder / "config.json"
+    if not config_path.is_file():  # a tokenizer: all its files are small
+        paths = sorted(path for path in folder.glob("*") if path.is_file() and path.suffix != ".md")
+        if not paths:
+            raise FileNotFoundError(f"The pipeline's part `{folder}` has no files.")
+        return {"files": _hash(part for path in paths for part in (path.name.encode(), path.read_bytes()))}
+    config = {
+        name: value
+        for name, value in _read_json(config_path).items()
+        if name not in IGNORED_CONFIG and not name.endswith(IGNORED_CONFIG_SUFFIX)
+    }
+    weights = weight_files(folder)
+    if not weights:
+        raise FileNotFoundError(f"The pipeline's part `{folder}` has no .safetensors file.")
+    return {
+        "config": _hash([json.dumps(config, sort_keys=True).encode()]),
+        "weights": _hash(part for path in weights for part in _sample_weights(path)),
+    }
+
+
+def _sample_weights(path: Path) -> Iterator[bytes]:
+    """Yield the names, shapes and dtypes of the tensors in a safetensors file, and pieces of their content."""
+    try:
+        with path.open("rb") as file:
+            (header_size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(header_size))
+            for name, entry in sorted(header.items()):
+                if name == "__metadata__":
+                    continue
+                begin, end = (8 + header_size + offset for offset in entry["data_offsets"])
+                yield json.dumps([name, entry["dtype"], entry["shape"]]).encode()
+                for offset in sorted({begin, max((begin + end - PIECE) // 2, begin), max(end - PIECE, begin)}):
+                    file.seek(offset)
+                    yield file.read(min(PIECE, end - offset))
+    except (struct.error, ValueError, MemoryError, OverflowError) as error:
+        raise ValueError(f"`{path}` is no complete safetensors file: {error}.") from None
+
+
+def _hash(parts) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,235 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that appear whole or not at all, from which a run goes on bit for bit.
+
+    checkpoint-N/
+        transformer/ or pytorch_lora_weights.safetensors   the weights, loadable by diffusers as they are
+        optimizer.bin, random_states_R.pkl, ...            accelerate's own
+        training_state.json, ema.safetensors, config.yaml  step, learning rate, moving average, settings
+
+The order of the data needs no state: it is a function of the seed and the step.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.nn as nn
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .adapters import LORA_FILE, load_lora, save_lora
+from .config import TrainingConfig, read_yaml, to_dict, write_yaml
+
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "training_state.json"
+EMA_FILE = "ema.safetensors"
+CONFIG_FILE = "config.yaml"
+
+# Settings that a resumed run may change without ceasing to be the same run.
+FREE_SETTINGS = {
+    *("output_dir", "resume_from_checkpoint", "dry_run", "ignore_memory_estimate", "num_processes", "report_to"),
+    *("checkpointing_steps", "checkpoints_total_limit", "validation_prompts", "validation_steps", "validation_seed"),
+    *("logging_steps", "dataloader_num_workers", "gradient_checkpointing", "lora_name"),
+}
+
+
+def checkpoint_step(path: Path) -> int | None:
+    """Return N of a folder checkpoint-N; None for anything else."""
+    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(match[1]) if match and path.is_dir() else None
+
+
+def list_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
+    """Return the whole checkpoints of a run, oldest first."""
+    paths = Path(output_dir).glob("checkpoint-*")
+    return sorted((path for path in paths if checkpoint_step(path) is not None), key=checkpoint_step)
+
+
+def find_checkpoint(output_dir: str | os.PathLike, resume_from_checkpoint: str | None) -> Path | None:
+    """Return the checkpoint to go on from; None to start at step 0.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint of that name; the message lists those that there are.
+        ValueError: If the folder already has checkpoints and nothing says to go on from them.
+    """
+    checkpoints = list_checkpoints(output_dir)
+    names = ", ".join(path.name for path in checkpoints) or "none"
+    if resume_from_checkpoint is None:
+        if checkpoints:
+            raise ValueError(
+                f"`{output_dir}` already holds {names}: go on with --resume_from_checkpoint latest, or choose another "
+                "`output_dir`."
+            )
+        return None
+    if resume_from_checkpoint == "latest":
+        return checkpoints[-1] if checkpoints else None
+    for path in (Path(output_dir) / resume_from_checkpoint, Path(resume_from_checkpoint)):
+        if checkpoint_step(path) is not None:
+            return path
+    raise FileNotFoundError(f"There is no checkpoint `{resume_from_checkpoint}`. `{output_dir}` holds: {names}.")
+
+
+class Checkpoints:
+    """Writes the checkpoints of one run, and reads them.
+
+    Args:
+        accelerator: After its `prepare`; this object registers hooks with it.
+        transformer: The unwrapped model, with or without LoRA layers.
+        lr_scheduler: Its state goes along.
+        ema: Likewise, if there is one.
+        config: Settings of the run.
+        data_digest: What the order of the data depends on, beside the settings.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        transformer: nn.Module,
+        lr_scheduler: Any,
+        ema: EMAModel | None,
+        config: TrainingConfig,
+        data_digest: str = "",
+    ):
+        self.accelerator, self.transformer, self.config = accelerator, transformer, config
+        self.lr_scheduler, self.ema, self.data_digest = lr_scheduler, ema, data_digest
+        self.output_dir = Path(config.output_dir)
+        self.is_lora = bool(getattr(transformer, "peft_config", None))
+        accelerator.register_save_state_pre_hook(self._save_weights)
+        accelerator.register_load_state_pre_hook(self._load_weights)
+
+    def save(self, step: int) -> Path:
+        """Write checkpoint-`step` and remove the oldest beyond the limit. Called by all processes.
+
+        Raises:
+            OSError: If it cannot be written, for example on a full disk; earlier checkpoints are untouched.
+        """
+        path = self.output_dir / f"checkpoint-{step}"
+        partial = self.output_dir / f".{path.name}.partial"
+        self._on_main(lambda: shutil.rmtree(partial, ignore_errors=True))
+        try:
+            self.accelerator.save_state(str(partial))
+            self._on_main(lambda: self._save_state(partial, step))
+            self._on_main(lambda: replace_folder(partial, path))
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the disk's errors
+            shutil.rmtree(partial, ignore_errors=True)
+            kept = ", ".join(checkpoint.name for checkpoint in list_checkpoints(self.output_dir)) or "none"
+            raise OSError(
+                f"Cannot write `{path}`: {error}. The earlier checkpoints ({kept}) are whole: free some space and "
+                "start the same command with --resume_from_checkpoint latest."
+            ) from error
+        self._on_main(self._prune)
+        return path
+
+    def load(self, path: Path) -> int:
+        """Take up the run where `path` left it and return its step. Called by all processes.
+
+        Raises:
+            ValueError: If the checkpoint is damaged or of another model.
+        """
+        self.accelerator.wait_for_everyone()
+        try:
+            state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+            self.accelerator.load_state(str(path))
+        except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
+            raise ValueError(f"`{path}` cannot be resumed from: {error}") from error
+        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if self.ema is not None and state["ema"] is None:
+            raise ValueError(f"`{path}` was written without `use_ema`: go on without it.")
+        if self.ema is not None:
+            averages = load_file(path / EMA_FILE)
+            device = self.ema.shadow_params[0].device
+            self.ema.shadow_params = [averages[str(i)].to(device) for i in range(len(averages))]
+            self.ema.optimization_step = state["ema"]["optimization_step"]
+        self._compare_settings(path, state)
+        return state["step"]
+
+    def _compare_settings(self, path: Path, state: dict[str, Any]) -> None:
+        """Warn of what makes the rest of the run another run."""
+        before = read_yaml(path / CONFIG_FILE, type(self.config))
+        after = to_dict(self.config)
+        changed = [name for name in after if name not in FREE_SETTINGS and before.get(name) != after[name]]
+        if state["data_digest"] != self.data_digest:
+            changed.append("the clips in the cache")
+        if changed and self.accelerator.is_main_process:
+            logger.warning(f"This is no longer the run that wrote `{path}`: changed are {', '.join(changed)}.")
+
+    def _save_weights(self, models: list[nn.Module], weights: list[dict], folder: str) -> None:
+        """Write the weights as diffusers reads them. Sharded ones are left to accelerate, which passes none here."""
+        if not weights:
+            return
+        if self.accelerator.is_main_process:
+            if self.is_lora:
+                save_lora(self.transformer, folder)
+            else:
+                self.transformer.save_pretrained(Path(folder) / "transformer")
+        weights.clear()
+
+    def _load_weights(self, models: list[nn.Module], folder: str) -> None:
+        if not models:
+            return
+        models.clear()
+        if self.is_lora:
+            load_lora(self.transformer, Path(folder) / LORA_FILE)
+            return
+        state_dict = {}
+        for path in sorted((Path(folder) / "transformer").glob("*.safetensors")):
+            state_dict |= load_file(path)
+        self.transformer.load_state_dict(state_dict)
+
+    def _save_state(self, folder: Path, step: int) -> None:
+        ema = None if self.ema is None else {"optimization_step": self.ema.optimization_step}
+        state = {
+            "step": step,
+            "num_processes": self.accelerator.num_processes,
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "ema": ema,
+            "data_digest": self.data_digest,
+        }
+        (folder / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+        if self.ema is not None:
+            averages = {str(i): tensor.contiguous() for i, tensor in enumerate(self.ema.shadow_params)}
+            save_file(averages, folder / EMA_FILE)
+        write_yaml(self.config, folder / CONFIG_FILE)
+
+    def _prune(self) -> None:
+        if self.config.checkpoints_total_limit is not None:
+            for path in list_checkpoints(self.output_dir)[: -self.config.checkpoints_total_limit]:
+                remove_folder(path)
+
+    def _on_main(self, work: Callable[[], Any]) -> None:
+        """Let the main process work while the others wait."""
+        if self.accelerator.is_main_process:
+            work()
+        self.accelerator.wait_for_everyone()
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Give `source` the name `target`; a folder that has it already goes."""
+    if target.exists():
+        remove_folder(target)
+    os.replace(source, target)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that a killed process leaves no half of it under its name."""
+    doomed = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def clean_up(output_dir: str | os.PathLike) -> None:
+    """Remove what a killed run left half written or half removed."""
+    for pattern in (".checkpoint-*.partial", ".checkpoint-*.removed"):
+        for path in Path(output_dir).glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,547 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What there is to train on: the clips in a folder or a dataset, what is said about each, and how it is cut.
+
+| where | what |
+|---|---|
+| `clip.txt` beside `clip.mp4` | the video caption (of a sound: the audio caption), or three labelled lines |
+| `clip.json` beside `clip.mp4` | any of the fields below |
+| `metadata.jsonl`, `metadata.csv` | a row per clip: `file_name`, relative to the metadata, and any of the fields |
+| a dataset of `datasets` | on disk, as parquet or on the Hub: a `video` or `audio` column and any of the fields |
+
+Fields: `video_caption`, `audio_caption`, `transcript`, and `segments`: `[{"start": s, "end": s, "text": words}]`.
+What a row of metadata leaves out, the files beside the clip may say.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+from av.stream import Disposition
+
+from ..latents import nearest_num_frames
+from ..pipelines.prompts import LABELS, is_labelled
+from .cache import TEXTS
+
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+DATASET_SUFFIXES = (".parquet", ".arrow")
+MEDIA_COLUMNS = ("video", "audio", "file_name", "file", "path")
+SPLITS_IN_ONE = "train"
+
+# Every other file is taken for a clip: PyAV reads more containers than anyone lists.
+NO_CLIPS = {
+    *(
+        ".txt",
+        ".json",
+        ".jsonl",
+        ".csv",
+        ".tsv",
+        ".md",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".ini",
+        ".log",
+        ".py",
+        ".sh",
+        ".lock",
+    ),
+    *(".srt", ".vtt", ".ass", ".pdf", ".html", ".xml", ".zip", ".tar", ".gz", ".safetensors", ".pt", ".npy", ".npz"),
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".svg"),
+    *DATASET_SUFFIXES,
+}
+
+
+class Segment(NamedTuple):
+    """Words and when they are spoken, in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or an entry of a dataset, and what is said about it.
+
+    Attributes:
+        name: path relative to the data folder.
+        texts: by the names of `cache.TEXTS`; what is not said is not there.
+        segments: sorted by time.
+        path: of the file; None for an entry of a dataset, of which `content` returns the bytes.
+        problem: why the clip cannot be used, or "".
+    """
+
+    name: str
+    texts: Mapping[str, str] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    path: Path | None = None
+    content: Callable[[], bytes] | None = None
+    problem: str = ""
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """Give a path at which the clip can be read."""
+        if self.content is None:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix="diffusers-jova-") as folder:
+            path = Path(folder) / Path(self.name).name
+            path.write_bytes(self.content())
+            yield path
+
+
+# --- finding clips ---
+
+
+def find_sources(data: str | Path) -> list[Source]:
+    """Return the clips in `data`, sorted by name.
+
+    A clip that metadata does not name is in the list too, and so is one that it names and that is not there.
+
+    Args:
+        data: a folder, a single clip, or a dataset: saved to disk, as parquet, or its name on the Hub.
+
+    Raises:
+        FileNotFoundError: if there is nothing at `data`.
+        ValueError: if there is no clip in it, or metadata cannot be read; the message names file and line.
+    """
+    path = Path(data)
+    if path.is_file() and path.suffix.lower() not in DATASET_SUFFIXES:
+        return [_with_sidecars(path, path.name, {})]
+    if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        sources = _dataset_sources(data, saved_to_disk=True)
+    elif path.is_dir():
+        sources = _folder_sources(path)
+        if not sources and any(next(path.rglob(f"*{suffix}"), None) for suffix in DATASET_SUFFIXES):
+            sources = _dataset_sources(data)
+    elif path.suffix.lower() in DATASET_SUFFIXES or re.fullmatch(r"[\w.-]+/[\w.-]+", str(data)):
+        sources = _dataset_sources(data)
+    else:
+        raise FileNotFoundError(f"There is no folder, clip or dataset `{data}`.")
+    if not sources:
+        raise ValueError(f"There is no clip in `{data}`: put videos or sounds there, or name another folder.")
+    return sorted(sources, key=lambda source: source.name)
+
+
+def _folder_sources(folder: Path) -> list[Source]:
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+    rows: dict[str, dict] = {}
+    for path in files.values():
+        if path.name not in METADATA_NAMES:
+            continue
+        for where, row in _read_metadata(path):
+            name = (path.parent.relative_to(folder) / _file_name(row, where)).as_posix()
+            if name in rows:
+                raise ValueError(f"{where} names `{name}` a second time: give one row per clip, with `segments`.")
+            rows[name] = row
+    clips = {name: path for name, path in files.items() if path.suffix.lower() not in NO_CLIPS}
+    sources = [_with_sidecars(path, name, rows.get(name, {})) for name, path in clips.items()]
+    missing = sorted(set(rows) - set(clips))
+    return sources + [Source(name, problem="the metadata name it, but there is no such clip") for name in missing]
+
+
+def _read_metadata(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("`metadata.jsonl`, line 3,", row)."""
+    text = _read_text(path)
+    if path.suffix == ".csv":
+        for row in (reader := csv.DictReader(text.splitlines())):
+            yield f"`{path}`, line {reader.line_num},", row
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"`{path}`, line {number},"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where} is no JSON: {error}.") from None
+        if not isinstance(row, dict):
+            raise ValueError(f'{where} must be an object like {{"file_name": ...}}, got {line.strip()[:40]}.')
+        yield where, row
+
+
+def _file_name(row: Mapping[str, Any], where: str) -> str:
+    name = row.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{where} has no `file_name`, the clip's path relative to this file; got {sorted(row)}.")
+    return name
+
+
+def _with_sidecars(path: Path, name: str, row: Mapping[str, Any]) -> Source:
+    """Return the clip at `path` with what its row of metadata and the files beside it say."""
+    try:
+        texts, segments = _parse_fields(row)
+        if path.with_suffix(".json").is_file():
+            try:
+                content = json.loads(_read_text(path.with_suffix(".json")))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"`{path.with_suffix('.json')}` is no JSON: {error}") from None
+            if not isinstance(content, dict):
+                raise ValueError(f"`{path.with_suffix('.json')}` must be an object with {', '.join(TEXTS)}")
+            more_texts, more_segments = _parse_fields(content)
+            texts, segments = more_texts | texts, segments or more_segments
+        if path.with_suffix(".txt").is_file():
+            texts = _parse_caption(_read_text(path.with_suffix(".txt")), path) | texts
+    except ValueError as error:
+        return Source(name, path=path, problem=str(error))
+    return Source(name, texts, segments, path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` is not UTF-8 (at byte {error.start}): save it as UTF-8") from None
+
+
+def _parse_caption(caption: str, path: Path) -> dict[str, str]:
+    if is_labelled(caption):
+        return parse_labelled(caption)
+    name = "video_caption" if probe_kinds(path)[0] else "audio_caption"
+    return {name: caption.strip()} if caption.strip() else {}
+
+
+def parse_labelled(prompt: str) -> dict[str, str]:
+    """Return the texts of a prompt in three labelled lines, by the names of `cache.TEXTS`, without empty ones."""
+    texts, name = {}, None
+    for line in prompt.splitlines():
+        label = next((label for label in LABELS if line.lstrip().startswith(label)), None)
+        if label is not None:
+            name, line = TEXTS[LABELS.index(label)], line.lstrip().removeprefix(label)
+        if name is not None:
+            texts[name] = f"{texts.get(name, '')} {line.strip()}".strip()
+    return {name: text for name, text in texts.items() if text}
+
+
+def _parse_fields(row: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Segment, ...]]:
+    """Return the texts and the segments in a row of metadata."""
+    texts = {}
+    for name in TEXTS:
+        value = row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"`{name}` must be a text, got {value!r}")
+        if value and value.strip():
+            texts[name] = value.strip()
+    if is_labelled(texts.get("video_caption")):
+        texts = parse_labelled(texts.pop("video_caption")) | texts
+    return texts, _parse_segments(row.get("segments"))
+
+
+def _parse_segments(value: Any) -> tuple[Segment, ...]:
+    if isinstance(value, str):  # a column of a csv file
+        try:
+            value = json.loads(value) if value.strip() else None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"`segments` is no JSON: {error}") from None
+    if isinstance(value, Mapping):  # `datasets` before version 4 turned lists of objects into objects of lists
+        value = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
+    segments = []
+    for item in value if value is not None else ():
+        try:
+            segment = Segment(float(item["start"]), float(item["end"]), " ".join(str(item["text"] or "").split()))
+        except (TypeError, KeyError, ValueError):
+            raise ValueError(f'a segment must be {{"start": s, "end": s, "text": words}}, got {item!r}') from None
+        if not 0 <= segment.start < segment.end < math.inf:
+            raise ValueError(f"a segment must start at 0 s or later and before it ends, got {item!r}")
+        segments.append(segment)
+    return tuple(sorted(segments))
+
+
+# --- datasets ---
+
+
+def _dataset_sources(data: str | Path, saved_to_disk: bool = False) -> list[Source]:
+    """Return the clips of a dataset. Its files are not decoded here, which would need torchcodec."""
+    import datasets
+
+    if saved_to_disk:
+        dataset = datasets.load_from_disk(str(data))
+    elif Path(data).is_file():
+        loader = Path(data).suffix[1:].lower()
+        dataset = datasets.load_dataset(loader, data_files=str(data))
+    else:
+        try:
+            dataset = datasets.load_dataset(str(data))
+        except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
+            raise FileNotFoundError(f"There is no folder or dataset `{data}`, nor one on the Hub: {error}") from error
+    splits = dataset if isinstance(dataset, datasets.DatasetDict) else {SPLITS_IN_ONE: dataset}
+    sources = []
+    for split, dataset in splits.items():
+        column = next((name for name in MEDIA_COLUMNS if name in dataset.column_names), None)
+        if column is None:
+            raise ValueError(
+                f"The dataset `{data}` has no column of clips: it has {dataset.column_names}, but clips are in one of "
+                f"{MEDIA_COLUMNS}."
+            )
+        if type(dataset.features[column]).__name__ in ("Video", "Audio"):
+            dataset = dataset.cast_column(column, type(dataset.features[column])(decode=False))
+        described = dataset.select_columns([c for c in dataset.column_names if c in (*TEXTS, "segments")])
+        for index in range(len(dataset)):
+            row = described[index] if described.column_names else {}
+            sources.append(_dataset_source(dataset.select_columns([column]), column, split, index, row, Path(data)))
+    return sources
+
+
+def _dataset_source(dataset, column: str, split: str, index: int, row: Mapping[str, Any], data: Path) -> Source:
+    """Return one entry, as a file where it names one, else as the bytes in the dataset."""
+    value = dataset[index][column]
+    value = {"path": value} if isinstance(value, str) else value or {}
+    given = value.get("path") or ""
+    name = f"{split}/{index:06d}" + (f"-{Path(given).name}" if given else "")
+    try:
+        texts, segments = _parse_fields(row)
+    except ValueError as error:
+        return Source(name, problem=str(error))
+    if value.get("bytes") is not None:
+        return Source(name, texts, segments, content=partial(_dataset_bytes, dataset, column, index))
+    paths = [path for path in (Path(given), data / given) if given and path.is_file()]
+    problem = "" if paths else f"the dataset names the file `{given}`, which is not there"
+    return Source(name, texts, segments, paths[0] if paths else None, problem=problem)
+
+
+def _dataset_bytes(dataset, column: str, index: int) -> bytes:
+    return dataset[index][column]["bytes"]
+
+
+# --- probing and cutting ---
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file says about itself.
+
+    Attributes:
+        height, width: in pixels, upright; 0 without pictures.
+        has_audio: whether there is a sound track.
+        duration_s: of the pictures, or of the sound where there are none.
+    """
+
+    height: int
+    width: int
+    has_audio: bool
+    duration_s: Fraction
+
+    @property
+    def has_video(self) -> bool:
+        return self.height > 0
+
+
+def probe_kinds(path: Path) -> tuple[bool, bool]:
+    """Return whether the file has pictures and whether it has sound; (True, False) if it cannot be read."""
+    try:
+        found = probe(path)
+    except ValueError:
+        return True, False
+    return found.has_video, found.has_audio
+
+
+def probe(path: Path) -> Probe:
+    """Return what the file says about itself; its first picture is decoded, which shows most damage.
+
+    Raises:
+        ValueError: if it cannot be read or has neither pictures nor sound.
+    """
+    if not path.stat().st_size:
+        raise ValueError("the file is empty (0 bytes)")
+    try:
+        with av.open(str(path)) as container:
+            # the cover of a song is a video stream, but not for us
+            videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            sounds = list(container.streams.audio)
+            stream = next(iter(videos + sounds), None)
+            if stream is None:
+                raise ValueError("it has neither pictures nor sound")
+            duration_s = stream.duration * stream.time_base if stream.duration else None
+            frame = next(container.decode(stream), None)
+            if frame is None:
+                raise ValueError("not one frame can be decoded")
+            height, width = (frame.height, frame.width) if videos else (0, 0)
+            if videos and frame.rotation % 180:
+                height, width = width, height
+            index = stream.index
+        if duration_s is None:  # Matroska and others say only how long the longest stream is
+            duration_s = _measure_duration(path, index)
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
+    return Probe(height, width, bool(sounds), duration_s)
+
+
+def _measure_duration(path: Path, stream_index: int) -> Fraction:
+    """Return how long a stream lasts by its packets, which need no decoding."""
+    begin, end = math.inf, 0
+    with av.open(str(path)) as container:
+        for packet in container.demux(container.streams[stream_index]):
+            if packet.pts is not None:
+                begin, end = min(begin, packet.pts), max(end, packet.pts + (packet.duration or 0))
+        time_base = container.streams[stream_index].time_base
+    return (end - begin) * time_base if end > begin else Fraction(0)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A size that clips are cut and resized to: pixels, pixels, frames (4k + 1)."""
+
+    height: int
+    width: int
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a clip that becomes one sample.
+
+    Attributes:
+        key: the sample's name, from the source's name and the window's number.
+        bucket: what it is cut to; `num_frames` is the most frames it may have.
+        start_s: where it begins, in seconds.
+        num_frames: the frames to read at most, 4k + 1.
+        texts: the three texts, "" where there is none.
+        source_sha256: of the file's content.
+        source_area: pixels of a frame of the file; 0 without pictures.
+    """
+
+    source: Source
+    key: str
+    bucket: Bucket
+    start_s: Fraction
+    num_frames: int
+    texts: Mapping[str, str]
+    source_sha256: str
+    source_area: int = 0
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that decides about the sample: the file's content, the window and the texts."""
+        content = [self.source_sha256, str(self.start_s), self.num_frames, sorted(self.texts.items())]
+        content += [self.bucket.height, self.bucket.width, self.bucket.num_frames]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def choose_bucket(found: Probe, buckets: tuple[Bucket, ...], frame_rate: Fraction) -> Bucket:
+    """Return the bucket of the nearest shape; of those, the one that keeps most frames; then the largest that does
+    not enlarge the picture."""
+    num_frames = round(found.duration_s * frame_rate)
+
+    def cost(bucket: Bucket) -> tuple:
+        kept = nearest_num_frames(min(num_frames, bucket.num_frames))[0]
+        if not found.has_video:
+            return (-kept,)
+        shape = abs(math.log(found.width * bucket.height / (found.height * bucket.width)))
+        area = bucket.height * bucket.width
+        enlarges = area > found.height * found.width
+        return round(shape, 6), -kept, enlarges, area if enlarges else -area
+
+    return min(buckets, key=cost)
+
+
+def plan_windows(
+    source: Source, found: Probe, sha256: str, bucket: Bucket, frame_rate: Fraction
+) -> tuple[list[Window], list[str]]:
+    """Return the windows of a clip, and what there is to warn of.
+
+    A clip that fits is one window. A longer one is split where `segments` say when the words are spoken, so that each
+    window holds whole segments and no others' words; without them its first window is kept.
+    """
+    texts = {name: source.texts.get(name, "") for name in TEXTS}
+    make = partial(Window, source, bucket=bucket, source_sha256=sha256, source_area=found.height * found.width)
+    num_frames = round(found.duration_s * frame_rate)
+    if num_frames > bucket.num_frames and source.segments:
+        windows, warnings = [], []
+        for group in _group(source.segments, bucket.num_frames / frame_rate):
+            start_s, kept, warning = _place(group, source.segments, found.duration_s, bucket, frame_rate)
+            warnings += [warning] if warning else []
+            if kept:
+                key = f"{_key(source.name)}-{len(windows):03d}"
+                spoken = texts | {"transcript": _words(group)}
+                windows.append(make(key=key, start_s=start_s, num_frames=kept, texts=spoken))
+        return windows, warnings
+
+    texts["transcript"] = texts["transcript"] or _words(source.segments)
+    below, above = nearest_num_frames(min(num_frames, bucket.num_frames))
+    # sound alone is filled up with silence instead: nothing of it is lost
+    kept = below if found.has_video or below >= num_frames else min(above, bucket.num_frames)
+    warnings = []
+    if (lost := num_frames - kept) > 1:
+        reason = "it has 4k + 1 frames then"
+        if num_frames > bucket.num_frames:
+            reason = "it is longer than the bucket, and no `segments` say where words begin and end"
+        warnings.append(f"loses {lost} of {num_frames} frames ({float(lost / frame_rate):.2f} s): {reason}")
+        if texts["transcript"] and found.has_audio:
+            warnings[-1] += "; the transcript may say more than is heard"
+    return [make(key=_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
+
+
+def _group(segments: tuple[Segment, ...], longest_s: Fraction) -> list[list[Segment]]:
+    """Return runs of segments, each as long as a window allows."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if groups and max(segment.end, *(s.end for s in groups[-1])) - groups[-1][0].start <= longest_s:
+            groups[-1].append(segment)
+        else:
+            groups.append([segment])
+    return groups
+
+
+def _place(
+    group: list[Segment], segments: tuple[Segment, ...], duration_s: Fraction, bucket: Bucket, frame_rate: Fraction
+) -> tuple[Fraction, int, str]:
+    """Return start in seconds, number of frames (0: none) and warning of the window for a run of segments.
+
+    The longest one between the words before and the words after. Where 4k + 1 frames that hold the run's own words do
+    not fit there, it reaches up to three frames into the neighbours'.
+    """
+    start, end = _exact(group[0].start), _exact(max(s.end for s in group))
+    where, end = f"{float(start):.2f}-{float(end):.2f} s", min(end, duration_s)
+    words = (end - start) * frame_rate  # in frames; one of them may be lost
+    if words > bucket.num_frames + 1:
+        longest_s = float(bucket.num_frames / frame_rate)
+        return start, 0, f"the segment at {where} is left out: it is longer than the bucket's {longest_s:.2f} s"
+    if words <= 0:
+        return start, 0, f"the segment at {where} is left out: the clip lasts {float(duration_s):.2f} s"
+    others = [segment for segment in segments if segment not in group]
+    floor = max((_exact(s.end) for s in others if s.start < start), default=Fraction(0))
+    ceiling = min((_exact(s.start) for s in others if s.start >= start), default=duration_s)
+    floor, ceiling = min(floor, start), max(min(ceiling, duration_s), end)
+
+    kept = nearest_num_frames(min(math.floor((ceiling - floor) * frame_rate), bucket.num_frames))[0]
+    warning = ""
+    if kept + 1 < words:
+        kept = nearest_num_frames(math.ceil(words - 1))[0]
+        kept += 0 if kept + 1 >= words else 4
+        over_s = float(kept / frame_rate - (ceiling - floor))
+        if over_s * frame_rate > 1:
+            warning = f"the window at {where} reaches {over_s:.2f} s into the words beside it"
+        ceiling = min(start + kept / frame_rate, duration_s)
+        floor = min(floor, ceiling - kept / frame_rate)
+    return max(min(start, ceiling - kept / frame_rate), floor, Fraction(0)), kept, warning
+
+
+def _exact(seconds: float) -> Fraction:
+    return Fraction(seconds).limit_denominator(10**6)
+
+
+def _words(segments) -> str:
+    return " ".join(segment.text for segment in segments if segment.text)
+
+
+def _key(name: str) -> str:
+    """Return a file name made of `name`, with a hash of it: names that differ keep differing."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem)[:60].strip("_")
+    return f"{stem or 'clip'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

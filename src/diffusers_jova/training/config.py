@@ -1,0 +1,409 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a training run: one frozen dataclass, filled from a YAML file and from flags of the same spelling."""
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+BRANCHES = ("video", "audio", "joint")
+SIGMA_SAMPLINGS = ("uniform", "logit_normal", "mode")
+MOUTH_LOSS_REDUCTIONS = ("mask", "all")
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+TRACKERS = ("tensorboard", "wandb", "none")
+BASE_QUANTIZATIONS = ("nf4", "int8")
+
+MOUTH_LOSS_WEIGHT = 5.0  # lambda, Table 3
+
+
+def setting(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
+    """Return a dataclass field with what its flag says in `--help` and which values it allows."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of `training/train.py`. Each field is a flag and a YAML key of the same name; its help is below.
+
+    Raises:
+        ValueError: If values do not fit, alone or together.
+    """
+
+    # 1. Where
+    model: str = setting(MISSING, "folder of a pipeline, the model to start from")
+    cache_dir: str = setting(MISSING, "folder written by training/preprocess.py")
+    output_dir: str = setting(MISSING, "folder for checkpoints, logs and the result")
+
+    # 2. What
+    branch: str = setting("joint", "which branches learn: stage 1 trains one, stage 2 both", BRANCHES)
+    video_transformer: str | None = setting(None, "folder of the transformer whose video branch to start from")
+    audio_transformer: str | None = setting(None, "folder of the transformer whose audio branch to start from")
+    init_audio_from_video: bool = setting(False, "start the audio branch as a copy of the video branch")
+
+    # 3. How long, how fast
+    max_train_steps: int = setting(1000, "optimizer steps")
+    train_batch_size: int = setting(1, "clips that each process computes at a time")
+    gradient_accumulation_steps: int = setting(1, "batches per optimizer step")
+    global_batch_size: int | None = setting(
+        None, "clips per optimizer step over all processes; sets gradient_accumulation_steps"
+    )
+    num_processes: int | None = setting(None, "refuse to run with another number of processes than this")
+    learning_rate: float = setting(1e-4, "highest learning rate")
+    lr_scheduler: str = setting("constant", "course of the learning rate", LR_SCHEDULERS)
+    lr_warmup_steps: int = setting(0, "optimizer steps until the highest learning rate")
+    adam_beta1: float = setting(0.9, "decay of AdamW's first moment")
+    adam_beta2: float = setting(0.999, "decay of AdamW's second moment")
+    adam_epsilon: float = setting(1e-8, "epsilon of AdamW")
+    weight_decay: float = setting(1e-2, "weight decay of AdamW")
+    use_8bit_adam: bool = setting(False, "keep AdamW's moments in 8 bits (needs bitsandbytes)")
+    max_grad_norm: float = setting(1.0, "longer gradients are shortened to this norm; 0 leaves them")
+    mixed_precision: str = setting("no", "number format of the forward pass", MIXED_PRECISIONS)
+    gradient_checkpointing: bool = setting(False, "recompute activations instead of keeping them")
+    use_ema: bool = setting(False, "keep an exponential moving average of the weights; it becomes the result")
+    ema_decay: float = setting(0.9999, "how much of the average stays at each step")
+    dataloader_num_workers: int = setting(0, "processes that read the cache ahead")
+    seed: int = setting(0, "of data order, noise, noise levels, dropouts and new weights")
+
+    # 4. Noise levels and losses
+    sigma_sampling: str = setting("uniform", "density of the noise levels", SIGMA_SAMPLINGS)
+    logit_mean: float = setting(0.0, "mean of logit_normal; above 0 favours noise")
+    logit_std: float = setting(1.0, "standard deviation of logit_normal")
+    mode_scale: float = setting(1.29, "scale of mode (Waver: 1.29)")
+    sigma_shift: float = setting(1.0, "shift of the noise levels after sampling (Waver's video: 3); 1 is none")
+    audio_sigma_shift: float | None = setting(
+        None, "the sound's own shift, with --independent_timesteps; by default as sigma_shift"
+    )
+    independent_timesteps: bool = setting(False, "draw a noise level for each modality instead of one for both")
+    video_loss_weight: float = setting(1.0, "weight of the video loss")
+    audio_loss_weight: float = setting(1.0, "weight of the audio loss")
+    mouth_loss_weight: float | None = setting(
+        None, f"lambda of Eq. 6; by default {MOUTH_LOSS_WEIGHT:g} for both branches together and 0 for one alone"
+    )
+    mouth_loss_reduction: str = setting(
+        "mask",
+        "mouth error is averaged over the mouth's cells, or summed there and divided by all cells",
+        MOUTH_LOSS_REDUCTIONS,
+    )
+
+    # 5. What is left out now and then
+    caption_dropout: float = setting(0.1, "probability of the unconditional prompt instead of the caption")
+    line_dropout: float = setting(0.0, "probability of each of the prompt's lines to be left empty")
+    image_conditioning_probability: float = setting(0.2, "probability that the first frame is given (Waver: 0.2)")
+
+    # 6. Checkpoints, validation, logs
+    checkpointing_steps: int = setting(500, "optimizer steps between checkpoints")
+    checkpoints_total_limit: int | None = setting(3, "how many checkpoints to keep; none keeps all")
+    resume_from_checkpoint: str | None = setting(None, "'latest', or a folder checkpoint-N")
+    validation_prompts: tuple = setting(
+        (), "texts, or a .jsonl or .yaml file of arguments of the pipeline's call; clips are made of them"
+    )
+    validation_steps: int = setting(500, "optimizer steps between validations")
+    validation_seed: int = setting(0, "of the noise of all validations")
+    report_to: str = setting("tensorboard", "tracker of the losses; metrics.jsonl is always written", TRACKERS)
+    logging_steps: int = setting(1, "optimizer steps between log lines")
+
+    # 7. Memory
+    dry_run: bool = setting(False, "print the estimate of memory and stop")
+    ignore_memory_estimate: bool = setting(False, "start although the estimate exceeds the free memory")
+
+    def __post_init__(self):
+        for item in fields(self):
+            object.__setattr__(self, item.name, convert(item, getattr(self, item.name), type_hints(type(self))))
+        if self.mouth_loss_weight is None:
+            weight = MOUTH_LOSS_WEIGHT if self.branch == "joint" else 0.0
+            object.__setattr__(self, "mouth_loss_weight", weight)
+        check_ranges(self)
+        check_combinations(self)
+
+
+@dataclass(frozen=True)
+class LoraTrainingConfig(TrainingConfig):
+    """Settings of `training/train_lora.py`: those of `TrainingConfig`, and the adapter's."""
+
+    rank: int = setting(16, "rank of the LoRA layers")
+    alpha: float | None = setting(None, "strength of the LoRA layers is alpha / rank; by default 1")
+    lora_modalities: str = setting(
+        "video,audio", "video, audio, text, several with commas; or a regular expression that finds layers by path"
+    )
+    base_quantization: str | None = setting(
+        None, "number format of the frozen weights (needs bitsandbytes)", BASE_QUANTIZATIONS
+    )
+    lora_name: str | None = setting(None, "title of the model card; by default the output folder's name")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", float(self.rank))
+        if self.rank < 1:
+            raise ValueError(f"`rank` must be at least 1, got {self.rank}: a LoRA of rank 0 cannot learn anything.")
+        if self.alpha <= 0:
+            raise ValueError(f"`alpha` must be positive, got {self.alpha:g}: the LoRA's strength is alpha / rank.")
+
+
+def check_ranges(config: TrainingConfig) -> None:
+    """Raise ValueError for a number outside its range."""
+    at_least = {
+        **dict.fromkeys(("max_train_steps", "train_batch_size", "gradient_accumulation_steps"), 1),
+        **dict.fromkeys(("global_batch_size", "num_processes", "checkpoints_total_limit"), 1),
+        **dict.fromkeys(("checkpointing_steps", "validation_steps", "logging_steps"), 1),
+        **dict.fromkeys(("lr_warmup_steps", "dataloader_num_workers", "seed", "validation_seed"), 0),
+        **dict.fromkeys(("max_grad_norm", "weight_decay"), 0),
+        **dict.fromkeys(("video_loss_weight", "audio_loss_weight", "mouth_loss_weight"), 0),
+    }
+    for name, least in at_least.items():
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+    for name in ("learning_rate", "sigma_shift", "audio_sigma_shift", "logit_std", "adam_epsilon"):
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"`{name}` must be positive, got {value}.")
+    probabilities = ("caption_dropout", "line_dropout", "image_conditioning_probability")
+    for name in (*probabilities, "ema_decay", "adam_beta1", "adam_beta2"):
+        value = getattr(config, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"`{name}` must be between 0 and 1, got {value}.")
+
+
+def check_combinations(config: TrainingConfig) -> None:
+    """Raise ValueError for values that exclude each other."""
+    if config.branch != "joint" and config.mouth_loss_weight:
+        raise ValueError(
+            f"`mouth_loss_weight` is {config.mouth_loss_weight:g}, but stage 1 (`branch: {config.branch}`) trains on "
+            "Eq. 2 or Eq. 3 alone: leave it away, or set it to 0."
+        )
+    if config.branch != "joint" and config.independent_timesteps:
+        raise ValueError(f"`independent_timesteps` needs both branches, but `branch` is {config.branch!r}.")
+    if config.audio_sigma_shift is not None and not config.independent_timesteps:
+        raise ValueError("`audio_sigma_shift` needs `independent_timesteps`: without, both share one noise level.")
+    if config.branch == "video" and (config.audio_transformer or config.init_audio_from_video):
+        raise ValueError("`branch: video` has no use for `audio_transformer` and `init_audio_from_video`.")
+    if config.branch == "audio" and config.video_transformer and not config.init_audio_from_video:
+        raise ValueError("`branch: audio` uses `video_transformer` only with `init_audio_from_video`.")
+    if config.audio_transformer and config.init_audio_from_video:
+        raise ValueError("`audio_transformer` and `init_audio_from_video` exclude each other: choose one.")
+    if config.global_batch_size is not None and config.gradient_accumulation_steps != 1:
+        raise ValueError("`global_batch_size` sets `gradient_accumulation_steps`: give one of the two.")
+
+
+def accumulation_steps(config: TrainingConfig, num_processes: int) -> int:
+    """Return how many batches make an optimizer step, from `global_batch_size` if that is given.
+
+    Raises:
+        ValueError: If `global_batch_size` cannot be shared evenly, or the number of processes is not `num_processes`.
+    """
+    if config.num_processes not in (None, num_processes):
+        raise ValueError(
+            f"This run has {num_processes} process(es), but `num_processes` asks for {config.num_processes}. Launch "
+            f"it with torchrun --nproc_per_node {config.num_processes}; on CPU set ACCELERATE_USE_CPU=true too "
+            "(`accelerate launch --cpu` runs one process whatever it is told)."
+        )
+    if config.global_batch_size is None:
+        return config.gradient_accumulation_steps
+    at_a_time = num_processes * config.train_batch_size
+    if config.global_batch_size % at_a_time:
+        raise ValueError(
+            f"`global_batch_size` {config.global_batch_size} is not divisible by {num_processes} process(es) times "
+            f"`train_batch_size` {config.train_batch_size}."
+        )
+    return config.global_batch_size // at_a_time
+
+
+# --- from text to values ---
+
+
+def type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def convert(item: Field, value: Any, hints: dict[str, Any]) -> Any:
+    """Return `value`, from YAML or from Python, as the type of its field.
+
+    Raises:
+        ValueError: If it has another type, or is none of the choices.
+    """
+    hint, name = hints[item.name], item.name
+    optional = isinstance(hint, types.UnionType)
+    kind = next(t for t in typing.get_args(hint) if t is not types.NoneType) if optional else hint
+    if value is None and optional:
+        return None
+    if kind is float and isinstance(value, str):  # YAML reads 1e-4, without a point, as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"`{name}` must be {NAMES_OF_TYPES[kind]}, got {value!r}.")
+    choices = item.metadata["choices"]
+    if choices is not None and value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}")
+    return value
+
+
+NAMES_OF_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list"}
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ". Did you mean `...`?" with the known name nearest to `name`."""
+    match = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
+    return f". Did you mean `{match[0]}`?" if match else "."
+
+
+def read_yaml(path: str | os.PathLike, cls: type) -> dict[str, Any]:
+    """Return the settings in a YAML file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no YAML mapping, or has a key that `cls` does not know; the message names the nearest.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no settings file `{path}`.")
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"`{path}` is no YAML file in UTF-8: {error}") from error
+    settings = {} if settings is None else settings
+    if not isinstance(settings, dict):
+        raise ValueError(f"`{path}` must hold keys and values, got a {type(settings).__name__}.")
+    known = [item.name for item in fields(cls)]
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"`{path}` has the unknown key `{key}`{nearest(key, known)}")
+    return settings
+
+
+def parse_config(cls: type, argv: Sequence[str] | None = None, description: str | None = None) -> TrainingConfig:
+    """Return the settings that flags (first) and the YAML file of `--config` (second) give.
+
+    Args:
+        cls: `TrainingConfig` or `LoraTrainingConfig`.
+        argv: Flags; None takes those of the process.
+        description: Shown by `--help`.
+
+    Raises:
+        ValueError, FileNotFoundError: See `read_yaml` and `convert`.
+        SystemExit: For an unknown flag, as argparse does; the message names the nearest.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="YAML", help="settings; flags go before them")
+    hints = type_hints(cls)
+    for item in fields(cls):
+        add_flag(parser, item, hints[item.name])
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [f"--{item.name}" for item in fields(cls)]
+        parser.error(f"unknown argument `{unknown[0]}`{nearest(unknown[0].split('=')[0], known)}")
+    settings = vars(args)
+    path = settings.pop("config")
+    settings = {**(read_yaml(path, cls) if path else {}), **settings}
+    missing = [item.name for item in fields(cls) if item.default is MISSING and settings.get(item.name) is None]
+    if missing:
+        raise ValueError(f"`{missing[0]}` is missing, give it as --{missing[0]} or in the YAML file.")
+    return cls(**settings)
+
+
+def add_flag(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
+    """Add the flag of one field. A flag that is not given leaves no trace, so that the YAML file decides."""
+    optional = isinstance(hint, types.UnionType)
+    kind = next(t for t in typing.get_args(hint) if t is not types.NoneType) if optional else hint
+    default = "" if item.default in (MISSING, None, ()) else f" (default: {item.default})"
+    text = f"{item.metadata['help']}{default}".replace("%", "%%")
+    options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
+    if kind is bool:
+        options["action"] = argparse.BooleanOptionalAction
+    elif kind is tuple:
+        options |= {"nargs": "+"}
+    else:
+        options |= {"type": kind, "metavar": kind.__name__.upper(), "choices": item.metadata["choices"]}
+        if item.metadata["choices"]:
+            del options["metavar"]
+        if optional:
+            options["type"] = or_none(kind)
+    parser.add_argument(f"--{item.name}", **options)
+
+
+def or_none(kind: type) -> Callable[[str], Any]:
+    """Return a parser of `kind` that reads "none" as None."""
+
+    def parse(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    parse.__name__ = kind.__name__  # argparse names it in its errors
+    return parse
+
+
+def to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """Return the settings as YAML and JSON can hold them."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+def write_yaml(config: TrainingConfig, path: str | os.PathLike) -> None:
+    """Write the settings so that `--config` reads them back."""
+    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read_validation_prompts(entries: Sequence[str | dict]) -> list[dict[str, Any]]:
+    """Return one set of arguments of the pipeline's call per clip to make.
+
+    Args:
+        entries: Each a text (plain or with its three labels), a mapping of arguments, or the name of a `.jsonl`,
+            `.yaml` or `.yml` file that holds mappings.
+
+    Raises:
+        ValueError, FileNotFoundError: If a file cannot be read, or an entry is no text and no mapping.
+    """
+    prompts = []
+    for entry in entries:
+        if isinstance(entry, str) and entry.endswith((".jsonl", ".yaml", ".yml")):
+            prompts += read_prompt_file(Path(entry))
+        elif isinstance(entry, str):
+            prompts.append({"prompt": entry})
+        else:
+            prompts.append(entry)
+    for prompt in prompts:
+        if not isinstance(prompt, dict) or not prompt:
+            raise ValueError(f"A validation prompt is a text or the arguments of the pipeline's call, got {prompt!r}.")
+    return prompts
+
+
+def read_prompt_file(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of validation prompts `{path}`.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        entries = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"`{path}` cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"`{path}` must hold a list of mappings.")
+    return [{"prompt": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def run_script(main: Callable[[Any], None], cls: type, description: str | None) -> None:
+    """Parse the settings and call `main` with them; foreseeable errors end with one line instead of a traceback."""
+    try:
+        main(parse_config(cls, description=description))
+    except (ValueError, OSError, MemoryError) as error:
+        sys.exit(f"error: {error}")

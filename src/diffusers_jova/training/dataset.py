@@ -1,0 +1,287 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""The cache as batches: one kind of clip and one shape per batch, in an order that the seed alone decides.
+
+B batch, C latent channels, F latent frames, H W latent rows and columns, A audio latents, T text tokens
+"""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import BatchSampler, Dataset
+
+from .cache import (
+    check_fingerprint,
+    model_fingerprint,
+    read_index,
+    read_sample,
+    read_shared,
+    sample_path,
+    variant_suffix,
+)
+from .mouth import mouth_mask
+from .randomness import make_generator
+
+
+MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}  # of each kind of clip
+TEXT_SUFFIXES = ("", "_2")  # of the two text encoders
+
+
+class Visit(NamedTuple):
+    """One meeting with a clip. The n-th visit of a clip has its own noise, wherever and whenever it happens."""
+
+    key: str
+    number: int
+
+
+@dataclass
+class Sample:
+    """One clip as the cache holds it, with the text that this visit reads. What its kind lacks is None."""
+
+    visit: Visit
+    frame_rate: float
+    video_moments: torch.Tensor | None  # (2C, F, H, W), raw
+    image_moments: torch.Tensor | None  # (2C, 1, H, W), raw
+    black_moments: torch.Tensor | None  # (2C, 1, H, W), raw
+    mouth_mask: torch.Tensor | None  # (F, H, W) bool
+    audio_moments: torch.Tensor | None  # (2C, A), raw
+    prompt_embeds: torch.Tensor | None  # (T1, d1)
+    prompt_embeds_2: torch.Tensor | None  # (T2, d2)
+
+
+@dataclass
+class Batch:
+    """Samples of one kind and shape. Tensors have a leading batch axis; texts are padded, their masks say where."""
+
+    visits: list[Visit]
+    frame_rate: float
+    video_moments: torch.Tensor | None  # (B, 2C, F, H, W)
+    image_moments: torch.Tensor | None  # (B, 2C, 1, H, W)
+    black_moments: torch.Tensor | None  # (B, 2C, 1, H, W)
+    mouth_mask: torch.Tensor | None  # (B, F, H, W) bool
+    audio_moments: torch.Tensor | None  # (B, 2C, A)
+    prompt_embeds: torch.Tensor | None  # (B, T1, d1)
+    prompt_attention_mask: torch.Tensor | None  # (B, T1) bool
+    prompt_embeds_2: torch.Tensor | None  # (B, T2, d2)
+    prompt_attention_mask_2: torch.Tensor | None  # (B, T2) bool
+
+    @property
+    def kind(self) -> str:
+        """ "both", "video" or "audio"."""
+        if self.video_moments is None:
+            return "audio"
+        return "video" if self.audio_moments is None else "both"
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch with its tensors on `device`."""
+        moved = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved = {name: value.to(device) for name, value in moved.items() if isinstance(value, torch.Tensor)}
+        return replace(self, **moved)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Return the batch of `samples`, which are of one kind and shape."""
+    columns = {item.name: [getattr(sample, item.name) for sample in samples] for item in fields(Sample)}
+    tensors = {
+        name: None if columns[name][0] is None else torch.stack(columns[name])
+        for name in ("video_moments", "image_moments", "black_moments", "mouth_mask", "audio_moments")
+    }
+    for suffix in TEXT_SUFFIXES:
+        texts = columns[f"prompt_embeds{suffix}"]
+        embeds = mask = None
+        if texts[0] is not None:
+            embeds = pad_sequence(texts, batch_first=True)
+            mask = pad_sequence([text.new_ones(len(text), dtype=torch.bool) for text in texts], batch_first=True)
+        tensors |= {f"prompt_embeds{suffix}": embeds, f"prompt_attention_mask{suffix}": mask}
+    return Batch(visits=columns["visit"], frame_rate=samples[0].frame_rate, **tensors)
+
+
+class CachedClips(Dataset):
+    """Reads single clips of a cache, by their visit.
+
+    Args:
+        cache_dir: Folder written by training/preprocess.py.
+        branch: "joint", or "video" or "audio", which see that half of each clip only.
+        seed, caption_dropout, line_dropout: Of the text that a visit reads; see `draw_lines`.
+        model: Folder of the pipeline that has to have made the cache; None checks nothing.
+
+    Raises:
+        FileNotFoundError: If there is no finished cache.
+        ValueError: If it was made by other models, or has nothing for this branch or for `line_dropout`.
+    """
+
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike,
+        branch: str = "joint",
+        seed: int = 0,
+        caption_dropout: float = 0.0,
+        line_dropout: float = 0.0,
+        model: str | os.PathLike | None = None,
+    ):
+        if model is not None:
+            check_fingerprint(cache_dir, {"models": model_fingerprint(model)})
+        self.cache_dir, self.branch, self.seed = cache_dir, branch, seed
+        self.caption_dropout, self.line_dropout = caption_dropout, line_dropout
+        wanted = ("video", "audio") if branch == "joint" else (branch,)
+        self.modalities = {}  # of each clip, those that it has and the branch wants
+        self.rows = {}
+        for row in read_index(cache_dir):
+            modalities = tuple(modality for modality in MODALITIES[row["kind"]] if modality in wanted)
+            if modalities:
+                self.rows[row["key"]], self.modalities[row["key"]] = row, modalities
+        if not self.rows:
+            needed = {"video": "pictures", "audio": "sound", "joint": "pictures or sound"}[branch]
+            raise ValueError(f"No clip in the cache `{cache_dir}` has {needed}, which `branch: {branch}` needs.")
+        self.shared = read_shared(cache_dir)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of batches that come: "both", "video", "audio"."""
+        return {"both" if len(modalities) == 2 else modalities[0] for modalities in self.modalities.values()}
+
+    def buckets(self) -> list[list[str]]:
+        """Return the keys of the clips, sorted, in groups that can share a batch."""
+        buckets = defaultdict(list)
+        for key, row in sorted(self.rows.items()):
+            shape = ["frame_rate"]
+            shape += ["num_frames", "height", "width"] * ("video" in self.modalities[key])
+            shape += ["num_samples"] * ("audio" in self.modalities[key])
+            buckets[self.modalities[key], *(row.get(name) for name in shape)].append(key)
+        return [buckets[bucket] for bucket in sorted(buckets, key=str)]
+
+    def digest(self) -> str:
+        """Return a hash of what decides the data's order: the clips, their shapes and the branch."""
+        content = json.dumps([self.branch, self.buckets()])
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    def __getitem__(self, visit: Visit) -> Sample:
+        row, modalities = self.rows[visit.key], self.modalities[visit.key]
+        tensors = read_sample(self.cache_dir, visit.key)
+        video = dict.fromkeys(("video_moments", "image_moments", "black_moments", "mouth_mask"))
+        if "video" in modalities:
+            video = {
+                "video_moments": tensors["video_moments"].float(),
+                "image_moments": tensors["image_moments"].float(),
+                "black_moments": self.shared[f"black.{row['height']}x{row['width']}"].float(),
+                "mouth_mask": self._mouth_mask(row, tensors),
+            }
+        audio_moments = tensors["audio_moments"].float() if "audio" in modalities else None
+        texts = self._texts(row, tensors, draw_lines(visit, self.seed, self.caption_dropout, self.line_dropout))
+        return Sample(visit, float(row["frame_rate"]), **video, audio_moments=audio_moments, **texts)
+
+    def _mouth_mask(self, row: dict[str, Any], tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mouth's cells (F, H, W); none of them where the clip has no boxes."""
+        latent_shape = tuple(tensors["video_moments"].shape[1:])
+        if "mouth_boxes" not in tensors:
+            return torch.zeros(latent_shape, dtype=torch.bool)
+        num_frames, height = tensors["mouth_boxes"].shape[0], row["height"]
+        temporal = (num_frames - 1) // (latent_shape[0] - 1) if latent_shape[0] > 1 else 4
+        return mouth_mask(
+            tensors["mouth_boxes"], latent_shape, spatial=height // latent_shape[1], temporal=temporal
+        ).bool()
+
+    def _texts(
+        self, row: dict[str, Any], tensors: dict[str, torch.Tensor], kept: tuple[bool, bool, bool]
+    ) -> dict[str, torch.Tensor | None]:
+        """Return the states of both text encoders for the lines that are kept; None for an encoder that lacks."""
+        variant = variant_suffix(row, kept)
+        texts = {}
+        for suffix in TEXT_SUFFIXES:
+            name = f"prompt_embeds{suffix}"
+            unconditional = self.shared.get(f"unconditional.{name}")
+            if unconditional is None:
+                texts[name] = None
+            elif variant is None:
+                texts[name] = unconditional.float()
+            elif f"{name}{variant}" in tensors:
+                texts[name] = tensors[f"{name}{variant}"].float()
+            else:
+                raise ValueError(
+                    f"`{sample_path(self.cache_dir, row['key'])}` has no text with single lines left out "
+                    f"(`{name}{variant}`), which `line_dropout` needs: run training/preprocess.py again, without "
+                    "--no_line_dropout_variants."
+                )
+        return texts
+
+
+def draw_lines(visit: Visit, seed: int, caption_dropout: float, line_dropout: float) -> tuple[bool, bool, bool]:
+    """Return which lines of the prompt a visit keeps: video caption, audio caption, transcript.
+
+    With probability `caption_dropout` none, which is the unconditional prompt, for both branches together; else each
+    line is left out with probability `line_dropout`, on its own (our choice).
+    """
+    caption, *lines = torch.rand(4, generator=make_generator(seed, *visit, "text")).tolist()
+    return tuple(caption >= caption_dropout and line >= line_dropout for line in lines)
+
+
+class StepSampler(BatchSampler):
+    """Endless batches of visits for one process, a pure function of the seed and the step: resuming needs no cursor.
+
+    An optimizer step takes `global_batch_size` clips of one bucket, in the same order whoever computes them: batch i
+    of process r is its slice i · num_processes + r. Buckets are drawn in proportion to their clips; a bucket is gone
+    through in an order of its own before it starts again, and a clip met for the n-th time is visit n.
+
+    Args:
+        buckets: Keys of clips that can share a batch.
+        batch_size: Clips per batch and process.
+        accumulation_steps: Batches per optimizer step and process.
+        process_index, num_processes: Who computes.
+        seed: Of the order.
+        first_step: Steps that were done before.
+    """
+
+    def __init__(
+        self,
+        buckets: Sequence[Sequence[str]],
+        batch_size: int = 1,
+        accumulation_steps: int = 1,
+        process_index: int = 0,
+        num_processes: int = 1,
+        seed: int = 0,
+        first_step: int = 0,
+    ):
+        self.buckets, self.seed, self.first_step = buckets, seed, first_step
+        self.batch_size, self.accumulation_steps = batch_size, accumulation_steps
+        self.process_index, self.num_processes = process_index, num_processes
+        self.weights = torch.tensor([len(bucket) for bucket in buckets], dtype=torch.float64)
+
+    @property
+    def global_batch_size(self) -> int:
+        return self.batch_size * self.accumulation_steps * self.num_processes
+
+    def draw_bucket(self, step: int) -> int:
+        """Return which bucket the optimizer step `step` (from 0) takes its clips from."""
+        return int(torch.multinomial(self.weights, 1, generator=make_generator(self.seed, step, "bucket")))
+
+    def draw_visit(self, bucket: int, position: int) -> Visit:
+        """Return the visit at `position` of a bucket's endless order."""
+        keys = self.buckets[bucket]
+        number, index = divmod(position, len(keys))
+        order = torch.randperm(len(keys), generator=make_generator(self.seed, keys[0], number, "order"))
+        return Visit(keys[order[index]], number)
+
+    def __iter__(self) -> Iterator[list[Visit]]:
+        positions = [0] * len(self.buckets)
+        step = 0
+        while True:
+            bucket = self.draw_bucket(step)
+            start, positions[bucket] = positions[bucket], positions[bucket] + self.global_batch_size
+            if step >= self.first_step:
+                for i in range(self.accumulation_steps):
+                    first = start + (i * self.num_processes + self.process_index) * self.batch_size
+                    yield [self.draw_visit(bucket, first + j) for j in range(self.batch_size)]
+            step += 1
+
+    def __len__(self) -> int:
+        raise TypeError("The batches do not end: count optimizer steps.")

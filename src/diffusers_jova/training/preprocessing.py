@@ -1,0 +1,819 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Clips -> cache: posterior moments, text embeddings and mouth boxes, one large component in memory at a time.
+
+    plan      find the clips, probe them, cut them into windows               (`clips`)
+    video     decode, find the mouth, crop and resize -> VAE                   -> parts/{key}.video.safetensors
+    audio     the window's sound -> audio VAE                                  -> parts/{key}.audio.safetensors
+    text      the three lines -> T5, then Qwen2                                -> parts/{key}.text*.safetensors
+    assemble  the parts of a sample become one file, then the index is written (`cache`)
+
+Every file appears whole or not at all and says from what it was made, so a run that was killed is taken up where it
+stopped and ends with the same bytes.
+"""
+# N video frames, C latent channels, F latent frames, H W latent rows and columns, A audio latents, T tokens, d width
+
+import dataclasses
+import gc
+import hashlib
+import json
+import logging
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from tqdm import tqdm
+
+from ..latents import nearest_num_frames, num_audio_latents, num_latent_frames
+from ..media import check_output_path, exact_frame_rate
+from ..pipelines.pipeline_jova import JoVAPipeline
+from . import cache
+from .clips import Bucket, Probe, Source, Window, choose_bucket, find_sources, plan_windows, probe
+from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
+from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
+from .preparation import Preparation, PreparedClip, centre_crop, prepare_all
+
+
+logger = logging.getLogger(__name__)
+
+PHASES = ("video", "audio", "text", "text_2")
+COMPONENTS_OF = {  # the parts of the pipeline that are in memory in each phase
+    "video": ("vae",),
+    "audio": ("audio_vae",),
+    "text": ("tokenizer", "text_encoder"),
+    "text_2": ("tokenizer_2", "text_encoder_2"),
+}
+EMBEDS_OF = {"text": "prompt_embeds", "text_2": "prompt_embeds_2"}
+
+# Numbers in memory at a time, by measuring: per pixel and unit of width for a chunk of four frames, per mel frame and
+# unit of width, per token and unit of width.
+WAN_ENCODER_WORK, AUDIO_ENCODER_WORK, TEXT_ENCODER_WORK = 42, 64, 24
+
+PREVIEW_HEIGHT = 192  # pixels: smaller frames are enlarged for the preview
+MAX_CROPPED = 0.4  # part of the picture's area that may be cropped away without a word
+
+
+# --- settings ---
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig:
+    """What to do. Fields have the names of the flags of training/preprocess.py.
+
+    Attributes:
+        data: folder, clip or dataset, see `clips.find_sources`.
+        model: folder of a pipeline.
+        output_dir: folder of the cache.
+        buckets: sizes "HEIGHTxWIDTH" or "HEIGHTxWIDTHxFRAMES"; empty for one of `height`, `width`, `num_frames`.
+        height, width, num_frames, frame_rate: None for the model's own.
+        instance_prompt: video caption of clips that have none.
+        landmarks: dlib's landmark file; None to find it.
+        no_mouth: do not look for mouths; all clips train without the mouth loss.
+        detect_every: see `faces.find_mouths`.
+        require_audio: skip videos without a sound track.
+        no_line_dropout_variants: do not encode prompts with single lines left out.
+        max_sequence_length: the most tokens per text encoder.
+        shard: "i/n": do only the i-th of n parts of the clips.
+        num_workers: processes that decode and look for mouths; 0: none but this one.
+        preview: also write a picture per clip, with boxes and mask.
+        device, dtype: of the encoders; None: a GPU if there is one, and bfloat16 on it.
+    """
+
+    data: str
+    model: str
+    output_dir: str
+    buckets: tuple[str, ...] = ()
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    frame_rate: float | None = None
+    instance_prompt: str | None = None
+    landmarks: str | None = None
+    no_mouth: bool = False
+    detect_every: int = 1
+    require_audio: bool = False
+    no_line_dropout_variants: bool = False
+    max_sequence_length: int = 512
+    shard: str = "0/1"
+    num_workers: int = 0
+    preview: bool = False
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a pipeline's folder says without loading it.
+
+    Attributes:
+        folder: of the pipeline.
+        phases: those of `PHASES` for which it has the components.
+        defaults: height, width, num_frames, frame_rate of a call.
+        multiple: of pixels, that a frame's height and width must be.
+        spatial, temporal: pixels per latent cell, and frames per latent frame.
+        sampling_rate, audio_latent_rate: per second; None without an audio VAE.
+        samples_per_latent: of the audio VAE.
+    """
+
+    folder: Path
+    phases: tuple[str, ...]
+    defaults: Mapping[str, float]
+    multiple: int
+    spatial: int
+    temporal: int
+    sampling_rate: int | None
+    audio_latent_rate: float | None
+    samples_per_latent: int | None
+
+
+def read_model_facts(model: str | os.PathLike) -> ModelFacts:
+    """Return what the folder `model` says about the pipeline in it.
+
+    Raises:
+        FileNotFoundError: if it is no pipeline's folder.
+        ValueError: if it can encode neither pictures nor sound, or no text.
+    """
+    folder = Path(model)
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(f"`{folder}` is no pipeline's folder: it has no model_index.json.")
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    phases = tuple(phase for phase in PHASES if (index.get(COMPONENTS_OF[phase][-1]) or [None])[0])
+    if not {"video", "audio"} & set(phases) or not {"text", "text_2"} & set(phases):
+        raise ValueError(
+            f"`{folder}` has no {'text encoder' if {'video', 'audio'} & set(phases) else 'vae and no audio_vae'}, so "
+            "nothing can be encoded with it: choose the folder of a whole pipeline."
+        )
+    vae, audio_vae, transformer = (_component_config(folder / part) for part in ("vae", "audio_vae", "transformer"))
+    sampling_rate = audio_vae.get("sampling_rate", audio_vae.get("sample_rate"))
+    samples_per_latent = 2 * audio_vae["hop_length"] if audio_vae else None
+    return ModelFacts(
+        folder=folder,
+        phases=phases,
+        defaults={name: index[name] for name in ("height", "width", "num_frames", "frame_rate")},
+        multiple=vae.get("scale_factor_spatial", 8) * transformer.get("patch_size", (1, 2, 2))[1],
+        spatial=vae.get("scale_factor_spatial", 8),
+        temporal=vae.get("scale_factor_temporal", 4),
+        sampling_rate=sampling_rate,
+        audio_latent_rate=audio_vae and transformer.get("audio_latent_rate", sampling_rate / samples_per_latent),
+        samples_per_latent=samples_per_latent,
+    )
+
+
+def _component_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def parse_buckets(config: PreprocessingConfig, facts: ModelFacts) -> tuple[Bucket, ...]:
+    """Return the sizes to cut clips to; what is not given is the model's own.
+
+    Raises:
+        ValueError: for a size that the model cannot have; the message names the nearest ones.
+    """
+    defaults = {
+        name: int(value if (value := getattr(config, name)) is not None else facts.defaults[name])
+        for name in ("height", "width", "num_frames")
+    }
+    buckets = [Bucket(**defaults)]
+    if config.buckets:
+        if config.height is not None or config.width is not None:
+            raise ValueError("Give sizes either as `--buckets` or as `--height` and `--width`.")
+        buckets = []
+        for text in config.buckets:
+            match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", text)
+            if match is None:
+                raise ValueError(f"A bucket is HEIGHTxWIDTH or HEIGHTxWIDTHxFRAMES, like 480x832x121, got {text!r}.")
+            height, width, num_frames = match.groups()
+            buckets.append(Bucket(int(height), int(width), int(num_frames or defaults["num_frames"])))
+    for bucket in buckets:
+        for name, size in (("height", bucket.height), ("width", bucket.width)):
+            if size % facts.multiple or size <= 0:
+                nearest = max(round(size / facts.multiple), 1) * facts.multiple
+                raise ValueError(
+                    f"A bucket's {name} must be a multiple of {facts.multiple}, got {size}: try {nearest}."
+                )
+        below, above = nearest_num_frames(bucket.num_frames, facts.temporal)
+        if bucket.num_frames != below:
+            raise ValueError(
+                f"A bucket's number of frames must be {facts.temporal}k + 1, got {bucket.num_frames}: "
+                f"try {below} or {above}."
+            )
+    return tuple(sorted(set(buckets), key=dataclasses.astuple))
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    """Return (index from 0, count) of "i/n". Both ways of counting work: n/n is the same part as 0/n.
+
+    Raises:
+        ValueError: if it is not of this form.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    index, count = (int(number) for number in match.groups()) if match else (1, 0)
+    if index > count or count < 1:
+        raise ValueError(f"`--shard` is i/n, with i from 0 to n - 1 or from 1 to n, got {shard!r}.")
+    return index % count, count
+
+
+# --- encoders ---
+
+
+@torch.no_grad()
+def encode_video(vae, frames: np.ndarray) -> torch.Tensor:
+    """Return the posterior's moments (2C, F, H, W), mean and logvar, of frames (N, height, width, 3) uint8."""
+    pixels = to_pixels(frames).to(vae.device, vae.dtype)
+    return vae.encode(pixels).latent_dist.parameters[0].cpu()
+
+
+@torch.no_grad()
+def encode_audio(audio_vae, waveform: torch.Tensor, num_latents: int, samples_per_latent: int) -> torch.Tensor:
+    """Return the posterior's moments (2C, A) of a mono waveform (num_samples,), silence behind it up to A latents."""
+    missing = num_latents * samples_per_latent - len(waveform)
+    waveform = torch.nn.functional.pad(waveform, (0, max(missing, 0)))
+    moments = audio_vae.encode(waveform[None].to(audio_vae.device)).latent_dist.parameters[0]
+    return moments[..., :num_latents].cpu()
+
+
+@torch.no_grad()
+def encode_text(pipe: JoVAPipeline, name: str, lines: tuple[str, ...], max_sequence_length: int) -> torch.Tensor:
+    """Return the states (T, d) of the three lines, unpadded; `name` is "prompt_embeds" or "prompt_embeds_2"."""
+    outputs = pipe.encode_prompt(
+        *lines, do_classifier_free_guidance=False, max_sequence_length=max_sequence_length, device=torch.device("cpu")
+    )
+    return outputs[0 if name == "prompt_embeds" else 2][0]
+
+
+@contextmanager
+def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype) -> Iterator[JoVAPipeline]:
+    """Give a pipeline that holds only the components of `phase`, and free them afterwards."""
+    index = json.loads((model / "model_index.json").read_text(encoding="utf-8"))
+    parts = {name for name, value in index.items() if isinstance(value, list)} - set(COMPONENTS_OF[phase])
+    pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, **dict.fromkeys(parts)).to(device)
+    try:
+        yield pipe
+    finally:
+        for name in COMPONENTS_OF[phase]:  # whoever still holds the pipeline holds no weights
+            setattr(pipe, name, None)
+        if device.type != "cpu":
+            gc.collect()
+            torch.get_device_module(device).empty_cache()
+
+
+# --- the whole ---
+
+
+@dataclass
+class Summary:
+    """What became of the clips. `str(summary)` is what people read; it is the same however often a run was stopped.
+
+    Attributes:
+        rows: of the samples of this run's clips, whether made now or before.
+        num_sources: clips found.
+        skipped: (clip, reason) of those that gave no sample.
+        warnings: (clip, what to know about it).
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    num_sources: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+
+    def warn(self, name: str, message: str) -> None:
+        logger.warning("%s: %s", name, message)
+        self.warnings.append((name, message))
+
+    def skip(self, name: str, reason: str) -> None:
+        logger.warning("%s: skipped: %s", name, reason)
+        self.skipped.append((name, reason))
+
+    def __str__(self) -> str:
+        kinds = {kind: [row for row in self.rows if row["kind"] == kind] for kind in cache.KINDS}
+        names = {"both": "with pictures and sound", "video": "silent", "audio": "sound alone"}
+        duration_s = sum(row["duration_s"] for row in self.rows)
+        clips = len({row["source"] for row in self.rows})
+        lines = [f"cached: {len(self.rows)} samples of {clips} of {self.num_sources} clips, {duration_s:.2f} s"]
+        lines += [
+            f"  {names[kind]}: {len(rows)}, {sum(row['duration_s'] for row in rows):.2f} s"
+            for kind, rows in kinds.items()
+            if rows
+        ]
+        pictures = kinds["both"] + kinds["video"]
+        if pictures:
+            lines.append(f"  with a mouth: {sum(row['has_mouth'] for row in pictures)} of {len(pictures)}")
+        crowds = [row for row in pictures if row["faces"] > 1]
+        facts = {
+            "several faces, the largest is taken": [f"{row['source']} ({row['faces']})" for row in crowds],
+            "no mouth found, no mouth loss": [r["source"] for r in pictures if not r["has_mouth"]],
+            "sound but no transcript": [
+                r["source"] for r in self.rows if r["kind"] != "video" and not r["transcript"]
+            ],
+            "a transcript but no sound": [r["source"] for r in kinds["video"] if r["transcript"]],
+            "no video caption": [r["source"] for r in pictures if not r["video_caption"]],
+        }
+        for title, clips in facts.items():
+            if clips:
+                lines.append(f"{title}: {', '.join(dict.fromkeys(clips))}")
+        for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
+            if entries:
+                lines += [f"{title}: {len(entries)}", *(f"  {name}: {message}" for name, message in sorted(entries))]
+        return "\n".join(lines)
+
+
+def preprocess(config: PreprocessingConfig, detector: FaceDetector | None = None) -> Summary:
+    """Write the cache and return what became of the clips.
+
+    Args:
+        config: what to do.
+        detector: finds faces; None for dlib's.
+
+    Raises:
+        ValueError, FileNotFoundError: for settings or data that cannot be used, or a cache that other models or
+            settings made; before any work is done.
+        OSError: if the disk is full; what was written stays and is used again.
+    """
+    return _Run(config, detector).run()
+
+
+def dry_run(config: PreprocessingConfig) -> str:
+    """Return, as a text, what a run would do and about how much memory each phase takes. Nothing is written."""
+    run = _Run(config)
+    windows = run.plan()
+    run.check_cache()
+    duration_s = float(sum(window.num_frames / run.frame_rate for window in windows))
+    lines = [f"plan: {len(windows)} samples of {run.summary.num_sources} clips, {duration_s:.2f} s"]
+    lines += [f"  skipped: {name}: {reason}" for name, reason in run.summary.skipped]
+    lines.append(f"peak memory per phase, one after another, on {run.device} in {run.dtype}:")
+    for phase in run.facts.phases:
+        weights, work = run.phase_memory(phase, windows)
+        names = ", ".join(COMPONENTS_OF[phase])
+        lines.append(
+            f"  {phase:<6} {(weights + work) / 2**20:10,.0f} MiB: {weights / 2**20:,.0f} weights ({names}), "
+            f"about {work / 2**20:,.0f} activations"
+        )
+    frames = run.frame_memory(windows) / 2**20
+    lines.append(f"  decoded frames, in main memory during the video phase: about {frames:,.0f} MiB")
+    return "\n".join(lines)
+
+
+class _Run:
+    """One run: its settings, what it plans, and its phases one after another."""
+
+    def __init__(self, config: PreprocessingConfig, detector: FaceDetector | None = None):
+        self.config, self.facts = config, read_model_facts(config.model)
+        self.buckets, self.shard = parse_buckets(config, self.facts), parse_shard(config.shard)
+        if config.detect_every < 1 or config.num_workers < 0 or config.max_sequence_length < 1:
+            raise ValueError(
+                "`--detect_every` and `--max_sequence_length` must be at least 1 and `--num_workers` 0 or more, got "
+                f"{config.detect_every}, {config.max_sequence_length} and {config.num_workers}."
+            )
+        rate = config.frame_rate if config.frame_rate is not None else self.facts.defaults["frame_rate"]
+        self.frame_rate = exact_frame_rate(rate)
+        self.device = torch.device(config.device or _default_device())
+        self.dtype = getattr(torch, config.dtype or ("float32" if self.device.type == "cpu" else "bfloat16"))
+        self.cache_dir = Path(config.output_dir)
+        self.writer = "-".join(str(number) for number in self.shard)
+        self.summary = Summary()
+        self.detector = detector
+        self.has_video = "video" in self.facts.phases
+        self.has_audio = "audio" in self.facts.phases
+
+    # 1. Plan
+
+    def plan(self) -> list[Window]:
+        """Return the windows of this shard's clips. What cannot be used is in the summary."""
+        index, count = self.shard
+        sources = find_sources(self.config.data)[index::count]
+        self.summary.num_sources = len(sources)
+        windows = []
+        for source in tqdm(sources, desc="plan", disable=None):
+            try:
+                windows += self._plan_source(source)
+            except ValueError as error:
+                self.summary.skip(source.name, " ".join(str(error).split()))
+        return windows
+
+    def _plan_source(self, source: Source) -> list[Window]:
+        if source.problem:
+            raise ValueError(source.problem)
+        with source.file() as path:
+            found = probe(path)
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self._check_modalities(found)
+        if found.has_video and self.config.instance_prompt and "video_caption" not in source.texts:
+            source = dataclasses.replace(source, texts={**source.texts, "video_caption": self.config.instance_prompt})
+        bucket = choose_bucket(found, self.buckets, self.frame_rate)
+        windows, warnings = plan_windows(source, found, sha256, bucket, self.frame_rate)
+        cropped = self._cropped(found, bucket)
+        if cropped > MAX_CROPPED:
+            size = f"{found.height}x{found.width}, the bucket {bucket.height}x{bucket.width}"
+            warnings.append(
+                f"{cropped:.0%} of the picture are cropped away: it is {size}. Another of --buckets may fit"
+            )
+        for warning in warnings:
+            self.summary.warn(source.name, warning)
+        if not windows:
+            raise ValueError("none of its segments can be used")
+        return windows
+
+    def _check_modalities(self, found: Probe) -> None:
+        if found.has_video and not found.has_audio and self.config.require_audio:
+            raise ValueError("it has no sound track, which --require_audio asks for")
+        if not (found.has_video and self.has_video) and not (found.has_audio and self.has_audio):
+            raise ValueError("the model has no VAE for what it holds")
+
+    def _cropped(self, found: Probe, bucket: Bucket) -> float:
+        """Return the part of the picture that is cropped away."""
+        if not found.has_video or not self.has_video:
+            return 0.0
+        x1, y1, x2, y2 = centre_crop(found.height, found.width, bucket.height, bucket.width)
+        return 1 - (x2 - x1) * (y2 - y1) / (found.width * found.height)
+
+    # 2. Phases
+
+    def run(self) -> Summary:
+        windows = self.plan()
+        if windows:
+            self._open_cache()
+            todo = [window for window in windows if not self._is_current(window)]
+            self._remove_stale(windows)
+            previews = [w for w in windows if self.config.preview and not self._preview_path(w).is_file()]
+            failed = self._video_phase(todo, previews)
+            todo = [window for window in todo if window.key not in failed]
+            self._audio_phase(todo)
+            for phase in ("text", "text_2"):
+                self._text_phase(phase, todo)
+            self._write_shared()
+            for window in todo:
+                self._assemble(window)
+            self._remove_parts(windows)
+            self.summary.rows = [
+                cache.read_row(cache.sample_path(self.cache_dir, window.key))
+                for window in windows
+                if window.key not in failed
+            ]
+        if self.summary.rows:
+            cache.write_index(self.cache_dir, self.writer)
+        return self.summary
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides about the cache's content, besides the models and the clips."""
+        return {
+            "buckets": [f"{b.height}x{b.width}x{b.num_frames}" for b in self.buckets],
+            "frame_rate": str(self.frame_rate),
+            "max_sequence_length": self.config.max_sequence_length,
+            "line_dropout_variants": not self.config.no_line_dropout_variants,
+            "detect_every": self.config.detect_every,
+            "mouth": self._mouth_setting(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def _mouth_setting(self) -> str:
+        if not isinstance(self.detector, DlibFaceDetector):
+            return "none" if self.detector is None else type(self.detector).__name__
+        with open(self.detector.landmarks_file, "rb") as file:
+            return f"dlib {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+    def check_cache(self) -> dict[str, Any]:
+        """Return the fingerprint of this run, if the cache is new or has it too; choose the detector."""
+        if self.config.no_mouth or not self.has_video:
+            self.detector = None
+        elif self.detector is None:
+            self.detector = DlibFaceDetector(find_landmarks_file(self.config.landmarks))
+        expected = {"models": cache.model_fingerprint(self.facts.folder), "settings": self.settings()}
+        if (self.cache_dir / "fingerprint.json").is_file():
+            cache.check_fingerprint(self.cache_dir, expected)
+        elif next(self.cache_dir.glob("samples/*.safetensors"), None):
+            raise ValueError(
+                f"The cache `{self.cache_dir}` has samples but no fingerprint.json, so nobody knows what made them: "
+                "choose another --output_dir."
+            )
+        return expected
+
+    def _open_cache(self) -> None:
+        fingerprint = self.check_cache()
+        for folder in ("samples", "parts"):
+            (self.cache_dir / folder).mkdir(parents=True, exist_ok=True)
+        cache.write_fingerprint(self.cache_dir, fingerprint, self.writer)
+
+    def _is_current(self, window: Window) -> bool:
+        """Whether the cache holds this very window; says so if an older version of the clip is there."""
+        row = _read_row_or_none(cache.sample_path(self.cache_dir, window.key))
+        if row is None:
+            return False
+        if row["source_sha256"] != window.source_sha256:
+            logger.warning("%s: has changed since it was cached, and is cached again", window.source.name)
+        return row["digest"] == window.digest
+
+    def _remove_stale(self, windows: list[Window]) -> None:
+        """Delete the samples of windows that these clips no longer have."""
+        keys, cached = {window.key for window in windows}, defaultdict(list)
+        for path in (self.cache_dir / "samples").glob("*.safetensors"):
+            cached[re.sub(r"(-[0-9a-f]{8})-\d{3,}$", r"\1", path.stem)].append(path)
+        for base in {re.sub(r"(-[0-9a-f]{8})-\d{3,}$", r"\1", key) for key in keys}:
+            for path in cached[base]:
+                if path.stem not in keys:
+                    path.unlink()
+
+    def _part_path(self, key: str, phase: str) -> Path:
+        return self.cache_dir / "parts" / f"{key}.{phase}.safetensors"
+
+    def _preview_path(self, window: Window) -> Path:
+        return self.cache_dir / "previews" / f"{window.key}.png"
+
+    def _has_part(self, key: str, phase: str, digest: str) -> bool:
+        row = _read_row_or_none(self._part_path(key, phase))
+        return row is not None and row["digest"] == digest
+
+    def _video_phase(self, todo: list[Window], previews: list[Window]) -> set[str]:
+        """Write the video parts and the previews; return the keys of clips that turned out to be unusable."""
+        missing = {window.key for window in todo if not self._has_part(window.key, "video", window.digest)}
+        wanted = missing | {window.key for window in previews}
+        windows = [window for window in {w.key: w for w in [*todo, *previews]}.values() if window.key in wanted]
+        shared = self._missing_shared("video")
+        prepare = Preparation(
+            self.frame_rate, self.facts.sampling_rate, self.has_video, self.detector, self.config.detect_every
+        )
+        failed = set()
+        if not windows and not shared:
+            return failed
+        with self._load("video", bool(shared or missing)) as pipe:
+            self._share("video", {name: self._black(pipe.vae, name) for name in shared})
+            prepared = prepare_all(windows, prepare, self.config.num_workers)
+            for window, clip in tqdm(prepared, "video", len(windows), disable=None):
+                if isinstance(clip, str):
+                    self.summary.skip(window.source.name, clip)
+                    failed.add(window.key)
+                    continue
+                if window.key in missing:
+                    self._write_video_part(window, clip, pipe)
+                if self.config.preview and clip.frames is not None:
+                    self._write_preview(window, clip)
+        return failed
+
+    def _write_video_part(self, window: Window, clip: PreparedClip, pipe: JoVAPipeline | None) -> None:
+        tensors, row = {}, self._row(window, clip)
+        if clip.frames is not None:
+            tensors["video_moments"] = encode_video(pipe.vae, clip.frames)
+            tensors["image_moments"] = encode_video(pipe.vae, clip.frames[:1])
+            tensors["mouth_boxes"] = torch.from_numpy(clip.boxes)
+        if clip.waveform is not None:
+            tensors["waveform"] = torch.from_numpy(np.ascontiguousarray(clip.waveform, np.float32))
+        cache.write_tensors(self._part_path(window.key, "video"), tensors, row)
+
+    def _row(self, window: Window, clip: PreparedClip) -> dict[str, Any]:
+        has_video, has_sound = clip.frames is not None, clip.waveform is not None
+        return {
+            "key": window.key,
+            "source": window.source.name,
+            "kind": "both" if has_video and has_sound else "video" if has_video else "audio",
+            "num_frames": clip.num_frames,
+            "height": window.bucket.height if has_video else None,
+            "width": window.bucket.width if has_video else None,
+            "frame_rate": float(self.frame_rate),
+            "num_samples": len(clip.waveform) if has_sound else 0,
+            "sampling_rate": self.facts.sampling_rate if has_sound else None,
+            "start_s": float(window.start_s),
+            "duration_s": float(clip.num_frames / self.frame_rate),
+            "has_mouth": bool(has_video and np.isfinite(clip.boxes).all(axis=1).any()),
+            "faces": clip.num_faces,
+            **window.texts,
+            "source_sha256": window.source_sha256,
+            "digest": window.digest,
+        }
+
+    def _write_preview(self, window: Window, clip: PreparedClip) -> None:
+        spatial, temporal = self.facts.spatial, self.facts.temporal
+        height, width = window.bucket.height // spatial, window.bucket.width // spatial
+        shape = (num_latent_frames(clip.num_frames, temporal), height, width)
+        enlarge = max(PREVIEW_HEIGHT // window.bucket.height, 1)
+        frames, boxes = clip.frames.repeat(enlarge, axis=1).repeat(enlarge, axis=2), clip.boxes * enlarge
+        drawn = draw_overlay(frames, boxes, mouth_mask(clip.boxes, shape, spatial, temporal), temporal)
+        path = self._preview_path(window)
+        path.parent.mkdir(exist_ok=True)
+        with cache.whole_file(path) as partial_path:
+            contact_sheet([drawn]).save(partial_path, format="png")
+
+    def _audio_phase(self, todo: list[Window]) -> None:
+        if not self.has_audio:
+            return
+        rows = {window.key: cache.read_row(self._part_path(window.key, "video")) for window in todo}
+        missing = [
+            window
+            for window in todo
+            if rows[window.key]["num_samples"] and not self._has_part(window.key, "audio", window.digest)
+        ]
+        if not missing:
+            return
+        with self._load("audio") as pipe:
+            for window in tqdm(missing, "audio", disable=None):
+                waveform = cache.read_tensors(self._part_path(window.key, "video"))["waveform"]
+                num_latents = num_audio_latents(
+                    rows[window.key]["num_frames"], self.frame_rate, self.facts.audio_latent_rate
+                )
+                moments = encode_audio(pipe.audio_vae, waveform, num_latents, self.facts.samples_per_latent)
+                self._write_part(window, "audio", {"audio_moments": moments})
+
+    def _text_phase(self, phase: str, todo: list[Window]) -> None:
+        if phase not in self.facts.phases:
+            return
+        missing = [window for window in todo if not self._has_part(window.key, phase, window.digest)]
+        shared = self._missing_shared(phase)
+        if not missing and not shared:
+            return
+        name, limit = EMBEDS_OF[phase], self.config.max_sequence_length
+        with self._load(phase) as pipe:
+            self._share(phase, {shared_name: encode_text(pipe, name, ("", "", ""), limit) for shared_name in shared})
+            for window in tqdm(missing, phase, disable=None):
+                tensors = {
+                    f"{name}{suffix}": encode_text(pipe, name, lines, limit)
+                    for suffix, lines in self._variants(window.texts).items()
+                }
+                self._write_part(window, phase, tensors)
+                if len(tensors[name]) >= limit:
+                    self.summary.warn(window.source.name, f"its texts are cut to {limit} tokens, the transcript first")
+
+    def _variants(self, texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """Return the lines of the whole prompt, and those with lines left out, by suffix; see `variant_suffix`."""
+        lines = tuple(texts[name] for name in cache.TEXTS)
+        variants = {"": lines}
+        if not self.config.no_line_dropout_variants:
+            for kept in product((True, False), repeat=3):
+                suffix = cache.variant_suffix(texts, kept)
+                if suffix is not None:
+                    variants[suffix] = tuple(line if is_kept else "" for line, is_kept in zip(lines, kept))
+        return variants
+
+    def _write_part(self, window: Window, phase: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        cache.write_tensors(self._part_path(window.key, phase), tensors, {"digest": window.digest})
+
+    @contextmanager
+    def _load(self, phase: str, wanted: bool = True) -> Iterator[JoVAPipeline | None]:
+        if not wanted or phase not in self.facts.phases:
+            yield None
+            return
+        with load_phase(self.facts.folder, phase, self.device, self.dtype) as pipe:
+            yield pipe
+
+    # 3. Memory
+
+    def phase_memory(self, phase: str, windows: list[Window]) -> tuple[int, int]:
+        """Return the bytes of a phase's weights and, roughly, of its activations."""
+        size, folder = self.dtype.itemsize, self.facts.folder
+        weights = size * sum(_num_parameters(folder / name) for name in COMPONENTS_OF[phase])
+        config = _component_config(folder / COMPONENTS_OF[phase][-1])
+        num_frames = max((window.num_frames for window in windows), default=0)
+        if phase == "video":
+            area = max(bucket.height * bucket.width for bucket in self.buckets)
+            return weights, WAN_ENCODER_WORK * area * config.get("base_dim", 96) * size
+        if phase == "audio":
+            mel_frames = 2 * num_frames / self.frame_rate * self.facts.audio_latent_rate
+            return weights, int(AUDIO_ENCODER_WORK * mel_frames * config.get("hidden_channels", 512) * size)
+        width = config.get("d_model", config.get("hidden_size", 0))
+        return weights, TEXT_ENCODER_WORK * self.config.max_sequence_length * width * size
+
+    def frame_memory(self, windows: list[Window]) -> int:
+        """Return the bytes of the clips that are decoded and wait for the VAE; each is first read at its own size."""
+        prepared = max((3 * w.num_frames * w.bucket.height * w.bucket.width for w in windows), default=0)
+        read = max((3 * w.num_frames * w.source_area for w in windows), default=0)
+        # stacked, and grey for the detector
+        return (2 * self.config.num_workers + 1) * prepared + max(self.config.num_workers, 1) * read * 7 // 3
+
+    # 4. What all samples share
+
+    def _shared_names(self, phase: str) -> list[str]:
+        if phase not in self.facts.phases or phase == "audio":
+            return []
+        if phase == "video":
+            return sorted({f"black.{bucket.height}x{bucket.width}" for bucket in self.buckets})
+        return [f"unconditional.{EMBEDS_OF[phase]}"]
+
+    def _missing_shared(self, phase: str) -> list[str]:
+        """Return the shared tensors of a phase that are in no file yet."""
+        there = _tensor_names(self.cache_dir / "shared.safetensors") | _tensor_names(self._part_path("shared", phase))
+        names = self._shared_names(phase)
+        return [] if there.issuperset(names) else names
+
+    def _share(self, phase: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        if tensors:
+            cache.write_tensors(self._part_path("shared", phase), tensors, {}, self.writer)
+
+    def _black(self, vae, name: str) -> torch.Tensor:
+        height, width = (int(size) for size in name.removeprefix("black.").split("x"))
+        return encode_video(vae, np.zeros((1, height, width, 3), np.uint8))
+
+    def _write_shared(self) -> None:
+        names = {name for phase in PHASES for name in self._shared_names(phase)}
+        if not _tensor_names(self.cache_dir / "shared.safetensors").issuperset(names):
+            parts = [self._part_path("shared", phase) for phase in PHASES if self._shared_names(phase)]
+            tensors = {name: tensor for path in parts for name, tensor in cache.read_tensors(path).items()}
+            cache.write_shared(self.cache_dir, tensors, self.writer)
+
+    # 5. Assemble
+
+    def _assemble(self, window: Window) -> None:
+        tensors = {}
+        for phase in PHASES:
+            if (path := self._part_path(window.key, phase)).is_file():
+                tensors |= cache.read_tensors(path)
+        tensors.pop("waveform", None)
+        cache.write_sample(self.cache_dir, cache.read_row(self._part_path(window.key, "video")), tensors)
+        for phase in PHASES:
+            self._part_path(window.key, phase).unlink(missing_ok=True)
+
+    def _remove_parts(self, windows: list[Window]) -> None:
+        """Delete what a killed run may have left of these windows, and the folder if it is empty."""
+        for key in [window.key for window in windows] + ["shared"]:
+            for phase in PHASES:
+                self._part_path(key, phase).unlink(missing_ok=True)
+        try:
+            (self.cache_dir / "parts").rmdir()
+        except OSError:  # another shard is at work
+            pass
+
+
+def _default_device() -> str:
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+
+
+def _num_parameters(folder: Path) -> int:
+    """Return how many numbers the weights in a component's folder are."""
+    total = 0
+    for path in cache.weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            total += sum(int(np.prod(file.get_slice(name).get_shape())) for name in file.keys())
+    return total
+
+
+def _read_row_or_none(path: Path) -> dict[str, Any] | None:
+    """Return the row of a cached file; None where there is none, or a damaged one, which is made anew."""
+    try:
+        return cache.read_row(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _tensor_names(path: Path) -> set[str]:
+    if _read_row_or_none(path) is None:
+        return set()
+    with safe_open(path, framework="pt") as file:
+        return set(file.keys())
+
+
+# --- Appendix A, on a clip ---
+
+
+def validate_mouth_mask(
+    video: str | os.PathLike,
+    model: str | os.PathLike,
+    output: str | os.PathLike,
+    detector: FaceDetector | None = None,
+    **options: Any,
+) -> MaskTest:
+    """Return `mouth.mask_test` of a clip, prepared as for the cache, and write the two rows as one picture.
+
+    Args:
+        video: the clip; its first window is taken.
+        model: folder of a pipeline.
+        output: ends in .png or .jpg.
+        detector: finds faces; None for dlib's.
+        options: `height`, `width`, `num_frames`, `frame_rate`, `landmarks`, `device`, `dtype` of
+            `PreprocessingConfig`.
+
+    Raises:
+        ValueError: if the clip cannot be read or has no mouth.
+    """
+    check_output_path(output, (".png", ".jpg"))
+    run = _Run(PreprocessingConfig(str(video), str(model), output_dir=os.devnull, **options), detector)
+    run.check_cache()
+    if not run.has_video:
+        raise ValueError(f"The pipeline `{model}` has no video VAE.")
+    windows = run.plan()
+    if not windows:
+        raise ValueError(f"`{video}` cannot be used: {run.summary.skipped[0][1]}.")
+    clip = Preparation(run.frame_rate, None, True, run.detector)(windows[0])
+    if not np.isfinite(clip.boxes).all(axis=1).any():
+        raise ValueError(f"No mouth was found in `{video}`: choose a clip with a face that looks into the camera.")
+    with load_phase(run.facts.folder, "video", run.device, run.dtype) as pipe:
+        test = mask_test(pipe.vae, clip.frames, clip.boxes)
+    shape = [size // run.facts.spatial for size in clip.frames.shape[1:3]]
+    nothing = torch.zeros(num_latent_frames(clip.num_frames, run.facts.temporal), *shape)
+    above = draw_overlay(clip.frames, clip.boxes, nothing, run.facts.temporal)
+    with cache.whole_file(output) as partial_path:
+        contact_sheet([above, test.masked]).save(partial_path, format=_image_format(output))
+    return test
+
+
+def _image_format(path: str | os.PathLike) -> str:
+    return "jpeg" if Path(path).suffix.lower() == ".jpg" else "png"

@@ -1,0 +1,198 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""One training step: cached clips in, losses out. What can be wrong in silence is here.
+
+B batch, C latent channels, F latent frames, H W latent rows and columns, A audio latents
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..latents import fold_frame_mask, normalize_latents
+from .config import TrainingConfig
+from .dataset import Batch, Visit
+from .flow_matching import add_noise, sample_sigma, shift_sigmas, timesteps_of, velocity
+from .losses import flow_matching_loss, mouth_loss
+from .randomness import make_generator
+
+
+@dataclass(frozen=True)
+class LatentScales:
+    """What turns VAE latents into the transformer's, and pictures into latent frames.
+
+    Attributes:
+        vae, audio_vae: Configs with `latents_mean` and `latents_std`; None for a VAE that is not there.
+        in_channels: Channels of the transformer's video input; as many as the latents have means no condition.
+        temporal_compression: Frames per latent frame.
+    """
+
+    vae: Any
+    audio_vae: Any
+    in_channels: int | None
+    temporal_compression: int = 4
+
+
+@dataclass
+class StepOutput:
+    """What a step tells. Numbers per sample are (B,) float32, None where the batch lacks the modality.
+
+    Attributes:
+        loss: The mean over the batch of the weighted sum, with its gradient.
+        losses: "video", "mouth" and "audio", unweighted and without gradient; and "total", weighted.
+        sigmas: Noise levels of "video" and "audio".
+    """
+
+    loss: torch.Tensor
+    losses: dict[str, torch.Tensor]
+    sigmas: dict[str, torch.Tensor]
+
+
+def training_step(
+    transformer: Callable[..., Any], batch: Batch, scales: LatentScales, config: TrainingConfig
+) -> StepOutput:
+    """Return the losses of one batch: L = w_v L_video + w_a L_audio + lambda L_mouth (Eq. 6), averaged over samples.
+
+    All that is random comes from the seed and from each clip's visit, so that it does not matter which process
+    computes which clip. The branch of a modality that the batch lacks is not run.
+
+    Args:
+        transformer: `JoVATransformer3DModel`, possibly wrapped.
+        batch: On the transformer's device.
+        scales: Of the latents.
+        config: Settings of noise levels and losses.
+    """
+    sigmas = draw_sigmas(batch, config)
+    inputs: dict[str, torch.Tensor | None] = {"hidden_states": None, "audio_hidden_states": None}
+    targets = {}
+    if "video" in sigmas:
+        latents = sample_posterior(batch.video_moments, batch.visits, config.seed, "video")
+        latents = normalize_latents(latents, scales.vae)
+        noisy, targets["video"] = noise_latents(latents, sigmas["video"], batch.visits, config.seed, "video")
+        inputs["hidden_states"] = with_condition(noisy, batch, scales, config)
+    if "audio" in sigmas:
+        latents = sample_posterior(batch.audio_moments, batch.visits, config.seed, "audio")
+        latents = normalize_latents(latents, scales.audio_vae)
+        noisy, targets["audio"] = noise_latents(latents, sigmas["audio"], batch.visits, config.seed, "audio")
+        inputs["audio_hidden_states"] = noisy
+
+    first = sigmas.get("video", sigmas.get("audio"))
+    outputs = transformer(
+        **inputs,
+        encoder_hidden_states=batch.prompt_embeds,
+        encoder_hidden_states_2=batch.prompt_embeds_2,
+        encoder_attention_mask=batch.prompt_attention_mask,
+        encoder_attention_mask_2=batch.prompt_attention_mask_2,
+        timestep=timesteps_of(first),
+        audio_timestep=timesteps_of(sigmas["audio"]) if "audio" in sigmas else None,
+        frame_rate=batch.frame_rate,
+        return_dict=False,
+    )
+    predictions = dict(zip(("video", "audio"), outputs))
+    return weigh_losses({name: predictions[name] for name in targets}, targets, sigmas, batch, config)
+
+
+def weigh_losses(
+    predictions: dict[str, torch.Tensor],
+    targets: dict[str, torch.Tensor],
+    sigmas: dict[str, torch.Tensor],
+    batch: Batch,
+    config: TrainingConfig,
+) -> StepOutput:
+    """Return the losses of velocities, by modality, and their weighted sum. A weight of zero adds nothing at all."""
+    losses = {name: flow_matching_loss(predictions[name], targets[name]) for name in targets}
+    if "video" in losses:
+        losses["mouth"] = mouth_loss(
+            predictions["video"], targets["video"], batch.mouth_mask, config.mouth_loss_reduction
+        )
+    weights = {
+        "video": config.video_loss_weight,
+        "audio": config.audio_loss_weight,
+        "mouth": config.mouth_loss_weight,
+    }
+    terms = [weights[name] * loss for name, loss in losses.items() if weights[name]]
+    # with every weight zero there is nothing to learn, but still a graph for `backward`
+    total = sum(terms) if terms else 0.0 * sum(losses.values())
+    losses = {name: loss.detach() for name, loss in losses.items()}
+    return StepOutput(total.mean(), losses | {"total": total.detach()}, sigmas)
+
+
+# --- what is random ---
+
+
+def draw_sigmas(batch: Batch, config: TrainingConfig) -> dict[str, torch.Tensor]:
+    """Return the noise levels (B,) of the modalities that the batch has: one for both, or each its own."""
+    modalities = {"both": ("video", "audio")}.get(batch.kind, (batch.kind,))
+    device = (batch.video_moments if batch.video_moments is not None else batch.audio_moments).device
+    sigmas = {}
+    for modality in modalities:
+        purpose = f"{modality} sigma" if config.independent_timesteps else "sigma"
+        drawn = [
+            sample_sigma(
+                make_generator(config.seed, *visit, purpose),
+                config.sigma_sampling,
+                config.logit_mean,
+                config.logit_std,
+                config.mode_scale,
+            )
+            for visit in batch.visits
+        ]
+        shift = config.sigma_shift
+        if modality == "audio" and config.audio_sigma_shift is not None:
+            shift = config.audio_sigma_shift
+        sigmas[modality] = shift_sigmas(torch.stack(drawn), shift).to(device)
+    return sigmas
+
+
+def draw_normal(shape: tuple[int, ...], visits: list[Visit], seed: int, purpose: str) -> torch.Tensor:
+    """Return standard normal numbers (B, *shape) on CPU, each sample's from its own generator."""
+    return torch.stack([torch.randn(shape, generator=make_generator(seed, *visit, purpose)) for visit in visits])
+
+
+def sample_posterior(moments: torch.Tensor, visits: list[Visit], seed: int, modality: str) -> torch.Tensor:
+    """Return latents (B, C, ...) drawn from N(mean, exp(logvar)), whose moments are (B, 2C, ...). VAE scale.
+
+    Drawn anew at each visit, so that a clip is not always the same point of its posterior.
+    """
+    mean, logvar = moments.chunk(2, dim=1)
+    std = torch.exp(0.5 * logvar.clamp(-30, 20))  # the bounds of both VAEs
+    return mean + std * draw_normal(mean.shape[1:], visits, seed, f"{modality} posterior").to(mean)
+
+
+def noise_latents(
+    latents: torch.Tensor, sigmas: torch.Tensor, visits: list[Visit], seed: int, modality: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the latents at their noise levels and the velocity there, both (B, C, ...)."""
+    noise = draw_normal(latents.shape[1:], visits, seed, f"{modality} noise").to(latents)
+    return add_noise(latents, noise, sigmas), velocity(latents, noise)
+
+
+def draw_images(visits: list[Visit], config: TrainingConfig) -> torch.Tensor:
+    """Return which samples are given their first frame: (B,) bool."""
+    drawn = [torch.rand((), generator=make_generator(config.seed, *visit, "image")) for visit in visits]
+    return torch.stack(drawn) < config.image_conditioning_probability
+
+
+def with_condition(latents: torch.Tensor, batch: Batch, scales: LatentScales, config: TrainingConfig) -> torch.Tensor:
+    """Return the transformer's video input (B, in_channels, F, H, W): noisy latents, reference picture, mask.
+
+    As in `JoVAPipeline.prepare_condition`: the picture is latent frame 0 with mask 1, the frames that are not given
+    hold a black frame's latent with mask 0; both are the mode of their posterior, not a sample.
+    """
+    batch_size, num_channels, num_latent_frames, *size = latents.shape
+    if scales.in_channels == num_channels:
+        return latents
+    is_given = draw_images(batch.visits, config).to(latents.device)
+    picture, black = (
+        normalize_latents(moments.chunk(2, dim=1)[0], scales.vae)
+        for moments in (batch.image_moments, batch.black_moments)
+    )
+    condition = black.repeat(1, 1, num_latent_frames, 1, 1)
+    condition[:, :, :1] = torch.where(is_given.view(-1, 1, 1, 1, 1), picture, condition[:, :, :1])
+    num_frames = scales.temporal_compression * (num_latent_frames - 1) + 1
+    frame_mask = torch.zeros(batch_size, num_frames, device=latents.device)
+    frame_mask[:, 0] = is_given.to(frame_mask.dtype)
+    mask = fold_frame_mask(frame_mask, scales.temporal_compression)  # (B, 4, F)
+    return torch.cat([latents, condition, mask[..., None, None].expand(-1, -1, -1, *size)], dim=1)

@@ -1,0 +1,150 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells while it goes: metrics.jsonl always, a tracker, and a line on the terminal."""
+
+import io
+import json
+import logging
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from ..pipelines.pipeline_output import JoVAPipelineOutput
+from .config import TrainingConfig, to_dict
+from .step import StepOutput
+
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+NUM_SIGMA_BINS = 4
+SIGMA_OF = {"video": "video", "mouth": "video", "audio": "audio"}  # whose noise level a loss belongs to
+
+
+def bin_by_sigma(losses: torch.Tensor, sigmas: torch.Tensor, num_bins: int = NUM_SIGMA_BINS) -> dict[str, float]:
+    """Return the mean loss in each bin of noise levels that has a sample: {"0.25-0.50": 0.7, ...}.
+
+    Args:
+        losses, sigmas: (N,), noise levels in [0, 1].
+    """
+    bins = (sigmas * num_bins).long().clamp(max=num_bins - 1)
+    means = {}
+    for index in range(num_bins):
+        chosen = losses[bins == index]
+        if len(chosen):
+            means[f"{index / num_bins:.2f}-{(index + 1) / num_bins:.2f}"] = chosen.mean().item()
+    return means
+
+
+class TrainingLog:
+    """Collects the losses of a step from all batches and processes, and writes them.
+
+    Args:
+        accelerator: Its trackers are started here.
+        config: Settings of the run.
+        first_step: Steps done before; lines of later ones, which a killed run left in metrics.jsonl, are dropped.
+    """
+
+    def __init__(self, accelerator: Accelerator, config: TrainingConfig, first_step: int = 0):
+        self.accelerator, self.config = accelerator, config
+        self.path = Path(config.output_dir) / METRICS_FILE
+        self.columns: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self.started_s = time.monotonic()
+        if accelerator.is_main_process:
+            self._drop_lines_after(first_step)
+        if config.report_to != "none":
+            settings = {name: value if isinstance(value, int | float | str) else str(value)
+                        for name, value in to_dict(config).items()}  # fmt: skip
+            accelerator.init_trackers("diffusers-jova", config=settings)
+
+    def add(self, output: StepOutput) -> None:
+        """Take the losses (B,) of one batch."""
+        for name, loss in output.losses.items():
+            self.columns[f"loss {name}"].append(loss)
+        for name, sigmas in output.sigmas.items():
+            self.columns[f"sigma {name}"].append(sigmas)
+
+    def write(self, step: int, learning_rate: float, norms: dict[str, float], grad_norm: float) -> dict[str, Any]:
+        """Write the line of an optimizer step, which is `step` from 1, and return it. Called by all processes."""
+        columns = {name: self.accelerator.gather(torch.cat(parts)) for name, parts in self.columns.items()}
+        self.columns.clear()
+        losses = {name.split()[1]: x.cpu() for name, x in columns.items() if name.startswith("loss")}
+        sigmas = {name.split()[1]: x.cpu() for name, x in columns.items() if name.startswith("sigma")}
+        metrics = {"loss": losses["total"].mean().item()}
+        for name, of in SIGMA_OF.items():
+            if name in losses:
+                metrics[f"loss/{name}"] = losses[name].mean().item()
+                binned = bin_by_sigma(losses[name], sigmas[of])
+                metrics |= {f"loss/{name}/sigma_{where}": mean for where, mean in binned.items()}
+        metrics |= {"grad_norm": grad_norm} | {f"grad_norm/{modality}": norm for modality, norm in norms.items()}
+        metrics |= {"learning_rate": learning_rate, "clips": len(losses["total"])}
+        metrics |= {"num_processes": self.accelerator.num_processes, "seconds": round(self._lap_s(), 3)}
+        if self.config.report_to != "none":
+            self.accelerator.log(metrics, step=step)
+        if self.accelerator.is_main_process:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+            if step % self.config.logging_steps == 0:
+                parts = " ".join(f"{name} {losses[name].mean():.4f}" for name in SIGMA_OF if name in losses)
+                logger.info(
+                    f"step {step}/{self.config.max_train_steps} loss {metrics['loss']:.4f} ({parts}) "
+                    f"grad {grad_norm:.3f} lr {learning_rate:.2e} {metrics['seconds']:.2f} s"
+                )
+        return metrics
+
+    def add_clip(self, step: int, name: str, path: Path, output: JoVAPipelineOutput) -> None:
+        """Hand a clip made in validation to the tracker: picture and sound."""
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                add_clip_to_tensorboard(tracker.writer, step, name, output)
+            elif tracker.name == "wandb":
+                import wandb
+
+                media = wandb.Video(str(path)) if path.suffix == ".mp4" else wandb.Audio(str(path))
+                tracker.log({name: media}, step=step)
+
+    def close(self) -> None:
+        self.accelerator.end_training()
+
+    def _lap_s(self) -> float:
+        before, self.started_s = self.started_s, time.monotonic()
+        return self.started_s - before
+
+    def _drop_lines_after(self, step: int) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (json.JSONDecodeError, KeyError):  # cut off in the middle
+                continue
+        self.path.write_text("".join(kept), encoding="utf-8")
+
+
+def add_clip_to_tensorboard(writer: Any, step: int, name: str, output: JoVAPipelineOutput) -> None:
+    """Write frames as an animated picture, which is what TensorBoard's videos are, and sound.
+
+    `SummaryWriter.add_video` does the same with moviepy, which nobody should need for it.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    if output.frames is not None:
+        pictures = [Image.fromarray((frame * 255).round().astype("uint8")) for frame in output.frames[0]]
+        buffer = io.BytesIO()
+        pictures[0].save(
+            buffer, "GIF", save_all=True, append_images=pictures[1:], duration=1000 / output.frame_rate, loop=0
+        )
+        width, height = pictures[0].size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+        writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+    if output.audio is not None:
+        writer.add_audio(f"{name}/audio", torch.as_tensor(output.audio[0]), step, output.audio_sampling_rate)
+    writer.flush()

@@ -1,0 +1,426 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""The two scripts, on CPU, with a whole pipeline of small real parts."""
+
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from tiny_training import (
+    REPOSITORY,
+    TINY,
+    command,
+    environment,
+    hide_accelerators,
+    save_tiny_pipeline,
+    write_cache,
+)
+
+from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
+from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
+from diffusers_jova.pipelines.random_pipeline import create_pipeline
+from diffusers_jova.training import cache, memory
+from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, parse_config, run_script
+from diffusers_jova.training.dataset import CachedClips, Visit, collate
+from diffusers_jova.training.initialization import read_scales
+from diffusers_jova.training.memory import BatchShape, check_memory, container_limits, estimate_memory
+from diffusers_jova.training.step import LatentScales, training_step
+from diffusers_jova.training.tracking import bin_by_sigma
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_pipeline(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def clips(model, tmp_path_factory):
+    return write_cache(tmp_path_factory.mktemp("cache"), model, kinds=("both", "both", "video", "audio"))
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    hide_accelerators(monkeypatch)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def train(script, model, cache_dir, output_dir, *flags):
+    """Run a script in this process and return its metrics."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    cls = LoraTrainingConfig if "lora" in script else TrainingConfig
+    flags = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir, *flags]
+    config = parse_config(cls, [str(flag) for flag in flags])
+    runpy.run_path(str(REPOSITORY / "training" / script))["main"](config)
+    return read_metrics(output_dir)
+
+
+def read_metrics(output_dir):
+    path = Path(output_dir) / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def weights(folder):
+    return load_file(next(Path(folder).glob("*.safetensors")))
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def in_processes(number, work, *args):
+    """Run `work(*args)` in several processes that torch.distributed can join; they are copies of this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def start(rank):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+        work(*args)
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=start, args=(rank,)) for rank in range(number)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in processes] == [0] * number
+
+
+# --- the loop ---
+
+
+def test_ten_steps_are_five_and_a_kill_and_five_bit_for_bit(model, clips, tmp_path):
+    flags = ["--max_train_steps", "10", "--checkpointing_steps", "5", "--lr_scheduler", "cosine", "--use_ema"]
+    folders = ["--model", model, "--cache_dir", clips, "--output_dir", tmp_path / "killed", *flags]
+    process = subprocess.Popen(
+        command("train.py", *folders), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    while process.poll() is None and not (tmp_path / "killed" / "checkpoint-5").is_dir():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    printed = process.communicate()[0].decode()
+    assert process.returncode == -signal.SIGKILL, printed
+    assert not (tmp_path / "killed" / "transformer").exists()
+
+    resumed = train("train.py", model, clips, tmp_path / "killed", *flags, "--resume_from_checkpoint", "latest")
+    whole = train("train.py", model, clips, tmp_path / "whole", *flags)
+    assert [line["step"] for line in resumed] == list(range(1, 11))
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert [line[name] for line in resumed] == [line[name] for line in whole]
+    for folder in ("transformer", "checkpoint-10/transformer"):
+        assert_equal(weights(tmp_path / "killed" / folder), weights(tmp_path / "whole" / folder))
+    optimizers = [torch.load(tmp_path / name / "checkpoint-10" / "optimizer.bin") for name in ("killed", "whole")]
+    for first, second in zip(*(optimizer["state"].values() for optimizer in optimizers), strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_processes_give_the_loss_of_one_with_twice_the_batch(model, clips, tmp_path):
+    flags = ["--max_train_steps", "4", "--learning_rate", "1e-3", "--report_to", "none"]
+    in_processes(2, train, "train.py", model, clips, tmp_path / "two", *flags, "--num_processes", "2")
+    two = read_metrics(tmp_path / "two")
+    one = train("train.py", model, clips, tmp_path / "one", *flags, "--train_batch_size", "2")
+    accumulated = train("train.py", model, clips, tmp_path / "acc", *flags, "--global_batch_size", "2")
+    assert [line["num_processes"] for line in two] == [2] * 4
+    for other in (two, accumulated):
+        assert [line["clips"] for line in other] == [2] * 4
+        for name in ("loss", "grad_norm"):
+            assert [line[name] for line in other] == pytest.approx([line[name] for line in one], rel=1e-5)
+    for first, second in zip(
+        weights(tmp_path / "one/transformer").values(), weights(tmp_path / "two/transformer").values()
+    ):
+        assert torch.allclose(first, second, atol=1e-5)
+
+
+def shard_and_train(cache_dir, path):
+    """Take three steps with the weights split over two processes by FSDP2; rank 0 writes losses and weights."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (2,))
+    transformer, clips, scales, config = what_a_step_needs(cache_dir)
+    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+        fully_shard(block, mesh=mesh)
+    fully_shard(transformer, mesh=mesh)
+    rank = torch.distributed.get_rank()
+    parameter = transformer.proj_out.weight
+    assert parameter.to_local().numel() < parameter.numel()
+    losses = take_steps(transformer, scales, config, lambda number: [clips[Visit(f"clip00{rank}", number)]])
+    losses = torch.tensor(losses)
+    torch.distributed.all_reduce(losses)
+    whole = transformer.proj_out.weight.full_tensor()
+    if rank == 0:
+        torch.save((losses / 2, whole.detach()), path)
+    torch.distributed.destroy_process_group()
+
+
+def what_a_step_needs(cache_dir):
+    pipe = create_pipeline(**TINY)
+    scales = LatentScales(pipe.vae.config, pipe.audio_vae.config, pipe.transformer.config.in_channels)
+    config = TrainingConfig(model="m", cache_dir=str(cache_dir), output_dir="o", caption_dropout=0.0)
+    return pipe.transformer.train(), CachedClips(cache_dir), scales, config
+
+
+def take_steps(transformer, scales, config, samples, number=3):
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=1e-3)
+    losses = []
+    for step in range(number):
+        output = training_step(transformer, collate(samples(step)), scales, config)
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(output.loss.item())
+    return losses
+
+
+def test_fsdp2_on_two_processes_learns_what_one_does(clips, tmp_path):
+    in_processes(2, shard_and_train, clips, tmp_path / "sharded.pt")
+    losses, whole = torch.load(tmp_path / "sharded.pt")
+    transformer, data, scales, config = what_a_step_needs(clips)
+    alone = take_steps(transformer, scales, config, lambda n: [data[Visit("clip000", n)], data[Visit("clip001", n)]])
+    assert losses.tolist() == pytest.approx(alone, rel=1e-5)
+    assert torch.allclose(whole, transformer.proj_out.weight, atol=1e-5)
+
+
+def test_one_clip_is_learned_by_heart(clips):
+    """Four visits of one clip, again and again: the loss falls by more than a factor of ten."""
+    transformer, data, scales, config = what_a_step_needs(clips)
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=5e-3, weight_decay=0.0)
+    batch = collate([data[Visit("clip000", number)] for number in range(4)])
+    losses = []
+    for _ in range(60):
+        output = training_step(transformer, batch, scales, config)
+        output.loss.backward()
+        torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(output.loss.item())
+    print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}")
+    assert losses[-1] < losses[0] / 10
+
+
+# --- stages ---
+
+
+def test_stage_one_feeds_stage_two(model, clips, tmp_path):
+    short = ["--max_train_steps", "2", "--report_to", "none"]
+    video = train("train.py", model, clips, tmp_path / "video", "--branch", "video", *short)
+    audio = train("train.py", model, clips, tmp_path / "audio", "--branch", "audio", "--init_audio_from_video", *short)
+    assert all("loss/audio" not in line and line["loss"] == line["loss/video"] for line in video)
+    assert all("loss/video" not in line and line["loss"] == line["loss/audio"] for line in audio)
+    folders = ["--video_transformer", tmp_path / "video", "--audio_transformer", tmp_path / "audio"]
+    train("train.py", model, clips, tmp_path / "joint", *folders, "--learning_rate", "1e-9", *short)
+    joint = weights(tmp_path / "joint/transformer")
+    parts = weights(tmp_path / "video/transformer") | weights(tmp_path / "audio/transformer")
+    assert joint.keys() == parts.keys()
+    assert all(torch.allclose(joint[name], parts[name], atol=1e-6) for name in joint)
+    transformer = JoVATransformer3DModel.from_pretrained(tmp_path / "joint/transformer")
+    assert JoVAPipeline.from_pretrained(model, transformer=transformer).transformer is transformer
+
+
+# --- LoRA, validation, trackers ---
+
+
+def test_a_lora_run_ends_with_its_proof_and_a_model_card(model, clips, tmp_path, capsys):
+    prompts = tmp_path / "prompts.jsonl"
+    arguments = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
+    prompts.write_text(json.dumps({"prompt": "a face", "transcript": "one", **arguments}) + "\n")
+    out = tmp_path / "lora"
+    flags = ["--rank", "2", "--alpha", "4", "--max_train_steps", "4", "--learning_rate", "0.01"]
+    flags += ["--validation_prompts", prompts, "--validation_steps", "2", "--checkpointing_steps", "2"]
+    metrics = train("train_lora.py", model, clips, out, *flags)
+    assert len(metrics) == 4 and {"grad_norm/video", "grad_norm/audio"} <= metrics[0].keys()
+    proof = json.loads((out / "proof.json").read_text())
+    assert proof["strength_0"] == {"video": True, "audio": True} and proof["num_frozen_changed"] == 0
+    assert min(proof["strength_1"].values()) > 0 and min(norm for norm, _ in proof["updates"].values()) > 0
+    printed = capsys.readouterr().out
+    assert "video: moved by" in printed and "audio at strength 0: equals the base bit for bit" in printed
+    card = (out / "README.md").read_text()
+    assert "rank 2" in card and "samples/strength_1.mp4" in card
+    for name in (
+        "samples/strength_0.mp4",
+        "samples/strength_1.mp4",
+        "validation/step-2/00.mp4",
+        "validation/step-4/00.mp4",
+    ):
+        assert (out / name).stat().st_size > 1000
+    assert validation_tags(out / "logs") == {"validation/00", "validation/00/audio"}
+
+    pipe = JoVAPipeline.from_pretrained(model)
+    pipe.load_lora_weights(out)
+    assert pipe.transformer.peft_config["default_0"].r == 2
+
+
+def validation_tags(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "diffusers-jova"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss", "loss/video", "learning_rate"} <= set(tags["scalars"])
+    return set(tags["images"]) | set(tags["audio"])
+
+
+def test_silent_clips_leave_the_sound_where_it_was_and_the_run_says_so(model, tmp_path, capsys):
+    write_cache(tmp_path / "silent", model, kinds=("video",))
+    flags = ["--max_train_steps", "1", "--rank", "1", "--report_to", "none"]
+    train("train_lora.py", model, tmp_path / "silent", tmp_path / "out", *flags)
+    printed = capsys.readouterr().out
+    assert "audio: DID NOT MOVE: no clip in the cache has sound" in printed and "video: moved by" in printed
+
+
+def test_validation_makes_the_same_clip_of_the_same_weights(model, clips, tmp_path):
+    flags = ["--max_train_steps", "2", "--validation_steps", "1", "--learning_rate", "1e-30", "--report_to", "none"]
+    prompt = tmp_path / "p.yaml"
+    prompt.write_text("- {prompt: a, num_frames: 5, height: 32, width: 32, num_inference_steps: 1}")
+    train("train.py", model, clips, tmp_path / "out", *flags, "--validation_prompts", prompt)
+    first, second = (tmp_path / "out/validation" / f"step-{step}" / "00.mp4" for step in (1, 2))
+    assert first.read_bytes() == second.read_bytes()
+
+
+# --- memory ---
+
+
+def test_a_dry_run_prints_the_memory_and_writes_nothing(model, clips, tmp_path, capsys):
+    train("train.py", model, clips, tmp_path / "out", "--dry_run")
+    printed = capsys.readouterr().out
+    for name in ("parameters", "gradients", "optimizer", "activations", "latents per batch", "peak"):
+        assert f"\n{name}" in printed
+    assert not (tmp_path / "out").exists()
+
+
+SHAPE = BatchShape(1, (16, 3, 8, 8), (20, 30), ((8, 128), (8, 128)))
+
+
+def make_estimate(shape=SHAPE, cls=TrainingConfig, **settings):
+    config = dict(create_config())
+    return estimate_memory(config, shape, cls(model="m", cache_dir="c", output_dir="o", **settings))
+
+
+def create_config(**overrides):
+    from diffusers_jova.models.transformer_jova import PRESETS
+
+    return {**PRESETS["jova-nano"], "num_attention_heads": 2, "num_layers": 1, "num_single_layers": 2, **overrides}
+
+
+def test_the_estimate_counts_weights_exactly_and_activations_as_autograd_keeps_them():
+    transformer = JoVATransformer3DModel(**create_config())
+    num_bytes = sum(4 * parameter.numel() for parameter in transformer.parameters())
+    estimate = make_estimate()
+    assert (estimate.parameters, estimate.gradients, estimate.optimizer) == (num_bytes, num_bytes, 2 * num_bytes)
+
+    own = {parameter.untyped_storage().data_ptr() for parameter in transformer.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = transformer(**memory.fake_inputs(transformer, SHAPE), return_dict=False)
+        sum(output.float().square().mean() for output in outputs)
+    counted = sum(storage.nbytes() for storage in kept.values())
+    assert estimate.activations == pytest.approx(counted, rel=0.02)
+
+
+def test_what_saves_memory_is_seen_to():
+    plain, double = make_estimate(), make_estimate(BatchShape(2, *list(vars(SHAPE).values())[1:]))
+    assert double.activations == pytest.approx(2 * plain.activations, rel=0.2)
+    assert make_estimate(gradient_checkpointing=True).activations < 0.7 * plain.activations
+    assert make_estimate(use_8bit_adam=True).optimizer < 0.35 * plain.optimizer
+    assert make_estimate(use_ema=True).ema == plain.parameters
+    lora = make_estimate(cls=LoraTrainingConfig, rank=2)
+    assert lora.gradients < 0.05 * plain.gradients and lora.activations < plain.activations
+    assert make_estimate(cls=LoraTrainingConfig, rank=2, base_quantization="nf4").parameters < 0.75 * plain.parameters
+
+
+def test_a_run_that_cannot_fit_says_so_before_anything_is_loaded(model, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers_jova.training.setup.free_memory", lambda device: 1000)
+    with pytest.raises(MemoryError, match="(?s)needs about .* GiB, but .* are free.*--gradient_checkpointing"):
+        train("train.py", model, clips, tmp_path / "out")
+    estimate = make_estimate()
+    check_memory(estimate, 0, TrainingConfig(model="m", cache_dir="c", output_dir="o", ignore_memory_estimate=True))
+
+
+def test_the_limit_of_a_container_counts(tmp_path):
+    for name, text in (("memory.max", "1000\n"), ("memory.current", "700\n"), ("memory.stat", "anon 1\nfile 200\n")):
+        (tmp_path / name).write_text(text)
+    assert container_limits(tmp_path) == [500]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert container_limits(tmp_path) == []
+
+
+# --- bad input ---
+
+
+def test_a_cache_of_another_model_is_refused(model, clips, tmp_path):
+    write_cache(tmp_path / "foreign", kinds=("both",))
+    fingerprint = cache.read_fingerprint(clips)
+    fingerprint["models"]["vae"]["weights"] = "0" * 32
+    cache.write_fingerprint(tmp_path / "foreign", fingerprint)
+    with pytest.raises(ValueError, match="made with other models.*models.vae"):
+        train("train.py", model, tmp_path / "foreign", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, error, message",
+    [
+        (["--lora_modalities", "nothing_here"], ValueError, "matches none"),
+        (["--num_processes", "2"], ValueError, "1 process"),
+        (["--validation_prompts", "none.yaml"], FileNotFoundError, "none.yaml"),
+        (["--resume_from_checkpoint", "checkpoint-7"], FileNotFoundError, "checkpoint-7"),
+    ],
+)
+def test_bad_settings_stop_a_lora_run_with_a_clear_error(model, clips, tmp_path, flags, error, message):
+    with pytest.raises(error, match=message):
+        train("train_lora.py", model, clips, tmp_path / "out", *flags)
+
+
+def test_an_error_is_one_line_and_a_bad_exit(monkeypatch):
+    flags = ["--model", "m", "--cache_dir", "c", "--output_dir", "o", "--max_train_steps", "0"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+    with pytest.raises(SystemExit) as stopped:
+        run_script(print, TrainingConfig, "x")
+    assert stopped.value.code == "error: `max_train_steps` must be at least 1, got 0."
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_clip(model, tmp_path):
+    folder = write_cache(tmp_path / "cache", model)
+    tensors = cache.read_sample(folder, "clip000")
+    tensors["audio_moments"][0] = float("nan")
+    cache.write_sample(folder, cache.read_index(folder)[0], tensors)
+    with pytest.raises(ValueError, match="loss of step 1 is nan; its clips are clip000"):
+        train("train.py", model, folder, tmp_path / "out", "--report_to", "none")
+
+
+# --- the log ---
+
+
+def test_losses_are_told_apart_by_noise_level():
+    losses, sigmas = torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([0.0, 0.2, 0.5, 1.0])
+    assert bin_by_sigma(losses, sigmas) == {"0.00-0.25": 2.0, "0.50-0.75": 5.0, "0.75-1.00": 7.0}
+
+
+def test_the_scales_of_a_pipeline_fit_its_step(model):
+    assert read_scales(model, {"in_channels": 36, "vae_temporal_compression": 4}).audio_vae is not None

@@ -1,0 +1,131 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""A small pipeline and caches of random latents, for the tests of training."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from diffusers_jova.pipelines.random_pipeline import create_pipeline
+from diffusers_jova.training import cache
+
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 1, "num_single_layers": 1}
+FRAME_RATE, SAMPLING_RATE, TEXT_DIM = 12.5, 16000, 128
+
+
+def save_tiny_pipeline(folder, **transformer_config):
+    """Write a whole pipeline with a transformer of two blocks and return its folder."""
+    create_pipeline(**{**TINY, **transformer_config}).save_pretrained(folder)
+    return folder
+
+
+def sample_tensors(kind, num_frames=5, size=32, seed=0, has_mouth=True):
+    """Return the tensors of one cached clip."""
+    generator = torch.Generator().manual_seed(seed)
+    num_latents = (num_frames - 1) // 4 + 1
+
+    def moments(*shape):
+        return torch.cat([torch.randn(16 if len(shape) > 1 else 20, *shape, generator=generator), torch.full(
+            (16 if len(shape) > 1 else 20, *shape), -4.0)])  # fmt: skip
+
+    tensors = {
+        name: torch.randn(length, TEXT_DIM, generator=generator)
+        for name, length in (("prompt_embeds", 7 + seed % 3), ("prompt_embeds_2", 9))
+    }
+    if kind != "audio":
+        boxes = torch.full((num_frames, 4), float("nan"))
+        if has_mouth:
+            boxes[:] = torch.tensor([8.0, 16.0, 24.0, 24.0])
+        tensors |= {
+            "video_moments": moments(num_latents, size // 8, size // 8),
+            "image_moments": moments(1, size // 8, size // 8),
+            "mouth_boxes": boxes,
+        }
+    if kind != "video":
+        num_audio = -(-num_frames * 5 // 2)  # 31.25 latents per second, 12.5 frames
+        tensors["audio_moments"] = moments(num_audio)
+    return tensors
+
+
+def write_cache(folder, model=None, kinds=("both",), num_frames=5, size=32, variants=(), has_mouth=True):
+    """Write a cache with one clip per entry of `kinds` and return its folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, kind in enumerate(kinds):
+        tensors = sample_tensors(kind, num_frames, size, index, has_mouth)
+        for variant in variants:
+            tensors |= {
+                f"prompt_embeds{suffix}.{variant}": torch.full((3, TEXT_DIM), float(index)) for suffix in ("", "_2")
+            }
+        row = {
+            "key": f"clip{index:03d}",
+            "source": f"clip{index:03d}.mp4",
+            "kind": kind,
+            "num_frames": num_frames if kind != "audio" else None,
+            "height": size if kind != "audio" else None,
+            "width": size if kind != "audio" else None,
+            "frame_rate": FRAME_RATE,
+            "num_samples": round(num_frames / FRAME_RATE * SAMPLING_RATE) if kind != "video" else None,
+            "duration_s": num_frames / FRAME_RATE,
+            "has_mouth": has_mouth and kind != "audio",
+            "faces": 1,
+            "video_caption": "a face",
+            "audio_caption": "a voice",
+            "transcript": "three seven",
+        }
+        cache.write_sample(folder, row, tensors)
+    generator = torch.Generator().manual_seed(99)
+    shared = {f"unconditional.prompt_embeds{s}": torch.randn(4, TEXT_DIM, generator=generator) for s in ("", "_2")}
+    black = torch.cat(
+        [
+            torch.randn(16, 1, size // 8, size // 8, generator=generator),
+            torch.full((16, 1, size // 8, size // 8), -4.0),
+        ]
+    )
+    cache.write_shared(folder, shared | {f"black.{size}x{size}": black})
+    cache.write_index(folder)
+    models = cache.model_fingerprint(model) if model is not None else {}
+    cache.write_fingerprint(folder, {"models": models, "settings": {}})
+    return folder
+
+
+def environment(**extra):
+    """Return the environment of a training process on CPU with one thread."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "src"),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        **extra,
+    }
+
+
+def command(script, *flags, processes=1):
+    """Return the command line of a training script; with several processes, under torchrun."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [*start, str(REPOSITORY / "training" / script), *map(str, flags)]
+
+
+def run_script(script, *flags, processes=1, check=True):
+    """Run a training script to its end and return the completed process."""
+    done = subprocess.run(
+        command(script, *flags, processes=processes), env=environment(), capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def hide_accelerators(monkeypatch):
+    """Let accelerate run on CPU, alone, whatever the machine has."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
