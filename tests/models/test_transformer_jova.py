@@ -484,9 +484,8 @@ def test_single_file_in_our_own_layout_loads(tmp_path):
 @pytest.mark.parametrize("masks", [{}, ragged_masks()], ids=["full", "ragged"])
 def test_attention_backends_agree(backend, masks):
     model, expected = tiny_model(), run(tiny_model(), **masks)
-    with attention_backend(
-        "native"
-    ):  # puts back the active backend of the process, which is set along with the model's
+    # the context puts back the active backend of the process, which is set along with the model's
+    with attention_backend("native"):
         model.set_attention_backend(backend)
         assert max(difference(run(model, **masks), expected)) < 1e-5
 
