@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare the memory that `--dry_run` foresees with what training then takes, for a model of 306 M parameters on CPU:
 
-    python benchmarks/training_memory.py --folder /tmp/memory
+    python benchmarks/training_memory.py --folder outputs/training_memory
 
 Each case is a process of its own. What it takes is its largest resident size, less that of a process that imported the
 same modules and does nothing.
@@ -120,7 +120,7 @@ def main(args):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", default="/tmp/diffusers-jova-memory", help="where model, cache and results go")
+    parser.add_argument("--folder", default="outputs/training_memory", help="where model, cache and results go")
     parser.add_argument("--steps", type=int, default=4, help="optimizer steps per case")
     parser.add_argument("--only", help="regular expression that chooses cases")
     parser.add_argument("--verbose", action="store_true", help="show what the runs printed")
