@@ -280,7 +280,9 @@ def _pad_to_even(array: np.ndarray) -> np.ndarray:
 
 def _to_yuv(array: np.ndarray, index: int) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-    frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+    frame = frame.reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+    )
     frame.pts = index
     return frame
 
@@ -448,7 +450,9 @@ def _read_frames(timed_frames: Iterator, frame_rate: Fraction, duration_s: float
 
 def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
     """Return the picture as `(H, W, 3)` uint8, upright."""
-    array = frame.to_ndarray(format="rgb24", src_color_range=frame.color_range, dst_color_range=ColorRange.JPEG)
+    array = frame.to_ndarray(
+        format="rgb24", src_color_range=frame.color_range, dst_color_range=ColorRange.JPEG, threads=1
+    )
     return np.rot90(array, frame.rotation // 90)  # both count counterclockwise
 
 
