@@ -17,6 +17,7 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from .models.autoencoder_mmaudio import AutoencoderMMAudio
 from .models.transformer_jova import PRESETS, JoVATransformer3DModel
 from .models.vocoder_bigvgan import BigVGANVocoder
+from .models.vocoder_griffin_lim import GriffinLimVocoder
 from .pipelines.pipeline_jova import JoVAPipeline
 from .pipelines.pipeline_output import JoVAPipelineOutput
 from .pipelines.prompts import load_prompt_embeds, save_prompt_embeds
@@ -36,6 +37,7 @@ __all__ = [
     "PRESETS",
     "AutoencoderMMAudio",
     "BigVGANVocoder",
+    "GriffinLimVocoder",
     "JoVAPipeline",
     "JoVAPipelineOutput",
     "JoVATransformer3DModel",
@@ -60,7 +62,7 @@ def register() -> None:
     call changes nothing.
     """
     LOADABLE_CLASSES.setdefault("diffusers_jova", {"ModelMixin": ["save_pretrained", "from_pretrained"]})
-    for cls in (JoVAPipeline, JoVATransformer3DModel, AutoencoderMMAudio, BigVGANVocoder):
+    for cls in (JoVAPipeline, JoVATransformer3DModel, AutoencoderMMAudio, BigVGANVocoder, GriffinLimVocoder):
         if not hasattr(diffusers, cls.__name__):
             setattr(diffusers, cls.__name__, cls)
     # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`

@@ -41,6 +41,7 @@ from ..loaders.lora import JoVALoraLoaderMixin
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
+from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, format_prompt
 
@@ -79,7 +80,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         tokenizer_2, text_encoder_2: Qwen2 and its tokenizer (optional likewise).
         vae: `AutoencoderKLWan`.
         audio_vae: `AutoencoderMMAudio`, or diffusers' `MMAudioVAE` (optional; needed for sound).
-        vocoder: `BigVGANVocoder`, or diffusers' `MMAudioVocoder` (optional; needed for sound).
+        vocoder: `BigVGANVocoder`, `GriffinLimVocoder`, or diffusers' `MMAudioVocoder` (optional; needed for sound).
         transformer: `JoVATransformer3DModel`.
         scheduler: `FlowMatchEulerDiscreteScheduler`; it holds the shift of the sigmas.
         height, width, num_frames, frame_rate, num_inference_steps, guidance_scale, audio_guidance_scale: What a call
@@ -100,7 +101,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         tokenizer_2: PreTrainedTokenizerBase | None = None,
         text_encoder_2: PreTrainedModel | None = None,
         audio_vae: AutoencoderMMAudio | MMAudioVAE | None = None,  # `from_pipe` hands on exactly these classes
-        vocoder: BigVGANVocoder | MMAudioVocoder | None = None,
+        vocoder: BigVGANVocoder | GriffinLimVocoder | MMAudioVocoder | None = None,
         height: int = 480,
         width: int = 832,
         num_frames: int = 121,
