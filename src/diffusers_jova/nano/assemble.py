@@ -1,0 +1,102 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""The components of jova-nano one after the other, and the pipeline's folder of them."""
+
+import logging
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
+from transformers import Qwen2Model, Qwen2Tokenizer, T5EncoderModel, T5Tokenizer
+
+from ..models.autoencoder_mmaudio import AutoencoderMMAudio
+from ..models.transformer_jova import PRESETS, JoVATransformer3DModel
+from ..models.vocoder_bigvgan import BigVGANVocoder
+from ..models.vocoder_griffin_lim import GriffinLimVocoder
+from ..pipelines.pipeline_jova import JoVAPipeline
+from ..pipelines.random_pipeline import NANO_DEFAULTS
+from .autoencoders import read_clips, save_component, train_audio_vae, train_video_vae
+from .text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers
+from .vocoder import train_vocoder
+
+
+logger = logging.getLogger(__name__)
+
+SIZE = 64  # pixels
+# Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
+TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
+SHIFT = 3.0  # of the noise levels at inference
+COMPONENTS = {"text": 1500, "video_vae": 3000, "audio_vae": 2000, "vocoder": 0}  # and the steps of each
+
+
+def train_component(name: str, corpus: Path, output_dir: Path, num_steps: int, seed: int = 0) -> None:
+    """Train one of `COMPONENTS` on the training clips of the corpus, unless its folder is there."""
+    if (output_dir / LAST_FOLDER[name]).is_dir():
+        logger.warning(f"{name}: `{output_dir / LAST_FOLDER[name]}` is there and is kept; remove it to train it anew.")
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    TRAINERS[name](corpus / "train", output_dir, num_steps, seed)
+
+
+def _text(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+    prompts = make_prompts(20_000, seed)
+    tokenizer, tokenizer_2 = train_tokenizers(prompts)
+    save_component(tokenizer, output_dir / "tokenizer")
+    save_component(tokenizer_2, output_dir / "tokenizer_2")
+    save_component(train_t5(tokenizer, prompts, num_steps, seed=seed), output_dir / "text_encoder")
+    save_component(train_qwen(tokenizer_2, prompts, num_steps, seed=seed), output_dir / "text_encoder_2")
+
+
+def _video_vae(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+    frames, _ = read_clips(clips, SIZE)
+    save_component(train_video_vae(frames, num_steps, seed=seed), output_dir / "vae")
+
+
+def _audio_vae(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+    _, waveforms = read_clips(clips, SIZE)
+    save_component(train_audio_vae(waveforms, num_steps, seed=seed), output_dir / "audio_vae")
+
+
+def _vocoder(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+    _, waveforms = read_clips(clips, SIZE)
+    audio_vae = AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae")
+    save_component(train_vocoder(audio_vae, waveforms, num_steps, seed=seed), output_dir / "vocoder")
+
+
+TRAINERS = {"text": _text, "video_vae": _video_vae, "audio_vae": _audio_vae, "vocoder": _vocoder}
+LAST_FOLDER = {"text": "text_encoder_2", "video_vae": "vae", "audio_vae": "audio_vae", "vocoder": "vocoder"}
+
+
+def assemble(output_dir: Path, seed: int = 0) -> None:
+    """Write the rest of the pipeline's folder: a scheduler, a transformer that has learnt nothing, the index."""
+    torch.manual_seed(seed)
+    pipe = JoVAPipeline(
+        tokenizer=T5Tokenizer.from_pretrained(output_dir / "tokenizer"),
+        text_encoder=T5EncoderModel.from_pretrained(output_dir / "text_encoder"),
+        tokenizer_2=Qwen2Tokenizer.from_pretrained(output_dir / "tokenizer_2"),
+        text_encoder_2=Qwen2Model.from_pretrained(output_dir / "text_encoder_2"),
+        vae=AutoencoderKLWan.from_pretrained(output_dir / "vae"),
+        audio_vae=AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae"),
+        vocoder=load_vocoder(output_dir / "vocoder"),
+        transformer=JoVATransformer3DModel(**TRANSFORMER),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+        **NANO_DEFAULTS,
+    )
+    pipe.save_pretrained(output_dir)
+
+
+def load_vocoder(folder: Path) -> BigVGANVocoder | GriffinLimVocoder:
+    """Return the trained vocoder; where none was trained, the one that needs no training."""
+    return BigVGANVocoder.from_pretrained(folder) if folder.is_dir() else GriffinLimVocoder()
+
+
+def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
+    """Write a pipeline with its parameters in float16; statistics, which are buffers, stay as they are.
+
+    float16 and not bfloat16: weights of this size fit its range, and it rounds eight times finer.
+    """
+    for component in pipe.components.values():
+        if isinstance(component, torch.nn.Module):
+            for parameter in component.parameters():
+                parameter.data = parameter.data.half()
+    pipe.save_pretrained(output_dir)

@@ -1,0 +1,204 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the two VAEs of jova-nano, and the statistics of their latents."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import MethodType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from tqdm import trange
+
+from ..media import read_video
+from ..models.autoencoder_mmaudio import AutoencoderMMAudio
+from ..training.checkpoint import replace_folder
+from ..training.preparation import resize_frames
+
+
+# Wan 2.2's layout, small: pixels folded 4 x 4 before the convolutions, 16 x 16 pixels per latent. One latent frame per
+# frame: no temporal compression, so that it can be trained on single pictures, and lips keep their timing.
+VIDEO_VAE = {
+    "base_dim": 32,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, False],
+    "patch_size": 4,
+    "in_channels": 48,
+    "out_channels": 48,
+    "scale_factor_temporal": 1,
+    "scale_factor_spatial": 16,
+    "latents_mean": [0.0] * 16,
+    "latents_std": [1.0] * 16,
+}
+AUDIO_VAE = {"hidden_channels": 32}
+
+KL_WEIGHT = 1e-4  # over the mean absolute error, both per element; 1e-3 leaves half of each latent noise
+MOTION_WEIGHT = 4.0  # of pixels that differ from the clip's mean by 1 (of 2): the mouth is small, and what counts
+EDGE_WEIGHT = 1.0  # of the error of neighbouring pixels' differences: eyes and lips are edges
+
+
+def read_clips(folder: str | Path, size: int, sampling_rate: int = 16000) -> tuple[np.ndarray, np.ndarray]:
+    """Return all clips of a folder: frames (N, F, size, size, 3) uint8 and waveforms (N, samples) float32.
+
+    Raises:
+        FileNotFoundError: If there is no mp4 file.
+    """
+    paths = sorted(Path(folder).glob("*.mp4"))
+    if not paths:
+        raise FileNotFoundError(f"There is no mp4 file in `{folder}`: make the corpus first (make_corpus.py).")
+    with ProcessPoolExecutor(2) as pool:
+        clips = list(pool.map(partial(read_clip, size=size, sampling_rate=sampling_rate), paths, chunksize=32))
+    return np.stack([frames for frames, _ in clips]), np.stack([waveform for _, waveform in clips])
+
+
+def read_clip(path: Path, size: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    clip = read_video(path, sampling_rate=sampling_rate)
+    crop = (0, 0, clip.frames.shape[2], clip.frames.shape[1])
+    return resize_frames(clip.frames, crop, size, size), clip.waveform.mean(axis=0)
+
+
+def optimize(
+    model: torch.nn.Module, losses: Callable[[int], dict[str, torch.Tensor]], num_steps: int, learning_rate: float
+) -> None:
+    """Minimise the sum of `losses(step)` by AdamW with warm-up and a cosine to zero, and print them now and then."""
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
+    model.train()
+    for step in (progress := trange(num_steps, mininterval=5)):
+        terms = losses(step)
+        sum(terms.values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 20 == 0:
+            progress.set_postfix({name: f"{value.item():.4f}" for name, value in terms.items()})
+    model.eval()
+
+
+def train_video_vae(frames: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0) -> AutoencoderKLWan:
+    """Return a video VAE trained on `frames` (N, F, H, W, 3) uint8, with its latents' statistics in the config.
+
+    It learns from single frames. What it does to a frame does not depend on the frames before: the taps of its causal
+    convolutions that reach into the past are zero.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    vae = AutoencoderKLWan(**VIDEO_VAE)
+    forget_the_past(vae)
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        pixels, weights = [], []
+        for index in rng.integers(len(frames), size=batch_size):
+            clip = to_pixels(frames[index])
+            moment = int(rng.integers(clip.shape[1]))
+            pixels.append(clip[:, moment, None])
+            weights.append(1 + MOTION_WEIGHT * (clip[:, moment, None] - clip.mean(dim=1, keepdim=True)).abs())
+        pixels, weights = torch.stack(pixels), torch.stack(weights)
+        posterior = vae.encode(pixels).latent_dist
+        error = vae.decode(posterior.sample()).sample - pixels
+        edges = sum(error.diff(dim=dim).abs().mean() for dim in (-1, -2))
+        return {
+            "error": (weights * error.abs()).mean(),
+            "edges": EDGE_WEIGHT * edges,
+            "kl": KL_WEIGHT * kl_per_element(posterior),
+        }
+
+    with on_single_frames(vae):
+        optimize(vae, losses, num_steps, learning_rate=2e-3)
+    set_statistics(vae, (vae.encode(to_pixels(clip)[None]).latent_dist.mode() for clip in frames[:200]))
+    return vae
+
+
+@torch.no_grad()
+def forget_the_past(vae: AutoencoderKLWan) -> None:
+    """Set the taps of all causal convolutions to zero but those for the present frame."""
+    for module in vae.modules():
+        if isinstance(module, WanCausalConv3d):
+            module.weight[:, :, :-1] = 0
+
+
+@contextmanager
+def on_single_frames(vae: AutoencoderKLWan) -> Iterator[None]:
+    """Compute causal convolutions of a single frame in two dimensions, three times faster.
+
+    Before the first frame there is nothing but zeros, so the last tap is all that counts.
+    """
+
+    def forward(module: WanCausalConv3d, hidden_states: torch.Tensor, cache_x=None) -> torch.Tensor:
+        padding = module._padding[0]
+        picture = F.conv2d(
+            hidden_states[:, :, 0], module.weight[:, :, -1], module.bias, module.stride[1:], padding=padding
+        )
+        return picture[:, :, None]
+
+    convolutions = [module for module in vae.modules() if isinstance(module, WanCausalConv3d)]
+    for module in convolutions:
+        module.forward = MethodType(forward, module)
+    try:
+        yield
+    finally:
+        for module in convolutions:
+            del module.forward
+
+
+def train_audio_vae(waveforms: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0) -> AutoencoderMMAudio:
+    """Return an audio VAE trained on `waveforms` (N, samples), with the statistics of mels and latents."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    vae = AutoencoderMMAudio(**AUDIO_VAE)
+    waveforms = torch.from_numpy(waveforms)
+    log_mels = torch.cat([vae.mel_spectrogram(batch) for batch in waveforms.split(64)])
+    vae.data_mean.copy_(log_mels.mean(dim=(0, 2), keepdim=True))
+    vae.data_std.copy_(log_mels.std(dim=(0, 2), keepdim=True))
+    length = log_mels.shape[2] // 2 * 2
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        log_mel = log_mels[torch.from_numpy(rng.integers(len(log_mels), size=batch_size)), :, :length]
+        posterior = vae.encode_mel(log_mel).latent_dist
+        error = ((vae.decode(posterior.sample()).sample - log_mel) / vae.data_std).abs().mean()
+        return {"error": error, "kl": KL_WEIGHT * kl_per_element(posterior)}
+
+    optimize(vae, losses, num_steps, learning_rate=1e-3)
+    set_statistics(vae, (vae.encode(batch).latent_dist.mode() for batch in waveforms[:1000].split(50)))
+    return vae
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """Return frames (F, H, W, 3) uint8 as pixels (3, F, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def kl_per_element(posterior) -> torch.Tensor:
+    """Return the KL divergence to N(0, 1) of one element of the latents, on average."""
+    return 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+
+
+@torch.no_grad()
+def set_statistics(vae: torch.nn.Module, latents: Iterator[torch.Tensor]) -> None:
+    """Write mean and standard deviation of each channel of `latents` (B, C, ...) into the config of `vae`.
+
+    Wan's class comes with the numbers of Wan's own weights, which are wrong for any other.
+    """
+    values = torch.cat([batch.transpose(0, 1).flatten(1) for batch in latents], dim=1).double()
+    vae.register_to_config(
+        latents_mean=[round(value, 5) for value in values.mean(dim=1).tolist()],
+        latents_std=[round(value, 5) for value in values.std(dim=1).tolist()],
+    )
+
+
+def save_component(component, folder: str | Path) -> None:
+    """Write a component's folder, whole or not at all."""
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    component.save_pretrained(temporary)
+    replace_folder(temporary, folder)

@@ -1,0 +1,284 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What jova-nano can do, in numbers: docs/nano_report.md and its plots."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..evaluation.lips import LAGS
+from ..pipelines.pipeline_jova import JoVAPipeline
+from .corpus import ClipPlan, describe
+from .faces import Pose, draw_face
+from .measuring import Measures, TalkingClips, generate, held_out_plans, measure, record, round_trip
+from .pictures import TABLES, colour_word, identity_distance
+from .speech import VOICES
+
+
+STEPS = (4, 8, 12, 20, 30, 50)
+NUM_CLIPS_PER_STEPS = 40
+NOISE_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the main table: where clips come from, and their measures."""
+
+    name: str
+    clips: TalkingClips
+    measures: Measures
+
+
+def captioned(plan: ClipPlan) -> dict:
+    """Return the call's arguments that name looks, voice and words of a clip."""
+    return {
+        "prompt": describe(plan.face()),
+        "audio_prompt": VOICES[plan.voice].caption,
+        "transcript": plan.transcript,
+    }
+
+
+def neutral(plan: ClipPlan) -> dict:
+    return {"prompt": "A person is talking.", "transcript": plan.transcript}
+
+
+def pictured(plan: ClipPlan) -> dict:
+    """Return the call's arguments with a picture of somebody no training clip shows; the caption tells no looks."""
+    prompt = f"A {plan.face().person} is talking."
+    return {"prompt": prompt, "audio_prompt": VOICES[plan.voice].caption, "transcript": plan.transcript} | {
+        "image": draw_face(plan.face(), Pose(), 64)
+    }
+
+
+def compare(pipe: JoVAPipeline, plans: Sequence[ClipPlan], num_pictured: int) -> list[Row]:
+    """Return the rows of the main table: recordings, round trip, and what the model makes of three kinds of prompt."""
+    recordings = record(plans)
+    sources = {
+        "real recordings": recordings,
+        "round trip through VAEs and vocoder": round_trip(pipe, recordings),
+        "generated, full captions": generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED),
+        "generated, neutral captions": generate(pipe, [neutral(plan) for plan in plans], NOISE_SEED),
+        "generated, with a picture": generate(pipe, [pictured(plan) for plan in plans[:num_pictured]], NOISE_SEED),
+    }
+    return [Row(name, clips, measure(clips)) for name, clips in sources.items()]
+
+
+def main_table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| clips | number | words | word error rate | 95 % interval | lips: r at lag −1…1 | shuffled | face found |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        m = row.measures
+        low, high = m.word_error_interval
+        words = sum(len(transcript.split()) for transcript in m.transcripts)
+        lines.append(
+            f"| {row.name} | {len(m.heard)} | {words} | {m.word_error_rate:.3f} | {low:.3f}–{high:.3f} "
+            f"| {m.lips_in_time:.2f} | {m.shuffled:.2f} | {100 * m.faces_found:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def voice_table(rows: Sequence[Row], plans: Sequence[ClipPlan]) -> str:
+    """Word error rates by voice; the neutral prompts name none."""
+    lines = ["| clips | " + " | ".join(VOICES) + " |", "|---|" + "---|" * len(VOICES)]
+    for row in rows:
+        cells = []
+        for voice in VOICES:
+            of_voice = [i for i, plan in enumerate(plans[: len(row.measures.heard)]) if plan.voice == voice]
+            part = Measures(
+                [row.measures.transcripts[i] for i in of_voice],
+                [row.measures.heard[i] for i in of_voice],
+                row.measures.gaps[of_voice],
+                row.measures.loudness[of_voice],
+            )
+            cells.append(f"{part.word_error_rate:.3f}")
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def lag_table(rows: Sequence[Row]) -> str:
+    lines = ["| clips | " + " | ".join(f"{lag:+d}" for lag in LAGS) + " |", "|---|" + "---|" * len(LAGS)]
+    lines += [
+        f"| {row.name} | " + " | ".join(f"{r:.2f}" for r in row.measures.lip_correlations) + " |" for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def identity_lines(clips: TalkingClips, plans: Sequence[ClipPlan]) -> str:
+    """How far clips made from a picture are from it, and from the pictures of other people."""
+    people = {plan.identity: np.asarray(draw_face(plan.face(), Pose(), 64)) for plan in plans}
+    own, others, first = [], [], 0
+    for frames, plan in zip(clips.frames, plans):
+        distances = {name: identity_distance(frames, picture) for name, picture in people.items()}
+        own.append(distances[plan.identity])
+        others.append(np.mean([distance for name, distance in distances.items() if name != plan.identity]))
+        first += min(distances, key=distances.get) == plan.identity
+    return (
+        f"Mean absolute difference of a clip's mean frame and its own picture: {np.mean(own):.4f} (of 1); and the "
+        f"pictures of the {len(people) - 1} other held-out people: {np.mean(others):.4f}. Its own picture is the "
+        f"nearest of all for {first} of {len(plans)} clips."
+    )
+
+
+def colour_table(rows: Sequence[Row], plans: Sequence[ClipPlan]) -> str:
+    lines = ["| clips | " + " | ".join(TABLES) + " |", "|---|" + "---|" * len(TABLES)]
+    for row in rows:
+        cells = []
+        for name in TABLES:
+            pairs = zip(row.clips.frames, plans)
+            right = np.mean([colour_word(frames, name) == getattr(plan.face(), name) for frames, plan in pairs])
+            cells.append(f"{100 * right:.1f} %")
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def steps_table(pipe: JoVAPipeline, plans: Sequence[ClipPlan]) -> tuple[str, dict[int, Measures]]:
+    lines = [
+        "| steps | word error rate | lips: r at lag −1…1 | face found | seconds per clip |",
+        "|---|---|---|---|---|",
+    ]
+    found = {}
+    for steps in STEPS:
+        started = time.perf_counter()
+        clips = generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
+        seconds = (time.perf_counter() - started) / len(plans)
+        found[steps] = m = measure(clips)
+        cells = (steps, f"{m.word_error_rate:.3f}", f"{m.lips_in_time:.2f}", f"{100 * m.faces_found:.1f} %")
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {seconds:.1f} |")
+    return "\n".join(lines), found
+
+
+def contact_sheet(clips: TalkingClips, number: int = 8, scale: int = 2) -> Image.Image:
+    """Return every second frame of the first clips, a row each."""
+    rows = [np.concatenate(list(frames[::2]), axis=1) for frames in clips.frames[:number]]
+    sheet = Image.fromarray(np.concatenate(rows))
+    return sheet.resize((scale * sheet.width, scale * sheet.height), Image.Resampling.NEAREST)
+
+
+def plot_lags(rows: Sequence[Row], path: Path) -> None:
+    figure, axes = _figure()
+    for row in rows:
+        axes.plot(LAGS, row.measures.lip_correlations, marker="o", label=row.name)
+    axes.set(xlabel="lag in frames of 80 ms (positive: the lips are late)", ylabel="mean r of lip gap and loudness")
+    _save(figure, axes, path)
+
+
+def plot_steps(found: dict[int, Measures], path: Path) -> None:
+    figure, axes = _figure()
+    axes.plot(list(found), [m.word_error_rate for m in found.values()], marker="o", label="word error rate")
+    axes.plot(list(found), [m.lips_in_time for m in found.values()], marker="s", label="lips, r at best lag −1…1")
+    axes.set(xlabel="denoising steps", ylim=(0, 1))
+    _save(figure, axes, path)
+
+
+def _figure():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(7, 4), dpi=100)
+
+
+def _save(figure, axes, path: Path) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def write_report(
+    pipe: JoVAPipeline, folder: Path, command: str, num_clips: int = 200, num_pictured: int = 100, seed: int = 0
+) -> Path:
+    """Measure a pipeline and write nano_report.md, its plots and a contact sheet to `folder`.
+
+    Args:
+        command: that repeats the report, to be quoted in it.
+        num_clips: held-out clips of each kind.
+        num_pictured: of them with a picture.
+        seed: of the corpus.
+    """
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    plans = held_out_plans(num_clips, seed)
+    rows = compare(pipe, plans, num_pictured)
+    plot_lags(rows, images / "nano_lags.png")
+    contact_sheet(rows[2].clips).save(images / "nano_contact_sheet.png")
+    steps, by_steps = steps_table(pipe, plans[:NUM_CLIPS_PER_STEPS])
+    plot_steps(by_steps, images / "nano_steps.png")
+    path = folder / "nano_report.md"
+    path.write_text(
+        REPORT.format(
+            command=command,
+            num_clips=num_clips,
+            num_steps=pipe.config.num_inference_steps,
+            guidance_scale=pipe.config.guidance_scale,
+            noise_seed=NOISE_SEED,
+            vocoder=type(pipe.vocoder).__name__,
+            torch=torch.__version__,
+            main=main_table(rows),
+            voices=voice_table(rows, plans),
+            lags=lag_table(rows),
+            identity=identity_lines(rows[4].clips, plans[:num_pictured]),
+            colours=colour_table(rows[:3], plans),
+            num_clips_per_steps=NUM_CLIPS_PER_STEPS,
+            steps=steps,
+        ),
+        encoding="utf-8",
+    )
+    return path
+
+
+REPORT = """# What jova-nano can do
+
+Written by `{command}` (torch {torch}), from the shipped weights; the same command writes it again. All clips say
+combinations of digits that no training clip says, and show people that none shows: the corpus's split `held_out`, seed
+0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, guidance scale {guidance_scale},
+vocoder `{vocoder}`.
+
+- **Words**: pocketsphinx with its English model and a grammar of the ten digits, its default settings. The interval is
+  a bootstrap over clips.
+- **Lips**: the gap between the inner lips in dlib's landmarks, over the nose's length, against the sound's root mean
+  square in each frame; Pearson's r per clip, averaged. "Shuffled" pairs each clip's lips with all other clips' sounds.
+
+{main}
+
+## Words by voice
+
+{voices}
+
+The neutral prompts name no voice; their columns only split the transcripts in the same way.
+
+## Lips by lag
+
+Frames of 80 ms; positive: the lips are late.
+
+{lags}
+
+![Mean correlation over lags](images/nano_lags.png)
+
+## Pictures
+
+{identity}
+
+How often wall, hair and shirt have the colour that the caption names (of 6, 5 and 6 colours, so chance is about 17,
+20 and 17 %):
+
+{colours}
+
+![Eight clips, every second frame](images/nano_contact_sheet.png)
+
+## Steps against quality
+
+{num_clips_per_steps} clips with full captions, batches of 20, two CPU cores.
+
+{steps}
+
+![Quality over denoising steps](images/nano_steps.png)
+"""

@@ -1,0 +1,141 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenizers and text encoders of jova-nano, trained on the captions of the corpus.
+
+Each learns by its own family's task: the Qwen2 model predicts the next token, the T5 encoder fills in hidden words
+through a decoder that is thrown away afterwards.
+"""
+
+import math
+import string
+from collections import Counter
+
+import numpy as np
+import torch
+from transformers import (
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Model,
+    Qwen2Tokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+)
+
+from ..pipelines.prompts import LABELS, format_prompt
+from ..pipelines.random_pipeline import byte_tokenizer
+from .autoencoders import optimize
+from .corpus import LENGTHS, is_held_out, make_captions
+from .faces import Identity
+from .speech import DIGITS, VOICES
+
+
+WIDTH = 128
+VOCABULARY = 512  # tokens: all words of the captions, and single characters for everything else
+HIDDEN_WORDS = 0.25  # of T5's input
+
+
+def make_prompts(number: int, seed: int = 0) -> list[str]:
+    """Return prompts as the corpus has them, without its held-out combinations of digits."""
+    rng = np.random.default_rng([seed, 11])
+    prompts = []
+    while len(prompts) < number:
+        digits = tuple(int(digit) for digit in rng.integers(10, size=1 + rng.choice(3, p=LENGTHS)))
+        if is_held_out(digits):
+            continue
+        voice = list(VOICES.values())[rng.integers(len(VOICES))]
+        identity = Identity.from_seed(int(rng.integers(2**31)), person=voice.person)
+        texts = [*make_captions(identity, voice.caption, rng), " ".join(DIGITS[digit] for digit in digits)]
+        dropped = rng.uniform(size=3) < 0.1
+        prompts.append(format_prompt(*("" if drop else text for text, drop in zip(texts, dropped))))
+    return prompts
+
+
+def train_tokenizers(prompts: list[str]) -> tuple[T5Tokenizer, Qwen2Tokenizer]:
+    """Return both tokenizers, in which every word of the captions, and every label, is one token."""
+    tokenizers = make_word_tokenizer(prompts), byte_tokenizer().train_new_from_iterator(prompts, VOCABULARY)
+    for tokenizer in tokenizers:
+        tokenizer.add_tokens(list(LABELS))
+    return tokenizers
+
+
+def make_word_tokenizer(prompts: list[str]) -> T5Tokenizer:
+    """Return T5's tokenizer, a unigram model over the words of the prompts and, far less likely, single characters.
+
+    SentencePiece's own training finds no whole words here: it takes words for rare that are not among thousands.
+    """
+    counts = Counter(word for prompt in prompts for word in prompt.split())
+    for word, count in list(counts.items()):
+        counts[word.strip(",.")] += count
+    total = sum(counts.values())
+    words = [(f"▁{word}", math.log(count / total)) for word, count in counts.most_common()]
+    characters = [(character, -20.0) for character in ("▁", *string.printable) if not character.isspace()]
+    return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *words, *characters], extra_ids=0)
+
+
+def train_t5(
+    tokenizer: T5Tokenizer, prompts: list[str], num_steps: int, batch_size: int = 64, seed: int = 0
+) -> T5EncoderModel:
+    """Return a T5 encoder that learnt, with a decoder, to write out prompts in which words were hidden."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=WIDTH,
+            d_kv=32,
+            d_ff=256,
+            num_heads=4,
+            num_layers=2,
+            num_decoder_layers=1,
+            dropout_rate=0.0,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        batch = tokenizer([prompts[i] for i in rng.integers(len(prompts), size=batch_size)], **PADDED)
+        targets = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+        is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != -100)
+        inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
+        return {"loss": model(inputs, attention_mask=batch.attention_mask, labels=targets).loss}
+
+    optimize(model, losses, num_steps, learning_rate=2e-3)
+    encoder = T5EncoderModel(model.config)
+    missing, _ = encoder.load_state_dict(model.state_dict(), strict=False)
+    if missing:
+        raise RuntimeError(f"The encoder lacks weights: {missing}.")
+    return encoder.eval()
+
+
+def train_qwen(
+    tokenizer: Qwen2Tokenizer, prompts: list[str], num_steps: int, batch_size: int = 64, seed: int = 0
+) -> Qwen2Model:
+    """Return a Qwen2 model that learnt to predict the next token of prompts."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+        )
+    )
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        batch = tokenizer([prompts[i] for i in rng.integers(len(prompts), size=batch_size)], **PADDED)
+        targets = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+        return {"loss": model(**batch, labels=targets).loss}
+
+    optimize(model, losses, num_steps, learning_rate=2e-3)
+    return model.model.eval()
+
+
+PADDED = {"padding": True, "return_tensors": "pt"}

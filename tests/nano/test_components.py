@@ -1,0 +1,183 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Training of jova-nano's components, in small: each learns, and the latents' statistics are their own."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from diffusers_jova import BigVGANVocoder, GriffinLimVocoder, JoVAPipeline
+from diffusers_jova.latents import normalize_latents
+from diffusers_jova.nano import assemble as assembling
+from diffusers_jova.nano.autoencoders import (
+    on_single_frames,
+    read_clips,
+    save_component,
+    to_pixels,
+    train_audio_vae,
+    train_video_vae,
+)
+from diffusers_jova.nano.faces import Identity, Pose, draw_face
+from diffusers_jova.nano.text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers
+from diffusers_jova.nano.vocoder import train_vocoder
+from diffusers_jova.pipelines.random_pipeline import NANO_DEFAULTS
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Four people whose mouths open and close, (4, 9, 32, 32, 3)."""
+    openings = np.abs(np.sin(np.arange(9)))
+    return np.stack(
+        [
+            np.stack([np.asarray(draw_face(Identity.from_seed(seed), Pose(opening=gap), 32)) for gap in openings])
+            for seed in range(4)
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def waveforms():
+    """Four gliding hums with pauses, (4, 16384)."""
+    time = np.arange(16384) / 16000
+    hums = [
+        sum(np.sin(2 * np.pi * k * (pitch * time + 30 * time**2)) / k for k in range(1, 6))
+        for pitch in range(100, 200, 25)
+    ]
+    return np.stack([0.1 * hum * (np.sin(2 * np.pi * 2 * time) > 0) for hum in hums]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return make_prompts(300)
+
+
+def posterior_means(vae, samples) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([normalize_latents(vae.encode(sample).latent_dist.mode(), vae.config) for sample in samples])
+
+
+@pytest.fixture(scope="module")
+def video_vae(frames):
+    return train_video_vae(frames, num_steps=30)
+
+
+@pytest.fixture(scope="module")
+def audio_vae(waveforms):
+    return train_audio_vae(waveforms, num_steps=40)
+
+
+def test_the_video_vae_learns_and_carries_its_own_statistics(video_vae, frames):
+    latents = posterior_means(video_vae, [to_pixels(clip)[None] for clip in frames])
+    assert latents.shape == (4, 16, 9, 2, 2)
+    assert latents.mean(dim=(0, 2, 3, 4)).abs().max() < 0.1
+    assert torch.allclose(latents.std(dim=(0, 2, 3, 4)), torch.ones(16), atol=0.1)
+    pixels = to_pixels(frames[0])[None]
+    with torch.no_grad():
+        error = (video_vae.decode(video_vae.encode(pixels).latent_dist.mode()).sample - pixels).abs().mean()
+    assert error < 0.9 * (pixels - pixels.mean()).abs().mean()  # better than grey
+
+
+def test_the_video_vae_sees_each_frame_alone(video_vae, frames):
+    clip = to_pixels(frames[0])[None]
+    with torch.no_grad():
+        latents = video_vae.encode(clip).latent_dist.mode()
+        alone = video_vae.encode(clip[:, :, 4:5]).latent_dist.mode()
+        assert torch.allclose(latents[:, :, 4:5], alone, atol=1e-5)
+        assert torch.allclose(video_vae.decode(latents).sample[:, :, 4:5], video_vae.decode(alone).sample, atol=1e-5)
+        with on_single_frames(video_vae):  # the shortcut that training takes
+            shortcut = video_vae.encode(clip[:, :, 4:5]).latent_dist.mode()
+        assert torch.allclose(shortcut, alone, atol=1e-5)
+
+
+def test_the_audio_vae_learns_and_carries_its_own_statistics(audio_vae, waveforms):
+    sounds = torch.from_numpy(waveforms)
+    latents = posterior_means(audio_vae, [sounds])
+    assert latents.mean(dim=(0, 2)).abs().max() < 0.1
+    assert torch.allclose(latents.std(dim=(0, 2)), torch.ones(20), atol=0.1)
+    log_mel = audio_vae.mel_spectrogram(sounds)
+    assert torch.allclose(log_mel.mean(dim=(0, 2)), audio_vae.data_mean[0, :, 0], atol=1e-4)
+    with torch.no_grad():
+        error = ((audio_vae(sounds).sample - log_mel) / audio_vae.data_std).abs().mean()
+    assert error < 0.6  # the mel's own mean leaves 0.8 to 1
+
+
+def test_the_vocoder_learns(audio_vae, waveforms):
+    few, more = (train_vocoder(audio_vae, waveforms, num_steps=steps, batch_size=2) for steps in (1, 25))
+    log_mel = audio_vae.mel_spectrogram(torch.from_numpy(waveforms))
+    with torch.no_grad():
+        errors = [
+            (audio_vae.mel_spectrogram(vocoder(log_mel)[:, 0]) - log_mel).abs().mean() for vocoder in (few, more)
+        ]
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_the_tokenizers_keep_words_whole_and_take_any_text(prompts, tmp_path):
+    for tokenizer in train_tokenizers(prompts):
+        ids = tokenizer("<Transcript>: three seven").input_ids
+        words = [token.strip("▁Ġ") for token in tokenizer.convert_ids_to_tokens(ids)]
+        assert words[:3] == ["<Transcript>:", "three", "seven"]
+        save_component(tokenizer, tmp_path / "tokenizer")
+        loaded = type(tokenizer).from_pretrained(tmp_path / "tokenizer")
+        text = "<Video Caption>: A wizard with 3 purple-ish hats!"
+        assert loaded(text).input_ids == tokenizer(text).input_ids
+        assert "wizard" in loaded.decode(loaded(text).input_ids).replace(" ", "")
+
+
+@pytest.mark.parametrize("which, train", enumerate((train_t5, train_qwen)))
+def test_the_text_encoders_tell_the_order_of_words(prompts, which, train):
+    tokenizer = train_tokenizers(prompts)[which]
+    encoder = train(tokenizer, prompts, num_steps=5)
+    with torch.no_grad():
+        one, other = (
+            encoder(**tokenizer(f"<Transcript>: {words}", return_tensors="pt")).last_hidden_state
+            for words in ("three three", "three seven")
+        )
+    assert one.shape[-1] == 128
+    assert (one[:, 1] - one[:, 2]).abs().mean() > 1e-3  # the same word twice, at two places
+    assert (one[:, 2] - other[:, 2]).abs().mean() > 1e-3
+
+
+def test_held_out_combinations_are_in_no_prompt(prompts):
+    from diffusers_jova.nano.corpus import is_held_out
+    from diffusers_jova.nano.speech import DIGITS
+
+    transcripts = [prompt.rpartition(":")[2].split() for prompt in prompts]
+    assert not any(is_held_out(tuple(DIGITS.index(word) for word in words)) for words in transcripts)
+
+
+def test_components_are_kept_and_the_pipeline_brings_its_defaults(
+    monkeypatch, tmp_path, prompts, video_vae, audio_vae
+):
+    tokenizer, tokenizer_2 = train_tokenizers(prompts)
+    parts = {
+        "tokenizer": tokenizer,
+        "tokenizer_2": tokenizer_2,
+        "text_encoder": train_t5(tokenizer, prompts, num_steps=1),
+        "text_encoder_2": train_qwen(tokenizer_2, prompts, num_steps=1),
+        "vae": video_vae,
+        "audio_vae": audio_vae,
+    }
+    for name, part in parts.items():
+        save_component(part, tmp_path / name)
+    monkeypatch.setitem(assembling.TRAINERS, "video_vae", lambda *args: pytest.fail("trained anew"))
+    assembling.train_component("video_vae", tmp_path / "corpus", tmp_path, num_steps=1)
+    assembling.assemble(tmp_path)
+    pipe = JoVAPipeline.from_pretrained(tmp_path)
+    assert isinstance(pipe.vocoder, GriffinLimVocoder)  # none was trained
+    assert all(pipe.config[key] == value for key, value in NANO_DEFAULTS.items())
+    assert pipe.vae.config.latents_std == video_vae.config.latents_std
+    pipe.set_progress_bar_config(disable=True)
+    output = pipe(transcript="three seven", num_inference_steps=1, output_type="np")
+    assert output.frames.shape == (1, 21, 64, 64, 3) and output.audio.shape == (1, 26880)
+
+    save_component(BigVGANVocoder(upsample_initial_channel=64), tmp_path / "vocoder")
+    assert isinstance(assembling.load_vocoder(tmp_path / "vocoder"), BigVGANVocoder)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["vocoder"] == ["diffusers_jova", "GriffinLimVocoder"]
+
+
+def test_an_empty_corpus_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make the corpus first"):
+        read_clips(tmp_path, 64)

@@ -1,0 +1,28 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Train everything of jova-nano but its transformer, and put the pipeline's folder together.
+
+python training/nano/train_components.py --corpus outputs/nano/corpus --output_dir outputs/nano/base
+
+A component that is there is kept, so an interrupted run is continued.
+"""
+
+import argparse
+from pathlib import Path
+
+from diffusers_jova.nano.assemble import COMPONENTS, assemble, train_component
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", required=True, help="folder that make_corpus.py wrote")
+    parser.add_argument("--output_dir", required=True, help="folder of the pipeline")
+    parser.add_argument("--only", nargs="+", choices=COMPONENTS, help="train these, and do not put together yet")
+    for name, steps in COMPONENTS.items():
+        parser.add_argument(f"--{name}_steps", type=int, default=steps, help=f"(default: {steps})")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for name in args.only or COMPONENTS:
+        train_component(name, Path(args.corpus), Path(args.output_dir), getattr(args, f"{name}_steps"), args.seed)
+    if not args.only:
+        assemble(Path(args.output_dir), args.seed)
