@@ -41,6 +41,7 @@ PACES = (0.85, 0.95)  # of flite's durations
 FASTEST = 0.7  # for what would not fit
 PITCHES = (0.94, 1.06)  # of the voice's own
 LOUDNESS = 0.12  # root mean square of speech
+SHORTEST_PAUSE = 2560  # samples: 0.16 s
 FADE = 80  # samples, between speech and pause
 
 
@@ -82,7 +83,12 @@ def speak(voice: str, text: str, pace: float = 0.85, pitch: float = 1.0) -> np.n
     is_spoken = np.convolve(is_spoken, np.ones(FADE) / FADE, mode="same")
     # the voices' pauses are not silent, and pocketsphinx hears words in their hiss
     length = min(len(sound), len(is_spoken))
-    sound = (sound[:length] * is_spoken[:length])[ends[0] : ends[-2]]
+    sound = (sound[:length] * is_spoken[:length])[: ends[-2]]
+    for (name, _), start, end in reversed(list(zip(phones, [0, *ends], ends))[1:-1]):
+        if name == "pau":
+            missing = max(SHORTEST_PAUSE - (end - start), 0)
+            sound = np.insert(sound, (start + end) // 2, np.zeros(missing, sound.dtype))
+    sound = sound[ends[0] :]
     return (sound * (LOUDNESS / np.sqrt(np.mean(sound**2)))).astype(np.float32)
 
 
