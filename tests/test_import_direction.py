@@ -11,8 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "diffusers_jova"
 
-LEAVES = {"latents", "audio", "media"}
+LEAVES = {"files", "latents", "audio", "media"}
 SEES = {  # each part and, beside itself, what it may import
+    "files": LEAVES,
     "latents": LEAVES,
     "audio": LEAVES,
     "media": LEAVES,

@@ -12,7 +12,6 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +24,8 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 from diffusers.utils import load_image as load_any_image
 from PIL import Image
+
+from .files import whole_file
 
 
 logger = logging.getLogger(__name__)
@@ -112,13 +113,13 @@ def write_video(
                 f"Cut or pad it to {round(video_s * audio_sampling_rate)} samples."
             )
 
-    with _whole_file(path, VIDEO_SUFFIXES) as partial:
+    with whole_file(check_output_path(path, VIDEO_SUFFIXES), uuid.uuid4().hex[:8]) as partial:
         # Without a limit on the interleaving delay, packets come in the order of time however the streams are encoded.
         # The movie's clock counts edits: at its default of 1 ms they would cut the sound short of its last samples.
         options = {"movflags": "+faststart", "max_interleave_delta": "0"}
         if audio is not None:
             options["movie_timescale"] = str(_aac_rate(audio_sampling_rate))
-        with av.open(partial, "w", options=options) as container:
+        with av.open(str(partial), "w", options=options) as container:
             container.metadata.update(_metadata(ai_generated, title, comment))
             stream = container.add_stream("libx264", rate=frame_rate, options={"crf": str(crf)})
             stream.pix_fmt = "yuv420p"
@@ -162,7 +163,8 @@ def write_wav(
         comment: a remark of your own, before the note on AI.
     """
     audio = np.rint(_to_waveform(audio) * 32767).astype(np.int16)
-    with _whole_file(path, AUDIO_SUFFIXES) as partial, av.open(partial, "w") as container:
+    path = check_output_path(path, AUDIO_SUFFIXES)
+    with whole_file(path, uuid.uuid4().hex[:8]) as partial, av.open(str(partial), "w") as container:
         container.metadata.update(_metadata(ai_generated, title, comment))
         stream = _add_audio_stream(container, "pcm_s16le", audio, sampling_rate)
         _encode_audio(container, stream, audio, sampling_rate)
@@ -209,18 +211,6 @@ def exact_frame_rate(frame_rate: float | Fraction) -> Fraction:
         if any(float(frame_rate) == round(float(ntsc), digits) for digits in range(2, 12)):
             return ntsc
     return frame_rate.limit_denominator(1001)
-
-
-@contextmanager
-def _whole_file(path: str | os.PathLike, suffixes: Sequence[str]) -> Iterator[str]:
-    """Give a temporary name beside `path`; on success it becomes `path`, on failure nothing is left."""
-    path = check_output_path(path, suffixes)
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix.lower()}")
-    try:
-        yield str(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _metadata(ai_generated: bool, title: str | None, comment: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from diffusers_jova.files import whole_file
 from diffusers_jova.training import cache
 
 
@@ -122,7 +123,7 @@ def test_a_failed_write_keeps_the_older_file_and_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_whatever_stops_a_write_leaves_no_temporary_file(error, tmp_path):
-    with pytest.raises(type(error)), cache.whole_file(tmp_path / "index.jsonl") as partial:
+    with pytest.raises(type(error)), whole_file(tmp_path / "index.jsonl") as partial:
         partial.write_text("half a line")
         raise error
     assert os.listdir(tmp_path) == []

@@ -26,11 +26,13 @@ SIZE = 64  # pixels
 # Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 SHIFT = 3.0  # of the noise levels at inference
-COMPONENTS = {"text": 1500, "video_vae": 3000, "audio_vae": 2000, "vocoder": 0}  # and the steps of each
+COMPONENTS = {"text": 800, "video_vae": 4000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 
 def train_component(name: str, corpus: Path, output_dir: Path, num_steps: int, seed: int = 0) -> None:
-    """Train one of `COMPONENTS` on the training clips of the corpus, unless its folder is there."""
+    """Train one of `COMPONENTS` on the corpus, unless its folder is there or `num_steps` is 0."""
+    if num_steps == 0:
+        return
     if (output_dir / LAST_FOLDER[name]).is_dir():
         logger.warning(f"{name}: `{output_dir / LAST_FOLDER[name]}` is there and is kept; remove it to train it anew.")
         return

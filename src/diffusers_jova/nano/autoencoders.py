@@ -17,9 +17,9 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm import trange
 
+from ..files import replace_folder
 from ..media import read_video
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
-from ..training.checkpoint import replace_folder
 from ..training.preparation import resize_frames
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import whole_file
 from ..media import write_video
-from ..training.cache import whole_file
 from .faces import Identity, Pose, draw_face
 from .speech import DIGITS, FASTEST, PACES, PITCHES, SAMPLING_RATE, VOICES, frame_brightness, frame_loudness, speak
 

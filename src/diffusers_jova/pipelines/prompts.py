@@ -9,6 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..files import whole_file
+
 
 LABELS = ("<Video Caption>:", "<Audio Caption>:", "<Transcript>:")
 
@@ -63,12 +65,8 @@ def save_prompt_embeds(path: str | os.PathLike, prompt_embeds: tuple[torch.Tenso
     if len(prompt_embeds) != len(PROMPT_EMBEDS):
         raise ValueError(f"Expected the {len(PROMPT_EMBEDS)} outputs of `encode_prompt`, got {len(prompt_embeds)}.")
     tensors = {name: tensor.contiguous() for name, tensor in zip(PROMPT_EMBEDS, prompt_embeds) if tensor is not None}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, str(os.getpid())) as partial:
+        save_file(tensors, partial)
 
 
 def load_prompt_embeds(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:

@@ -19,9 +19,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 
+from ..files import whole_file
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
-from .cache import whole_file
 
 
 MODALITIES = ("video", "audio", "text")

@@ -40,6 +40,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from ..files import whole_file
+
 
 VERSION = 1
 KINDS = ("both", "video", "audio")
@@ -56,33 +58,7 @@ WEIGHTS_NAME = re.compile(r"[\w-]+\.safetensors")
 PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece count
 
 
-# --- files, whole or not at all ---
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike, writer: str = "") -> Iterator[Path]:
-    """Give a temporary name beside `path`, which becomes `path` when the block succeeds.
-
-    The name is the same each time, so that what a killed run left behind is written over. Of processes that may write
-    the same file at a time, each needs its own `writer`.
-
-    Raises:
-        OSError: if writing failed, for example on a full disk; the message names `path` and says that nothing is lost.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}{writer and '.'}{writer}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the disk in its own
-        partial.unlink(missing_ok=True)
-        raise OSError(
-            f"Cannot write `{path}`: {error}. What was written before is whole: free some space, or correct the "
-            "permissions, and start the same command again."
-        ) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+# --- files ---
 
 
 def _write_json_lines(path: Path, rows: list[Mapping[str, Any]], writer: str) -> None:

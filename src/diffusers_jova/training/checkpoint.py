@@ -25,6 +25,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..files import remove_folder, replace_folder
 from .adapters import LORA_FILE, load_lora, save_lora
 from .config import TrainingConfig, read_yaml, to_dict, write_yaml
 
@@ -211,21 +212,6 @@ class Checkpoints:
         if self.accelerator.is_main_process:
             work()
         self.accelerator.wait_for_everyone()
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Give `source` the name `target`; a folder that has it already goes."""
-    if target.exists():
-        remove_folder(target)
-    os.replace(source, target)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder so that a killed process leaves no half of it under its name."""
-    doomed = path.with_name(f".{path.name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(path, doomed)
-    shutil.rmtree(doomed)
 
 
 def clean_up(output_dir: str | os.PathLike) -> None:

@@ -33,6 +33,7 @@ import torch
 from safetensors import safe_open
 from tqdm import tqdm
 
+from ..files import whole_file
 from ..latents import nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path, exact_frame_rate
 from ..pipelines.pipeline_jova import JoVAPipeline
@@ -599,7 +600,7 @@ class _Run:
         drawn = draw_overlay(frames, boxes, mouth_mask(clip.boxes, shape, spatial, temporal), temporal)
         path = self._preview_path(window)
         path.parent.mkdir(exist_ok=True)
-        with cache.whole_file(path) as partial_path:
+        with whole_file(path) as partial_path:
             contact_sheet([drawn]).save(partial_path, format="png")
 
     def _audio_phase(self, todo: list[Window]) -> None:
@@ -810,7 +811,7 @@ def validate_mouth_mask(
     shape = [size // run.facts.spatial for size in clip.frames.shape[1:3]]
     nothing = torch.zeros(num_latent_frames(clip.num_frames, run.facts.temporal), *shape)
     above = draw_overlay(clip.frames, clip.boxes, nothing, run.facts.temporal)
-    with cache.whole_file(output) as partial_path:
+    with whole_file(output) as partial_path:
         contact_sheet([above, test.masked]).save(partial_path, format=_image_format(output))
     return test
 
