@@ -104,13 +104,13 @@ def test_the_audio_vae_learns_and_carries_its_own_statistics(audio_vae, waveform
 
 
 def test_the_vocoder_learns(audio_vae, waveforms):
-    few, more = (train_vocoder(audio_vae, waveforms, num_steps=steps, batch_size=2) for steps in (1, 25))
+    few, more = (train_vocoder(audio_vae, waveforms, num_steps=steps, batch_size=2) for steps in (1, 15))
     log_mel = audio_vae.mel_spectrogram(torch.from_numpy(waveforms))
     with torch.no_grad():
         errors = [
             (audio_vae.mel_spectrogram(vocoder(log_mel)[:, 0]) - log_mel).abs().mean() for vocoder in (few, more)
         ]
-    assert errors[1] < 0.8 * errors[0]
+    assert errors[1] < 0.9 * errors[0]
 
 
 def test_the_tokenizers_keep_words_whole_and_take_any_text(prompts, tmp_path):
@@ -125,7 +125,7 @@ def test_the_tokenizers_keep_words_whole_and_take_any_text(prompts, tmp_path):
         assert "wizard" in loaded.decode(loaded(text).input_ids).replace(" ", "")
 
 
-@pytest.mark.parametrize("which, train", enumerate((train_t5, train_qwen)))
+@pytest.mark.parametrize("which, train", [(0, train_t5), (1, train_qwen)])
 def test_the_text_encoders_tell_the_order_of_words(prompts, which, train):
     tokenizer = train_tokenizers(prompts)[which]
     encoder = train(tokenizer, prompts, num_steps=5)
@@ -164,6 +164,7 @@ def test_components_are_kept_and_the_pipeline_brings_its_defaults(
     monkeypatch.setitem(assembling.TRAINERS, "video_vae", lambda *args: pytest.fail("trained anew"))
     assembling.train_component("video_vae", tmp_path / "corpus", tmp_path, num_steps=1)
     assembling.assemble(tmp_path)
+    assembling.assemble(tmp_path)  # an interrupted run does it again, around its own vocoder
     pipe = JoVAPipeline.from_pretrained(tmp_path)
     assert isinstance(pipe.vocoder, GriffinLimVocoder)  # none was trained
     assert all(pipe.config[key] == value for key, value in NANO_DEFAULTS.items())

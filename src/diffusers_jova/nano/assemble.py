@@ -88,8 +88,13 @@ def assemble(output_dir: Path, seed: int = 0) -> None:
 
 
 def load_vocoder(folder: Path) -> BigVGANVocoder | GriffinLimVocoder:
-    """Return the trained vocoder; where none was trained, the one that needs no training."""
-    return BigVGANVocoder.from_pretrained(folder) if folder.is_dir() else GriffinLimVocoder()
+    """Return the vocoder in a folder; where there is none, the one that needs no training."""
+    if not folder.is_dir():
+        return GriffinLimVocoder()
+    cls = {cls.__name__: cls for cls in (BigVGANVocoder, GriffinLimVocoder)}[
+        BigVGANVocoder.load_config(folder)["_class_name"]
+    ]
+    return cls.from_pretrained(folder)
 
 
 def pack(pipe: JoVAPipeline, output_dir: Path) -> None:

@@ -85,16 +85,22 @@ def optimize(
     model.eval()
 
 
-def train_video_vae(frames: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0) -> AutoencoderKLWan:
+def train_video_vae(
+    frames: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0, vae: AutoencoderKLWan | None = None
+) -> AutoencoderKLWan:
     """Return a video VAE trained on `frames` (N, F, H, W, 3) uint8, with its latents' statistics in the config.
 
     It learns from single frames. What it does to a frame does not depend on the frames before: the taps of its causal
     convolutions that reach into the past are zero.
+
+    Args:
+        vae: to go on with, one that was trained here; None for a new one.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    vae = AutoencoderKLWan(**VIDEO_VAE)
-    forget_the_past(vae)
+    if vae is None:
+        vae = AutoencoderKLWan(**VIDEO_VAE)
+        forget_the_past(vae)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         pixels, weights = [], []
