@@ -685,7 +685,7 @@ def test_a_cache_of_other_settings_or_models_is_refused(run, clips, tmp_path, mo
     write_clip(clips / "a.mp4", 5)
     run()
     before = content(tmp_path / "cache")
-    with pytest.raises(ValueError, match="64x64x25.*now.*64x64x17"):
+    with pytest.raises(ValueError, match="64x64x21.*now.*64x64x17"):
         run(num_frames=17)
     models = cache.model_fingerprint
     monkeypatch.setattr(cache, "model_fingerprint", lambda folder: models(folder) | {"vae": {"class": "Other"}})
