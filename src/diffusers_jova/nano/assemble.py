@@ -26,7 +26,7 @@ SIZE = 64  # pixels
 # Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 SHIFT = 3.0  # of the noise levels at inference
-COMPONENTS = {"text": 800, "video_vae": 4000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
+COMPONENTS = {"text": 800, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 
 def train_component(name: str, corpus: Path, output_dir: Path, num_steps: int, seed: int = 0) -> None:
