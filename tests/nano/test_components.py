@@ -79,6 +79,13 @@ def test_the_video_vae_learns_and_carries_its_own_statistics(video_vae, frames):
     assert error < 0.9 * (pixels - pixels.mean()).abs().mean()  # better than grey
 
 
+def test_no_channel_of_the_video_vae_is_noise(video_vae, frames):
+    with torch.no_grad():
+        posterior = video_vae.encode(torch.stack([to_pixels(clip) for clip in frames])).latent_dist
+    width = posterior.std.mean(dim=(0, 2, 3, 4)) / torch.tensor(video_vae.config.latents_std)
+    assert width.max() < 0.11
+
+
 def test_the_video_vae_sees_each_frame_alone(video_vae, frames):
     clip = to_pixels(frames[0])[None]
     with torch.no_grad():
