@@ -79,6 +79,17 @@ def test_the_video_vae_learns_and_carries_its_own_statistics(video_vae, frames):
     assert error < 0.9 * (pixels - pixels.mean()).abs().mean()  # better than grey
 
 
+def test_bfloat16_changes_the_video_vae_little_and_its_weights_not_at_all(video_vae, frames):
+    in_bfloat16 = train_video_vae(frames, num_steps=30, mixed_precision="bf16")
+    assert {parameter.dtype for parameter in in_bfloat16.parameters()} == {torch.float32}
+    pixels = to_pixels(frames[0])[None]
+    errors = []
+    for vae in (video_vae, in_bfloat16):
+        with torch.no_grad():
+            errors.append((vae.decode(vae.encode(pixels).latent_dist.mode()).sample - pixels).abs().mean())
+    assert 0 < (errors[1] / errors[0] - 1).abs() < 0.2  # the same course of training, but not bit for bit
+
+
 def test_no_channel_of_the_video_vae_is_noise(video_vae, frames):
     with torch.no_grad():
         posterior = video_vae.encode(torch.stack([to_pixels(clip) for clip in frames])).latent_dist

@@ -31,7 +31,8 @@ stage() {
 }
 
 [ -f "$out/corpus/held_out/metadata.jsonl" ] || $python "$here/make_corpus.py" --output_dir "$out/corpus" --seed "$seed"
-$python "$here/train_components.py" --corpus "$out/corpus" --output_dir "$out/base" --seed "$seed"
+$python "$here/train_components.py" --corpus "$out/corpus" --output_dir "$out/base" --seed "$seed" \
+    --mixed_precision "$precision"
 [ -f "$out/cache/index.jsonl" ] || $python "$here/../preprocess.py" --data "$out/corpus/train" --model "$out/base" \
     --output_dir "$out/cache" --detect_every 10 --no_line_dropout_variants --num_workers 2
 

@@ -21,8 +21,16 @@ if __name__ == "__main__":
     for name, steps in COMPONENTS.items():
         parser.add_argument(f"--{name}_steps", type=int, default=steps, help=f"(default: {steps})")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="of the video VAE")
     args = parser.parse_args()
     for name in args.only or COMPONENTS:
-        train_component(name, Path(args.corpus), Path(args.output_dir), getattr(args, f"{name}_steps"), args.seed)
+        train_component(
+            name,
+            Path(args.corpus),
+            Path(args.output_dir),
+            getattr(args, f"{name}_steps"),
+            args.seed,
+            args.mixed_precision,
+        )
     if not args.only:
         assemble(Path(args.output_dir), args.seed)

@@ -29,18 +29,24 @@ SHIFT = 3.0  # of the noise levels at inference
 COMPONENTS = {"text": 800, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 
-def train_component(name: str, corpus: Path, output_dir: Path, num_steps: int, seed: int = 0) -> None:
-    """Train one of `COMPONENTS` on the corpus, unless its folder is there or `num_steps` is 0."""
+def train_component(
+    name: str, corpus: Path, output_dir: Path, num_steps: int, seed: int = 0, mixed_precision: str = "no"
+) -> None:
+    """Train one of `COMPONENTS` on the corpus, unless its folder is there or `num_steps` is 0.
+
+    Args:
+        mixed_precision: "bf16" computes the video VAE, which takes most of the time, in bfloat16.
+    """
     if num_steps == 0:
         return
     if (output_dir / LAST_FOLDER[name]).is_dir():
         logger.warning(f"{name}: `{output_dir / LAST_FOLDER[name]}` is there and is kept; remove it to train it anew.")
         return
     output_dir.mkdir(parents=True, exist_ok=True)
-    TRAINERS[name](corpus / "train", output_dir, num_steps, seed)
+    TRAINERS[name](corpus / "train", output_dir, num_steps, seed, mixed_precision)
 
 
-def _text(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+def _text(clips: Path, output_dir: Path, num_steps: int, seed: int, mixed_precision: str) -> None:
     prompts = make_prompts(20_000, seed)
     tokenizer, tokenizer_2 = train_tokenizers(prompts)
     save_component(tokenizer, output_dir / "tokenizer")
@@ -49,17 +55,18 @@ def _text(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
     save_component(train_qwen(tokenizer_2, prompts, num_steps, seed=seed), output_dir / "text_encoder_2")
 
 
-def _video_vae(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+def _video_vae(clips: Path, output_dir: Path, num_steps: int, seed: int, mixed_precision: str) -> None:
     frames, _ = read_clips(clips, SIZE)
-    save_component(train_video_vae(frames, num_steps, seed=seed), output_dir / "vae")
+    vae = train_video_vae(frames, num_steps, seed=seed, mixed_precision=mixed_precision)
+    save_component(vae, output_dir / "vae")
 
 
-def _audio_vae(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+def _audio_vae(clips: Path, output_dir: Path, num_steps: int, seed: int, mixed_precision: str) -> None:
     _, waveforms = read_clips(clips, SIZE)
     save_component(train_audio_vae(waveforms, num_steps, seed=seed), output_dir / "audio_vae")
 
 
-def _vocoder(clips: Path, output_dir: Path, num_steps: int, seed: int) -> None:
+def _vocoder(clips: Path, output_dir: Path, num_steps: int, seed: int, mixed_precision: str) -> None:
     _, waveforms = read_clips(clips, SIZE)
     audio_vae = AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae")
     save_component(train_vocoder(audio_vae, waveforms, num_steps, seed=seed), output_dir / "vocoder")

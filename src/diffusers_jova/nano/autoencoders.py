@@ -70,14 +70,23 @@ def read_clip(path: Path, size: int, sampling_rate: int) -> tuple[np.ndarray, np
 
 
 def optimize(
-    model: torch.nn.Module, losses: Callable[[int], dict[str, torch.Tensor]], num_steps: int, learning_rate: float
+    model: torch.nn.Module,
+    losses: Callable[[int], dict[str, torch.Tensor]],
+    num_steps: int,
+    learning_rate: float,
+    mixed_precision: str = "no",
 ) -> None:
-    """Minimise the sum of `losses(step)` by AdamW with warm-up and a cosine to zero, and print them now and then."""
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    """Minimise the sum of `losses(step)` by AdamW with warm-up and a cosine to zero, and print them now and then.
+
+    Args:
+        mixed_precision: "bf16" computes the losses in bfloat16 where torch holds that safe.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
     model.train()
     for step in (progress := trange(num_steps, mininterval=5)):
-        terms = losses(step)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
+            terms = losses(step)
         sum(terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -89,21 +98,17 @@ def optimize(
 
 
 def train_video_vae(
-    frames: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0, vae: AutoencoderKLWan | None = None
+    frames: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0, mixed_precision: str = "no"
 ) -> AutoencoderKLWan:
     """Return a video VAE trained on `frames` (N, F, H, W, 3) uint8, with its latents' statistics in the config.
 
     It learns from single frames. What it does to a frame does not depend on the frames before: the taps of its causal
     convolutions that reach into the past are zero.
-
-    Args:
-        vae: to go on with, one that was trained here; None for a new one.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    if vae is None:
-        vae = AutoencoderKLWan(**VIDEO_VAE)
-        forget_the_past(vae)
+    vae = AutoencoderKLWan(**VIDEO_VAE)
+    forget_the_past(vae)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         pixels, weights = [], []
@@ -123,7 +128,7 @@ def train_video_vae(
         }
 
     with on_single_frames(vae):
-        optimize(vae, losses, num_steps, learning_rate=2e-3)
+        optimize(vae, losses, num_steps, learning_rate=2e-3, mixed_precision=mixed_precision)
     set_statistics(vae, (vae.encode(to_pixels(clip)[None]).latent_dist.mode() for clip in frames[:200]))
     tighten_posterior(vae, torch.cat([to_pixels(clip)[None] for clip in frames[:20]]))
     return vae
