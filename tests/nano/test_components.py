@@ -20,7 +20,14 @@ from diffusers_jova.nano.autoencoders import (
     train_video_vae,
 )
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
-from diffusers_jova.nano.text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers
+from diffusers_jova.nano.text_encoders import (
+    IGNORED,
+    NeighbourHead,
+    make_prompts,
+    train_qwen,
+    train_t5,
+    train_tokenizers,
+)
 from diffusers_jova.nano.vocoder import train_vocoder
 from diffusers_jova.pipelines.random_pipeline import NANO_DEFAULTS
 
@@ -141,6 +148,21 @@ def test_the_tokenizers_keep_words_whole_and_take_any_text(prompts, tmp_path):
         text = "<Video Caption>: A wizard with 3 purple-ish hats!"
         assert loaded(text).input_ids == tokenizer(text).input_ids
         assert "wizard" in loaded.decode(loaded(text).input_ids).replace(" ", "")
+
+
+def test_a_state_tells_its_neighbours_and_nothing_beyond_the_ends():
+    head = NeighbourHead(vocab_size=6, offsets=(-2, 1))
+    torch.nn.init.zeros_(head.linear.weight)
+    torch.nn.init.zeros_(head.linear.bias)
+    targets = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 2, IGNORED, IGNORED]])
+    states = torch.zeros(2, 5, 128)
+    for token in range(5):
+        states[targets == token, token] = 1  # the state of a token is its number, and each follows the one before
+        for slot, offset in enumerate(head.offsets):
+            if 0 <= token + offset < 6:
+                head.linear.weight.data[6 * slot + token + offset, token] = 30
+    assert head(states, targets) < 1e-6
+    assert head(states.flip(1), targets) > 5
 
 
 @pytest.mark.parametrize("which, train", [(0, train_t5), (1, train_qwen)])

@@ -3,8 +3,10 @@
 """Tokenizers and text encoders of jova-nano, trained on the captions of the corpus.
 
 Each learns by its own family's task: the Qwen2 model predicts the next token, the T5 encoder fills in hidden words
-through a decoder that is thrown away afterwards.
+through a decoder that is thrown away afterwards. These tasks alone leave the order of the words out of the states, and
+the transformer, whose text tokens have no positions, needs it: so each state also learns to tell its neighbours.
 """
+# B batch, T tokens, V vocabulary
 
 import math
 import string
@@ -12,6 +14,7 @@ from collections import Counter
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -34,6 +37,8 @@ from .speech import DIGITS, VOICES
 WIDTH = 128
 VOCABULARY = 512  # tokens: all words of the captions, and single characters for everything else
 HIDDEN_WORDS = 0.25  # of T5's input
+T5_NEIGHBOURS, QWEN_NEIGHBOURS = (-2, -1, 1, 2), (-2, -1)  # what a state tells; Qwen2 has not read what follows
+IGNORED = -100  # as a target
 
 
 def make_prompts(number: int, seed: int = 0) -> list[str]:
@@ -74,6 +79,34 @@ def make_word_tokenizer(prompts: list[str]) -> T5Tokenizer:
     return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *words, *characters], extra_ids=0)
 
 
+class NeighbourHead(torch.nn.Module):
+    """Guesses a token's neighbours from its state alone; thrown away after training.
+
+    Args:
+        offsets: of the neighbours, in tokens.
+    """
+
+    def __init__(self, vocab_size: int, offsets: tuple[int, ...]):
+        super().__init__()
+        self.offsets = offsets
+        self.linear = torch.nn.Linear(WIDTH, len(offsets) * vocab_size)
+
+    def forward(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross entropy of the neighbours.
+
+        Args:
+            states: (B, T, WIDTH).
+            targets: (B, T) tokens, `IGNORED` where there is padding.
+        """
+        logits = self.linear(states).unflatten(-1, (len(self.offsets), -1))  # (B, T, offsets, V)
+        # beyond both ends there is nothing to tell
+        padded = F.pad(targets, (max(map(abs, self.offsets)),) * 2, value=IGNORED)
+        neighbours = torch.stack([padded.roll(-offset, dims=1) for offset in self.offsets], dim=-1)
+        neighbours = neighbours[:, max(map(abs, self.offsets)) :][:, : targets.shape[1]]  # (B, T, offsets)
+        neighbours = neighbours.masked_fill((targets == IGNORED)[..., None], IGNORED)
+        return F.cross_entropy(logits.flatten(0, 2), neighbours.flatten(), ignore_index=IGNORED)
+
+
 def train_t5(
     tokenizer: T5Tokenizer, prompts: list[str], num_steps: int, batch_size: int = 64, seed: int = 0
 ) -> T5EncoderModel:
@@ -94,15 +127,18 @@ def train_t5(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    model.neighbours = NeighbourHead(len(tokenizer), T5_NEIGHBOURS)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         batch = tokenizer([prompts[i] for i in rng.integers(len(prompts), size=batch_size)], **PADDED)
-        targets = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
-        is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != -100)
+        targets = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
+        is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != IGNORED)
         inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
-        return {"loss": model(inputs, attention_mask=batch.attention_mask, labels=targets).loss}
+        output = model(inputs, attention_mask=batch.attention_mask, labels=targets)
+        return {"words": output.loss, "neighbours": model.neighbours(output.encoder_last_hidden_state, targets)}
 
     optimize(model, losses, num_steps, learning_rate=2e-3)
+    del model.neighbours
     encoder = T5EncoderModel(model.config)
     missing, _ = encoder.load_state_dict(model.state_dict(), strict=False)
     if missing:
@@ -128,11 +164,13 @@ def train_qwen(
             tie_word_embeddings=True,
         )
     )
+    model.neighbours = NeighbourHead(len(tokenizer), QWEN_NEIGHBOURS)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         batch = tokenizer([prompts[i] for i in rng.integers(len(prompts), size=batch_size)], **PADDED)
-        targets = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
-        return {"loss": model(**batch, labels=targets).loss}
+        targets = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
+        output = model(**batch, labels=targets, output_hidden_states=True)
+        return {"next": output.loss, "neighbours": model.neighbours(output.hidden_states[-1], targets)}
 
     optimize(model, losses, num_steps, learning_rate=2e-3)
     return model.model.eval()
