@@ -7,6 +7,7 @@ B batch, C channels, F latent frames, H W latent rows and columns, A audio laten
 
 import copy
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
+from ..shipped import find_model
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, format_prompt
 
@@ -134,6 +136,15 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self.vae_scale_factor_temporal = vae.config.scale_factor_temporal if vae is not None else 4
         self.vae_scale_factor_spatial = vae.config.scale_factor_spatial if vae is not None else 8
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial, resample="bicubic")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "JoVAPipeline":
+        """Return the pipeline in a folder, of a name on the Hub, or of a checkpoint that comes with the package.
+
+        Args:
+            kwargs: See `DiffusionPipeline.from_pretrained`.
+        """
+        return super().from_pretrained(find_model(pretrained_model_name_or_path), **kwargs)
 
     # 1. Inputs
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from ..shipped import find_model
+
 
 BRANCHES = ("video", "audio", "joint")
 SIGMA_SAMPLINGS = ("uniform", "logit_normal", "mode")
@@ -121,6 +123,7 @@ class TrainingConfig:
     def __post_init__(self):
         for item in fields(self):
             object.__setattr__(self, item.name, convert(item, getattr(self, item.name), type_hints(type(self))))
+        object.__setattr__(self, "model", find_model(self.model))
         if self.mouth_loss_weight is None:
             weight = MOUTH_LOSS_WEIGHT if self.branch == "joint" else 0.0
             object.__setattr__(self, "mouth_loss_weight", weight)

@@ -37,6 +37,7 @@ from ..files import whole_file
 from ..latents import nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path, exact_frame_rate
 from ..pipelines.pipeline_jova import JoVAPipeline
+from ..shipped import find_model
 from . import cache
 from .clips import Bucket, Probe, Source, Window, choose_bucket, find_sources, plan_windows, probe
 from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
@@ -143,7 +144,7 @@ def read_model_facts(model: str | os.PathLike) -> ModelFacts:
         FileNotFoundError: if it is no pipeline's folder.
         ValueError: if it can encode neither pictures nor sound, or no text.
     """
-    folder = Path(model)
+    folder = Path(find_model(model))
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"`{folder}` is no pipeline's folder: it has no model_index.json.")
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
