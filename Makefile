@@ -1,4 +1,5 @@
 # make demo · make test · make lint · make docs: each sets up what it needs in .venv.
+# What the demo says: make demo TRANSCRIPT="four two" VOICE="A calm male voice."
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
 PYTHON ?= python3
 WORKERS ?= 2
@@ -10,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 .PHONY: help setup demo test lint docs clean
 
 help:
-	@echo "make demo    write a talking clip to outputs/demo.mp4"
+	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='four two'"
 	@echo "make test    lint, then run all tests"
 	@echo "make lint    check style and format"
 	@echo "make docs    build the site in site/"
@@ -35,7 +36,7 @@ $(VENV)/.setup-docs: $(VENV)/.setup
 	@touch $@
 
 demo: setup
-	$(RUN) diffusers_jova demo
+	$(RUN) diffusers_jova demo $(if $(TRANSCRIPT),--transcript "$(TRANSCRIPT)") $(if $(VOICE),--audio_prompt "$(VOICE)")
 
 # One thread per process: the models in the tests are tiny, and WORKERS processes share the cores.
 test: lint

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from diffusers_jova import JoVAPipeline, __main__
+from diffusers_jova import JoVAPipeline, __main__, shipped
 from diffusers_jova.__main__ import main
 from diffusers_jova.media import read_video
 from diffusers_jova.pipelines import random_pipeline
@@ -147,16 +147,30 @@ def test_create_writes_a_pipeline_whole_or_not_at_all(tmp_path, capsys, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]
 
 
-def test_demo_makes_a_clip_from_nothing(tmp_path, capsys, make_pipeline, monkeypatch):
-    monkeypatch.setattr(random_pipeline, "create_pipeline", lambda **kwargs: make_pipeline())
+def test_demo_makes_a_clip_and_listens_to_it(tmp_path, capsys, folder, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDERS", (tmp_path,))
+    (tmp_path / "jova-nano").symlink_to(folder)
     output = tmp_path / "outputs" / "demo.mp4"
-    assert main(["demo", "--output", str(output)]) == 0
+    assert main(["demo", "--output", str(output), "--transcript", "four two"]) == 0
     said = capsys.readouterr().out
-    assert "RANDOM weights" in said and f"Wrote {output}: 5 frames of 32 x 32 at 12.5 frames/s" in said
-    assert re.search(r"in [\d.]+ s", said) and "Watch it" in said
-    assert sorted(path.name for path in output.parent.iterdir()) == ["demo-portrait.png", "demo.mp4"]
+    assert "transcript: four two" in said and f"Wrote {output}: 5 frames of 32 x 32 at 12.5 frames/s" in said
+    assert re.search(r"in [\d.]+ s", said) and "hears:" in said and "Watch it" in said
+    assert [path.name for path in output.parent.iterdir()] == ["demo.mp4"]
     clip = read_video(output)
     assert len(clip.frames) == 5 and clip.waveform.shape == (1, 6400)
+
+
+def test_without_jova_nano_the_demo_says_that_its_weights_are_random(tmp_path, capsys, make_pipeline, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDERS", ())
+    monkeypatch.setattr(random_pipeline, "create_pipeline", lambda **kwargs: make_pipeline())
+    assert main(["demo", "--output", str(tmp_path / "demo.mp4")]) == 0
+    assert "RANDOM weights" in capsys.readouterr().out and (tmp_path / "demo.mp4").is_file()
+
+
+def test_a_missing_jova_nano_is_named(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDERS", ())
+    assert generate("jova-nano", tmp_path / "clip.mp4", "--prompt", "x") == 2
+    assert "There is no folder 'jova-nano'" in error_of(capsys)
 
 
 BAD = {

@@ -10,6 +10,7 @@
 """
 
 import argparse
+import importlib.util
 import sys
 import tempfile
 import time
@@ -31,6 +32,12 @@ NUMBERS = {
     "apg_norm_threshold": (float, "adaptive projected guidance for the video, with this largest norm (Waver: 27)"),
 }
 
+DEMO = {
+    "prompt": "A woman with long red hair, blue shirt, green wall.",
+    "audio_prompt": "A clear female voice.",
+    "transcript": "three seven one",
+}
+
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -38,9 +45,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
 
-    demo = verbs.add_parser("demo", help="make outputs/demo.mp4 from nothing")
+    demo = verbs.add_parser("demo", help="make a clip with jova-nano, and listen to it")
+    for name, text in DEMO.items():
+        demo.add_argument(f"--{name}", default=text, help="(default: %(default)s)")
+    demo.add_argument("--image", type=Path, help="reference picture, the first frame")
+    demo.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     demo.add_argument("--output", type=Path, default=Path("outputs/demo.mp4"), help="the clip (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="of weights and noise (default: %(default)s)")
     demo.set_defaults(run=run_demo)
 
     create = verbs.add_parser("create", help="write a small pipeline with random weights")
@@ -100,12 +110,14 @@ def check_device(device: str | None) -> str:
 
 
 def load_pipeline(model: str, device: str, dtype: str | None, **components):
-    """Return the pipeline in folder `model`, or of that name on the Hub, in main memory."""
+    """Return the pipeline in folder `model`, of that name on the Hub, or that comes with us, in main memory."""
     import torch
     from safetensors import SafetensorError, safe_open
 
     from . import JoVAPipeline
+    from .shipped import find_model
 
+    model = find_model(model)
     looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1
     if not Path(model).is_dir() and looks_like_path:
         raise FileNotFoundError(
@@ -228,37 +240,37 @@ def run_encode(args: argparse.Namespace) -> None:
 
 def run_demo(args: argparse.Namespace) -> None:
     from . import media
-    from .demo import draw_portrait
-    from .pipelines.random_pipeline import create_pipeline
 
     started = time.perf_counter()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     media.check_output_path(args.output)
+    inputs = {name: getattr(args, name) for name in DEMO}
+    inputs["image"] = media.load_image(args.image) if args.image is not None else None
     import torch
 
-    print("No trained checkpoint ships yet: the demo runs on RANDOM weights; the clip is coloured noise with a hum.")
+    from .pipelines.random_pipeline import create_pipeline
+    from .shipped import find_model
+
     device = check_device(None)
-    with tempfile.TemporaryDirectory() as folder:
-        create_pipeline(seed=args.seed).save_pretrained(folder)
-        print("Made a nano-size pipeline. Keep one with `python -m diffusers_jova create --output nano/`.")
-        portrait = args.output.with_name(f"{args.output.stem}-portrait.png")
-        draw_portrait().save(portrait)
-        print(f"Drew {portrait}, the reference picture.")
-        output = load_pipeline(folder, device, None).to(device)(
-            prompt="A drawn face with brown hair looks into the camera and speaks.",
-            audio_prompt="A clear voice.",
-            transcript="three seven",
-            image=portrait,
-            generator=torch.Generator().manual_seed(args.seed),
-            output_type="np",
-        )
+    if Path(find_model("jova-nano")).is_dir():
+        pipe = load_pipeline("jova-nano", device, None).to(device)
+    else:
+        print("No trained checkpoint is here yet: the demo runs on RANDOM weights; the clip is noise with a hum.")
+        pipe = create_pipeline(seed=args.seed).to(device)
+    print("\n".join(f"{name}: {text}" for name, text in inputs.items() if text is not None))
+    output = pipe(**inputs, generator=torch.Generator().manual_seed(args.seed), output_type="np")
     write_output(args.output, output)
     num_frames, height, width, _ = output.frames[0].shape
     print(
         f"Wrote {args.output}: {num_frames} frames of {width} x {height} at {output.frame_rate:g} frames/s with sound "
-        f"at {output.audio_sampling_rate} Hz, in {time.perf_counter() - started:.1f} s.\n"
-        f"Watch it in any player, e.g. `ffplay {args.output}`, or open it in a browser."
+        f"at {output.audio_sampling_rate} Hz, in {time.perf_counter() - started:.1f} s."
     )
+    if importlib.util.find_spec("pocketsphinx") is not None:
+        from .evaluation.words import WordListener
+        from .nano.speech import DIGITS
+
+        print(f"pocketsphinx, which knows the ten digits, hears: {WordListener(DIGITS).hear(output.audio[0])}")
+    print(f"Watch it in any player, e.g. `ffplay {args.output}`, or open it in a browser.")
 
 
 def main(args: list[str] | None = None) -> int:
