@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from diffusers_jova import JoVAPipeline
-from diffusers_jova.nano.report import write_report
+from diffusers_jova.nano.report import STEPS, write_report
 
 
 if __name__ == "__main__":
@@ -22,9 +22,11 @@ if __name__ == "__main__":
     parser.add_argument("--output_dir", required=True, help="folder of the report")
     parser.add_argument("--num_clips", type=int, default=200, help="held-out clips of each kind (default: 200)")
     parser.add_argument("--num_pictured", type=int, default=100, help="of them with a picture (default: 100)")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="to compare (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the corpus (default: 0)")
     args = parser.parse_args()
     pipe = JoVAPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
     command = "python training/nano/report.py " + shlex.join(sys.argv[1:])
-    print(write_report(pipe, Path(args.output_dir), command, args.num_clips, args.num_pictured, args.seed))
+    folder = Path(args.output_dir)
+    print(write_report(pipe, folder, command, args.num_clips, args.num_pictured, args.steps, args.seed))

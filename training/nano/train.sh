@@ -5,9 +5,11 @@
 # Train jova-nano from nothing: corpus, components, both stages, report, pipeline folder.
 #
 #     training/nano/train.sh outputs/nano
+#     VAES=checkpoints/jova-nano training/nano/train.sh outputs/nano      with VAEs that are trained already
+#     QUICK=1 training/nano/train.sh outputs/try                          all of it, with next to no training
 #
 # Needs flite, and the extras train, faces and eval. Interrupt it when you like: the same command goes on where it was.
-# About three hours on two cores; with a GPU, pass MIXED_PRECISION=bf16.
+# About three hours on two cores with MIXED_PRECISION=bf16, two with VAES; see docs/nano.md.
 set -eu
 
 out=${1:?name a folder: training/nano/train.sh outputs/nano}
@@ -15,7 +17,16 @@ here=$(dirname "$0")
 python=${PYTHON:-python}
 precision=${MIXED_PRECISION:-no}
 seed=${SEED:-0}
-video_steps=${VIDEO_STEPS:-1000} audio_steps=${AUDIO_STEPS:-1800} joint_steps=${JOINT_STEPS:-1100}
+video_steps=${VIDEO_STEPS:-800} audio_steps=${AUDIO_STEPS:-3600} joint_steps=${JOINT_STEPS:-4000}
+corpus_args='' component_args='' report_args=''
+if [ -n "${QUICK:-}" ]; then
+    video_steps=2 audio_steps=2 joint_steps=2
+    corpus_args='--num_train 16 --num_held_out 1'
+    component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
+    report_args='--num_clips 2 --num_pictured 2 --steps 1 2'
+fi
+# For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
+export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"
 mkdir -p "$out"
 
 # A stage that is done leaves its transformer; one that was interrupted goes on from its last checkpoint.
@@ -30,17 +41,26 @@ stage() {
         --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" $resume "$@"
 }
 
-[ -f "$out/corpus/held_out/metadata.jsonl" ] || $python "$here/make_corpus.py" --output_dir "$out/corpus" --seed "$seed"
+# shellcheck disable=SC2086
+[ -f "$out/corpus/held_out/metadata.jsonl" ] ||
+    $python "$here/make_corpus.py" --output_dir "$out/corpus" --seed "$seed" $corpus_args
+for part in vae audio_vae; do
+    if [ -n "${VAES:-}" ] && [ ! -d "$out/base/$part" ]; then
+        mkdir -p "$out/base"
+        cp -r "$VAES/$part" "$out/base/$part"
+    fi
+done
+# shellcheck disable=SC2086
 $python "$here/train_components.py" --corpus "$out/corpus" --output_dir "$out/base" --seed "$seed" \
-    --mixed_precision "$precision"
+    --mixed_precision "$precision" $component_args
 [ -f "$out/cache/index.jsonl" ] || $python "$here/../preprocess.py" --data "$out/corpus/train" --model "$out/base" \
     --output_dir "$out/cache" --detect_every 10 --no_line_dropout_variants --num_workers 2
 
-stage video "$video_steps" --branch video --train_batch_size 16
-stage audio "$audio_steps" --branch audio --train_batch_size 32 \
-    --init_audio_from_video --video_transformer "$out/video"
-stage joint "$joint_steps" --branch joint --train_batch_size 24 --learning_rate 5e-4 --lr_scheduler cosine \
+stage video "$video_steps" --branch video
+stage audio "$audio_steps" --branch audio --init_audio_from_video --video_transformer "$out/video"
+stage joint "$joint_steps" --branch joint --lr_scheduler cosine \
     --video_transformer "$out/video" --audio_transformer "$out/audio"
 
 $python "$here/pack.py" --base "$out/base" --transformer "$out/joint/transformer" --output_dir "$out/jova-nano"
-$python "$here/report.py" --model "$out/jova-nano" --output_dir "$out/report" --seed "$seed"
+# shellcheck disable=SC2086
+$python "$here/report.py" --model "$out/jova-nano" --output_dir "$out/report" --seed "$seed" $report_args

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The components of jova-nano one after the other, and the pipeline's folder of them."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from transformers import Qwen2Model, Qwen2Tokenizer, T5EncoderModel, T5Tokenizer
 
+from ..files import replace_folder
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import PRESETS, JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
@@ -26,7 +28,12 @@ SIZE = 64  # pixels
 # Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 SHIFT = 3.0  # of the noise levels at inference
-COMPONENTS = {"text": 800, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
+BEST_SETTINGS = {
+    "num_inference_steps": 20,
+    "guidance_scale": 3.0,
+    "audio_guidance_scale": 3.0,
+}  # see docs/nano_report.md
+COMPONENTS = {"text": 2000, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 
 def train_component(
@@ -105,7 +112,7 @@ def load_vocoder(folder: Path) -> BigVGANVocoder | GriffinLimVocoder:
 
 
 def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
-    """Write a pipeline with its parameters in float16; statistics, which are buffers, stay as they are.
+    """Write a pipeline with `BEST_SETTINGS` and its parameters in float16; statistics, which are buffers, stay.
 
     float16 and not bfloat16: weights of this size fit its range, and it rounds eight times finer.
     """
@@ -113,4 +120,11 @@ def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
         if isinstance(component, torch.nn.Module):
             for parameter in component.parameters():
                 parameter.data = parameter.data.half()
-    pipe.save_pretrained(output_dir)
+    pipe.register_to_config(**BEST_SETTINGS)
+    partial = output_dir.with_name(f".{output_dir.name}.partial")
+    pipe.save_pretrained(partial)
+    for path in partial.rglob("*.json"):  # where the parts lay on the machine that trained them is nobody's business
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    replace_folder(partial, output_dir)

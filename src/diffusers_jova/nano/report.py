@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..evaluation.lips import LAGS
+from ..evaluation.words import word_error_rate
 from ..pipelines.pipeline_jova import JoVAPipeline
 from .corpus import ClipPlan, describe
 from .faces import Pose, draw_face
@@ -90,14 +91,9 @@ def voice_table(rows: Sequence[Row], plans: Sequence[ClipPlan]) -> str:
     for row in rows:
         cells = []
         for voice in VOICES:
-            of_voice = [i for i, plan in enumerate(plans[: len(row.measures.heard)]) if plan.voice == voice]
-            part = Measures(
-                [row.measures.transcripts[i] for i in of_voice],
-                [row.measures.heard[i] for i in of_voice],
-                row.measures.gaps[of_voice],
-                row.measures.loudness[of_voice],
-            )
-            cells.append(f"{part.word_error_rate:.3f}")
+            triples = zip(plans, row.measures.transcripts, row.measures.heard)
+            texts = [(transcript, heard) for plan, transcript, heard in triples if plan.voice == voice]
+            cells.append(f"{word_error_rate(*zip(*texts)):.3f}" if texts else "–")
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -138,13 +134,15 @@ def colour_table(rows: Sequence[Row], plans: Sequence[ClipPlan]) -> str:
     return "\n".join(lines)
 
 
-def steps_table(pipe: JoVAPipeline, plans: Sequence[ClipPlan]) -> tuple[str, dict[int, Measures]]:
+def steps_table(
+    pipe: JoVAPipeline, plans: Sequence[ClipPlan], numbers: Sequence[int]
+) -> tuple[str, dict[int, Measures]]:
     lines = [
         "| steps | word error rate | lips: r at lag −1…1 | face found | seconds per clip |",
         "|---|---|---|---|---|",
     ]
     found = {}
-    for steps in STEPS:
+    for steps in numbers:
         started = time.perf_counter()
         clips = generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
         seconds = (time.perf_counter() - started) / len(plans)
@@ -194,7 +192,13 @@ def _save(figure, axes, path: Path) -> None:
 
 
 def write_report(
-    pipe: JoVAPipeline, folder: Path, command: str, num_clips: int = 200, num_pictured: int = 100, seed: int = 0
+    pipe: JoVAPipeline,
+    folder: Path,
+    command: str,
+    num_clips: int = 200,
+    num_pictured: int = 100,
+    steps: Sequence[int] = STEPS,
+    seed: int = 0,
 ) -> Path:
     """Measure a pipeline and write nano_report.md, its plots and a contact sheet to `folder`.
 
@@ -202,6 +206,7 @@ def write_report(
         command: that repeats the report, to be quoted in it.
         num_clips: held-out clips of each kind.
         num_pictured: of them with a picture.
+        steps: numbers of denoising steps to compare.
         seed: of the corpus.
     """
     images = folder / "images"
@@ -210,7 +215,7 @@ def write_report(
     rows = compare(pipe, plans, num_pictured)
     plot_lags(rows, images / "nano_lags.png")
     contact_sheet(rows[2].clips).save(images / "nano_contact_sheet.png")
-    steps, by_steps = steps_table(pipe, plans[:NUM_CLIPS_PER_STEPS])
+    table_of_steps, by_steps = steps_table(pipe, plans[:NUM_CLIPS_PER_STEPS], steps)
     plot_steps(by_steps, images / "nano_steps.png")
     path = folder / "nano_report.md"
     path.write_text(
@@ -227,8 +232,8 @@ def write_report(
             lags=lag_table(rows),
             identity=identity_lines(rows[4].clips, plans[:num_pictured]),
             colours=colour_table(rows[:3], plans),
-            num_clips_per_steps=NUM_CLIPS_PER_STEPS,
-            steps=steps,
+            num_clips_per_steps=min(num_clips, NUM_CLIPS_PER_STEPS),
+            steps=table_of_steps,
         ),
         encoding="utf-8",
     )

@@ -1,0 +1,43 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""training/nano/train.sh from an empty folder to a report, with next to no training. Speech needs flite: CI has it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from diffusers_jova import JoVAPipeline, JoVATransformer3DModel
+from diffusers_jova.nano.assemble import BEST_SETTINGS
+
+
+SCRIPT = Path(__file__).parents[2] / "training" / "nano" / "train.sh"
+
+pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (Debian: apt install flite)")
+def test_the_script_makes_a_pipeline_and_its_report(tmp_path):
+    environment = os.environ | {"PYTHON": sys.executable, "QUICK": "1", "ACCELERATE_USE_CPU": "true"}
+    result = subprocess.run(["sh", str(SCRIPT), str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = (tmp_path / "report" / "nano_report.md").read_text(encoding="utf-8")
+    for row in ("real recordings", "round trip", "full captions", "neutral captions", "with a picture"):
+        assert row in report
+    assert "{" not in report and "| 2 | " in report
+    for name in ("nano_lags", "nano_steps", "nano_contact_sheet"):
+        Image.open(tmp_path / "report" / "images" / f"{name}.png").verify()
+
+    pipe = JoVAPipeline.from_pretrained(tmp_path / "jova-nano")
+    joint = JoVATransformer3DModel.from_pretrained(tmp_path / "joint" / "transformer").state_dict()
+    for name, tensor in pipe.transformer.state_dict().items():
+        assert torch.equal(tensor, joint[name].half().float())  # what was trained last, in 16 bits
+
+    assert all(pipe.config[name] == value for name, value in BEST_SETTINGS.items())
+    for path in (tmp_path / "jova-nano").rglob("*.json"):
+        assert str(tmp_path) not in path.read_text(encoding="utf-8")
