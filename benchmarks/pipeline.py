@@ -3,12 +3,14 @@
 """Time a call of JoVAPipeline, and what of it lies outside the models (aim: at most 2 %):
 
     python benchmarks/pipeline.py
+    python benchmarks/pipeline.py --model outputs/nano/jova-nano --num_frames 21
     python benchmarks/pipeline.py --preset jova-3.2b --device cuda --dtype bfloat16 --height 480 --width 832 \\
         --num_frames 121 --frame_rate 24
 
 Hooks time every call of the text encoders, transformer, VAEs and vocoder; the rest is the pipeline's own: tokenising,
-noise, guidance, scheduler, post-processing. Weights are random. A large preset is a transformer of that size in the
-nano pipeline, with text encoders of nano width and a sound of 16 kHz. Medians over runs after one warm-up.
+noise, guidance, scheduler, post-processing. Without --model, weights are random. A large preset is a transformer of
+that size in the nano pipeline, with text encoders of nano width and a sound of 16 kHz. Medians over runs after one
+warm-up.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from collections import defaultdict
 import torch
 from PIL import Image
 
+from diffusers_jova import JoVAPipeline
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
@@ -36,6 +39,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="jova-nano", help="size of the transformer")
+    parser.add_argument("--model", help="a trained pipeline instead: its folder, or its name on the Hub")
     parser.add_argument("--device", default="cpu", help="cpu, cuda ...")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of all models")
     parser.add_argument("--height", type=int, default=64, help="pixels")
@@ -72,8 +76,8 @@ class Stopwatch:
 
 
 def make_pipeline(args: argparse.Namespace):
-    pipe = create_pipeline()
-    if args.preset != "jova-nano":
+    pipe = JoVAPipeline.from_pretrained(args.model) if args.model else create_pipeline()
+    if args.preset != "jova-nano" and not args.model:
         nano = pipe.transformer.config
         texts = {name: nano[name] for name in ("text_embed_dim", "text_embed_dim_2")}
         sound = {name: nano[name] for name in ("audio_in_channels", "audio_latent_rate")}
@@ -121,10 +125,8 @@ def main(args: argparse.Namespace) -> None:
 
     accelerator = torch.device(args.device).type
     name = torch.get_device_module(accelerator).get_device_name() if accelerator != "cpu" else platform.processor()
-    print(
-        f"{args.preset}, {args.height} x {args.width}, {args.num_frames} frames at {args.frame_rate:g} frames/s, ",
-        end="",
-    )
+    size = f"{args.height} x {args.width}, {args.num_frames} frames at {args.frame_rate:g} frames/s"
+    print(f"{args.model or args.preset}, {size}, ", end="")
     print(f"{args.num_inference_steps} steps, {args.dtype}, {args.device} {name} ({torch.get_num_threads()} threads)")
     print(f"{'':>20}  seconds  of the call")
     for row in ("call", "encode", "denoise", "decode", *models, "outside the models"):
