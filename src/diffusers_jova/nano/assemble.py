@@ -28,11 +28,8 @@ SIZE = 64  # pixels
 # Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 SHIFT = 3.0  # of the noise levels at inference
-BEST_SETTINGS = {
-    "num_inference_steps": 20,
-    "guidance_scale": 3.0,
-    "audio_guidance_scale": 3.0,
-}  # see docs/nano_report.md
+# What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
+BEST_SETTINGS = {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_guidance_scale": 3.0}
 COMPONENTS = {"text": 2000, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 

@@ -99,10 +99,10 @@ class NeighbourHead(torch.nn.Module):
             targets: (B, T) tokens, `IGNORED` where there is padding.
         """
         logits = self.linear(states).unflatten(-1, (len(self.offsets), -1))  # (B, T, offsets, V)
-        # beyond both ends there is nothing to tell
-        padded = F.pad(targets, (max(map(abs, self.offsets)),) * 2, value=IGNORED)
-        neighbours = torch.stack([padded.roll(-offset, dims=1) for offset in self.offsets], dim=-1)
-        neighbours = neighbours[:, max(map(abs, self.offsets)) :][:, : targets.shape[1]]  # (B, T, offsets)
+        reach, length = max(map(abs, self.offsets)), targets.shape[1]
+        padded = F.pad(targets, (reach, reach), value=IGNORED)  # beyond both ends there is nothing to tell
+        starts = [reach + offset for offset in self.offsets]
+        neighbours = torch.stack([padded[:, start : start + length] for start in starts], dim=-1)  # (B, T, offsets)
         neighbours = neighbours.masked_fill((targets == IGNORED)[..., None], IGNORED)
         return F.cross_entropy(logits.flatten(0, 2), neighbours.flatten(), ignore_index=IGNORED)
 
