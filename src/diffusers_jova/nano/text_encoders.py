@@ -134,8 +134,10 @@ def train_t5(
         targets = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
         is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != IGNORED)
         inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
-        output = model(inputs, attention_mask=batch.attention_mask, labels=targets)
-        return {"words": output.loss, "neighbours": model.neighbours(output.encoder_last_hidden_state, targets)}
+        words = model(inputs, attention_mask=batch.attention_mask, labels=targets).loss
+        # nobody can tell a hidden neighbour
+        states = model.encoder(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        return {"words": words, "neighbours": model.neighbours(states, targets)}
 
     optimize(model, losses, num_steps, learning_rate=2e-3)
     del model.neighbours
