@@ -47,7 +47,9 @@ stage() {
 for part in vae audio_vae; do
     if [ -n "${VAES:-}" ] && [ ! -d "$out/base/$part" ]; then
         mkdir -p "$out/base"
-        cp -r "$VAES/$part" "$out/base/$part"
+        rm -rf "$out/base/.$part.partial"
+        cp -r "$VAES/$part" "$out/base/.$part.partial"
+        mv "$out/base/.$part.partial" "$out/base/$part" # whole or not at all: a folder that is there is kept
     fi
 done
 # shellcheck disable=SC2086
