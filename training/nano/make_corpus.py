@@ -13,7 +13,7 @@ from diffusers_jova.nano.corpus import make_corpus
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", required=True, help="folder of the corpus; an unfinished one is continued")
-    parser.add_argument("--num_train", type=int, default=3000, help="clips to train on (default: 3000)")
+    parser.add_argument("--num_train", type=int, default=6000, help="clips to train on (default: 6000)")
     parser.add_argument("--num_held_out", type=int, default=300, help="clips with new combinations and new faces")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_workers", type=int, default=2, help="processes that draw (default: 2)")
