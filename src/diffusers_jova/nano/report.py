@@ -23,6 +23,7 @@ from .speech import VOICES
 
 STEPS = (4, 8, 12, 20, 30, 50)
 NUM_CLIPS_PER_STEPS = 40
+ON_SHEET = 8  # clips on the contact sheet
 NOISE_SEED = 1000
 
 
@@ -152,9 +153,9 @@ def steps_table(
     return "\n".join(lines), found
 
 
-def contact_sheet(clips: TalkingClips, number: int = 8, scale: int = 2) -> Image.Image:
-    """Return every second frame of the first clips, a row each."""
-    rows = [np.concatenate(list(frames[::2]), axis=1) for frames in clips.frames[:number]]
+def contact_sheet(clips: TalkingClips, scale: int = 2) -> Image.Image:
+    """Return every second frame of the first `ON_SHEET` clips, a row each."""
+    rows = [np.concatenate(list(frames[::2]), axis=1) for frames in clips.frames[:ON_SHEET]]
     sheet = Image.fromarray(np.concatenate(rows))
     return sheet.resize((scale * sheet.width, scale * sheet.height), Image.Resampling.NEAREST)
 
@@ -224,6 +225,7 @@ def write_report(
             num_clips=num_clips,
             num_steps=pipe.config.num_inference_steps,
             guidance_scale=pipe.config.guidance_scale,
+            audio_guidance_scale=pipe.config.audio_guidance_scale,
             noise_seed=NOISE_SEED,
             vocoder=type(pipe.vocoder).__name__,
             torch=torch.__version__,
@@ -232,6 +234,7 @@ def write_report(
             lags=lag_table(rows),
             identity=identity_lines(rows[4].clips, plans[:num_pictured]),
             colours=colour_table(rows[:3], plans),
+            on_sheet=", ".join(f'"{plan.transcript}"' for plan in plans[:ON_SHEET]),
             num_clips_per_steps=min(num_clips, NUM_CLIPS_PER_STEPS),
             steps=table_of_steps,
         ),
@@ -244,8 +247,8 @@ REPORT = """# What jova-nano can do
 
 Written by `{command}` (torch {torch}), from the shipped weights; the same command writes it again. All clips say
 combinations of digits that no training clip says, and show people that none shows: the corpus's split `held_out`, seed
-0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, guidance scale {guidance_scale},
-vocoder `{vocoder}`.
+0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, guidance scale {guidance_scale} for
+video and {audio_guidance_scale} for sound, vocoder `{vocoder}`.
 
 - **Words**: pocketsphinx with its English model and a grammar of the ten digits, its default settings. The interval is
   a bootstrap over clips.
@@ -277,7 +280,9 @@ How often wall, hair and shirt have the colour that the caption names (of 6, 5 a
 
 {colours}
 
-![Eight clips, every second frame](images/nano_contact_sheet.png)
+![Generated clips, every second frame](images/nano_contact_sheet.png)
+
+Every second frame of clips with full captions: {on_sheet}.
 
 ## Steps against quality
 
