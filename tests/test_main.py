@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from diffusers_jova import JoVAPipeline, __main__, shipped
 from diffusers_jova.__main__ import main
 from diffusers_jova.media import read_video
-from diffusers_jova.pipelines import random_pipeline
+from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
 STEP = ["--num_inference_steps", "1", "--device", "cpu"]
@@ -128,7 +128,7 @@ def test_create_writes_a_pipeline_whole_or_not_at_all(tmp_path, capsys, monkeypa
     assert "RANDOM" in capsys.readouterr().out.upper()
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]
     made = JoVAPipeline.from_pretrained(tmp_path / "nano")
-    expected = random_pipeline.create_pipeline(seed=3).transformer.state_dict()
+    expected = create_pipeline(seed=3).transformer.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in made.transformer.state_dict().items())
 
     assert main(["create", "--output", str(tmp_path / "nano")]) == 2
@@ -158,13 +158,6 @@ def test_demo_makes_a_clip_and_listens_to_it(tmp_path, capsys, folder, monkeypat
     assert [path.name for path in output.parent.iterdir()] == ["demo.mp4"]
     clip = read_video(output)
     assert len(clip.frames) == 5 and clip.waveform.shape == (1, 6400)
-
-
-def test_without_jova_nano_the_demo_says_that_its_weights_are_random(tmp_path, capsys, make_pipeline, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDERS", ())
-    monkeypatch.setattr(random_pipeline, "create_pipeline", lambda **kwargs: make_pipeline())
-    assert main(["demo", "--output", str(tmp_path / "demo.mp4")]) == 0
-    assert "RANDOM weights" in capsys.readouterr().out and (tmp_path / "demo.mp4").is_file()
 
 
 def test_a_missing_jova_nano_is_named(folder, tmp_path, capsys, monkeypatch):

@@ -248,15 +248,8 @@ def run_demo(args: argparse.Namespace) -> None:
     inputs["image"] = media.load_image(args.image) if args.image is not None else None
     import torch
 
-    from .pipelines.random_pipeline import create_pipeline
-    from .shipped import find_model
-
     device = check_device(None)
-    if Path(find_model("jova-nano")).is_dir():
-        pipe = load_pipeline("jova-nano", device, None).to(device)
-    else:
-        print("No trained checkpoint is here yet: the demo runs on RANDOM weights; the clip is noise with a hum.")
-        pipe = create_pipeline(seed=args.seed).to(device)
+    pipe = load_pipeline("jova-nano", device, None).to(device)
     print("\n".join(f"{name}: {text}" for name, text in inputs.items() if text is not None))
     output = pipe(**inputs, generator=torch.Generator().manual_seed(args.seed), output_type="np")
     write_output(args.output, output)

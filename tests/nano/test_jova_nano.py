@@ -12,12 +12,9 @@ from diffusers_jova.nano.measuring import Measures, generate, measure
 from diffusers_jova.nano.pictures import colour_word
 from diffusers_jova.nano.speech import DIGITS
 from diffusers_jova.pipelines.random_pipeline import draw_zero_parameters
-from diffusers_jova.shipped import find_model
 
 
 pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
-if find_model("jova-nano") == "jova-nano":
-    pytest.skip("jova-nano's transformer is not trained yet", allow_module_level=True)
 
 REQUESTS = [  # combinations of digits that no training clip says
     {

@@ -29,7 +29,7 @@ SIZE = 64  # pixels
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 SHIFT = 3.0  # of the noise levels at inference
 # What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
-BEST_SETTINGS = {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_guidance_scale": 3.0}
+BEST_SETTINGS = {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_guidance_scale": 5.0}
 COMPONENTS = {"text": 2000, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 
