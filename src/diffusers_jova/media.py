@@ -121,7 +121,9 @@ def write_video(
             options["movie_timescale"] = str(_aac_rate(audio_sampling_rate))
         with av.open(str(partial), "w", options=options) as container:
             container.metadata.update(_metadata(ai_generated, title, comment))
-            stream = container.add_stream("libx264", rate=frame_rate, options={"crf": str(crf)})
+            # The macroblock tree's AVX-512 code of libx264 gives two different files for the same frames.
+            encoder_options = {"crf": str(crf), "mbtree": "0"}
+            stream = container.add_stream("libx264", rate=frame_rate, options=encoder_options)
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context  # BT.709, and said so: players guess by size, and wrongly
             context.colorspace = context.color_primaries = context.color_trc = BT709
