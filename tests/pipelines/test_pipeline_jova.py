@@ -144,21 +144,27 @@ def test_sigmas_set_the_number_of_steps(pipe, record):
 # --- randomness and batches
 
 
-def test_same_seed_gives_the_same_bytes(pipe, seeded):
-    one, other = (
-        pipe("A face.", transcript="one", generator=seeded(3), output_type="np", return_dict=False) for _ in range(2)
-    )
+@pytest.fixture(params=[False, True], ids=["deterministic", "stochastic"])
+def sampler(pipe, request):
+    """The pipeline whose scheduler adds no noise while it denoises, or new noise in every step."""
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, stochastic_sampling=request.param)
+    return pipe
+
+
+def test_same_seed_gives_the_same_bytes(sampler, seeded):
+    settings = {"transcript": "one", "num_inference_steps": 2, "output_type": "np", "return_dict": False}
+    one, other = (sampler("A face.", **settings, generator=seeded(3)) for _ in range(2))
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
-    assert_both_differ(run(pipe), run(pipe, generator=seeded(1)))
+    assert_both_differ(run(sampler), run(sampler, generator=seeded(1)))
 
 
-def test_batch_of_two_equals_two_batches_of_one(pipe, seeded):
+def test_batch_of_two_equals_two_batches_of_one(sampler, seeded):
     texts = {"transcript": ["one", "two three four five"], "prompt": ["A face.", "A woman with short hair, outside."]}
     settings = {"guidance_scale": 3.0, "modality_scale": 1.5, "num_inference_steps": 2}
     pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
-    together = run(pipe, **texts, **settings, image=pictures, generator=[seeded(0), seeded(1)])
+    together = run(sampler, **texts, **settings, image=pictures, generator=[seeded(0), seeded(1)])
     for i in range(2):
-        alone = run(pipe, **{k: v[i] for k, v in texts.items()}, **settings, image=pictures[i], generator=seeded(i))
+        alone = run(sampler, **{k: v[i] for k, v in texts.items()}, **settings, image=pictures[i], generator=seeded(i))
         assert_same([x[i : i + 1] for x in together], alone, atol=1e-4, rtol=1e-4)
 
 

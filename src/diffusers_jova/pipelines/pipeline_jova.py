@@ -559,6 +559,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         sigmas: list[float],
         frame_rate: float,
         apg_norm_threshold: float | None,
+        generator: torch.Generator | list[torch.Generator] | None,
         callback_on_step_end: Callable | None,
         callback_on_step_end_tensor_inputs: list[str],
     ) -> dict[str, torch.Tensor | None]:
@@ -588,7 +589,9 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 sigma = self.scheduler.sigmas[i]
                 velocities = self._predict(tensors, condition, i, t, sigma, frame_rate, apg_norm_threshold)
                 for name, velocity in velocities.items():
-                    tensors[name] = schedulers[name].step(velocity, t, tensors[name], return_dict=False)[0]
+                    tensors[name] = schedulers[name].step(
+                        velocity, t, tensors[name], generator=generator, return_dict=False
+                    )[0]
 
                 if callback_on_step_end is not None:
                     callback_kwargs = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
@@ -909,6 +912,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             sigmas,
             frame_rate,
             apg_norm_threshold,
+            generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
