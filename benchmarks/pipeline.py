@@ -3,7 +3,7 @@
 """Time a call of JoVAPipeline, and what of it lies outside the models (aim: at most 2 %):
 
     python benchmarks/pipeline.py
-    python benchmarks/pipeline.py --model outputs/nano/jova-nano --num_frames 21
+    python benchmarks/pipeline.py --model jova-nano --num_frames 21
     python benchmarks/pipeline.py --preset jova-3.2b --device cuda --dtype bfloat16 --height 480 --width 832 \\
         --num_frames 121 --frame_rate 24
 
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="jova-nano", help="size of the transformer")
-    parser.add_argument("--model", help="a trained pipeline instead: its folder, or its name on the Hub")
+    parser.add_argument("--model", help="a trained pipeline instead: jova-nano, its folder, or its name on the Hub")
     parser.add_argument("--device", default="cpu", help="cpu, cuda ...")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of all models")
     parser.add_argument("--height", type=int, default=64, help="pixels")

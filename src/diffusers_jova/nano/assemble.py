@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 SIZE = 64  # pixels
 # Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
-SHIFT = 3.0  # of the noise levels at inference
+# The sampler: the shift of its noise levels, and new noise in every step, which corrects words laid out wrongly.
+SCHEDULER = {"shift": 3.0, "stochastic_sampling": True}
 # What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
 BEST_SETTINGS = {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_guidance_scale": 5.0}
 COMPONENTS = {"text": 2000, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
@@ -92,7 +93,7 @@ def assemble(output_dir: Path, seed: int = 0) -> None:
         audio_vae=AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae"),
         vocoder=load_vocoder(output_dir / "vocoder"),
         transformer=JoVATransformer3DModel(**TRANSFORMER),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         **NANO_DEFAULTS,
     )
     pipe.save_pretrained(output_dir)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..evaluation.lips import LAGS
 from ..evaluation.words import word_error_rate
 from ..pipelines.pipeline_jova import JoVAPipeline
+from ..training.mouth import contact_sheet
 from .corpus import ClipPlan, describe
 from .faces import Pose, draw_face
 from .measuring import Measures, TalkingClips, generate, held_out_plans, measure, record, round_trip
@@ -153,13 +153,6 @@ def steps_table(
     return "\n".join(lines), found
 
 
-def contact_sheet(clips: TalkingClips, scale: int = 2) -> Image.Image:
-    """Return every second frame of the first `ON_SHEET` clips, a row each."""
-    rows = [np.concatenate(list(frames[::2]), axis=1) for frames in clips.frames[:ON_SHEET]]
-    sheet = Image.fromarray(np.concatenate(rows))
-    return sheet.resize((scale * sheet.width, scale * sheet.height), Image.Resampling.NEAREST)
-
-
 def plot_lags(rows: Sequence[Row], path: Path) -> None:
     figure, axes = _figure()
     for row in rows:
@@ -215,7 +208,7 @@ def write_report(
     plans = held_out_plans(num_clips, seed)
     rows = compare(pipe, plans, num_pictured)
     plot_lags(rows, images / "nano_lags.png")
-    contact_sheet(rows[2].clips).save(images / "nano_contact_sheet.png")
+    contact_sheet(rows[2].clips.frames[:ON_SHEET], num_columns=11).save(images / "nano_contact_sheet.png")
     table_of_steps, by_steps = steps_table(pipe, plans[:NUM_CLIPS_PER_STEPS], steps)
     plot_steps(by_steps, images / "nano_steps.png")
     path = folder / "nano_report.md"
@@ -224,6 +217,7 @@ def write_report(
             command=command,
             num_clips=num_clips,
             num_steps=pipe.config.num_inference_steps,
+            stochastic=pipe.scheduler.config.stochastic_sampling,
             guidance_scale=pipe.config.guidance_scale,
             audio_guidance_scale=pipe.config.audio_guidance_scale,
             noise_seed=NOISE_SEED,
@@ -247,8 +241,9 @@ REPORT = """# What jova-nano can do
 
 Written by `{command}` (torch {torch}), from the shipped weights; the same command writes it again. All clips say
 combinations of digits that no training clip says, and show people that none shows: the corpus's split `held_out`, seed
-0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, guidance scale {guidance_scale} for
-video and {audio_guidance_scale} for sound, vocoder `{vocoder}`.
+0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps,
+`stochastic_sampling` {stochastic}, guidance scale {guidance_scale} for video and {audio_guidance_scale} for sound,
+vocoder `{vocoder}`.
 
 - **Words**: pocketsphinx with its English model and a grammar of the ten digits, its default settings. The interval is
   a bootstrap over clips.
