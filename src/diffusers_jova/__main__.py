@@ -121,7 +121,8 @@ def load_pipeline(model: str, device: str, dtype: str | None, **components):
     looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1
     if not Path(model).is_dir() and looks_like_path:
         raise FileNotFoundError(
-            f"There is no folder {model!r}. Give a pipeline's folder (`create` makes one) or a name on the Hub."
+            f"There is no folder {model!r}. Give a pipeline's folder (`create` makes one), jova-nano, which comes "
+            "with the package, or a name on the Hub."
         )
     if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
         raise FileNotFoundError(f"{model!r} is no pipeline's folder: it has no model_index.json.")
