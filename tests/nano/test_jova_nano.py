@@ -76,8 +76,12 @@ def test_it_brings_its_own_settings(nano):
     output = nano(**REQUESTS[0], num_inference_steps=1, output_type="np")
     assert output.frames.shape == (1, 21, 64, 64, 3) and output.audio.shape == (1, 26880)
     assert output.frame_rate == 12.5 and output.audio_sampling_rate == 16000
-    assert all(parameter.dtype == torch.float32 for parameter in nano.transformer.parameters())
     assert np.isfinite(output.audio).all()
+
+
+def test_every_part_loads_in_float32(nano):
+    models = {name: part for name, part in nano.components.items() if isinstance(part, torch.nn.Module)}
+    assert {name: part.dtype for name, part in models.items()} == dict.fromkeys(models, torch.float32)
 
 
 def settings_of(pipe: JoVAPipeline) -> dict:

@@ -38,6 +38,10 @@ def test_the_script_makes_a_pipeline_and_its_report(tmp_path):
     for name, tensor in pipe.transformer.state_dict().items():
         assert torch.equal(tensor, joint[name].half().float())  # what was trained last, in 16 bits
 
+    for name, component in pipe.components.items():  # and every part loads in float32, text encoders too
+        if isinstance(component, torch.nn.Module):
+            assert {parameter.dtype for parameter in component.parameters()} <= {torch.float32}, name
+
     assert all(pipe.config[name] == value for name, value in BEST_SETTINGS.items())
     for path in (tmp_path / "jova-nano").rglob("*.json"):
         assert str(tmp_path) not in path.read_text(encoding="utf-8")

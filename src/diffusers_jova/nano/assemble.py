@@ -121,8 +121,12 @@ def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
     pipe.register_to_config(**BEST_SETTINGS)
     partial = output_dir.with_name(f".{output_dir.name}.partial")
     pipe.save_pretrained(partial)
-    for path in partial.rglob("*.json"):  # where the parts lay on the machine that trained them is nobody's business
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if config.pop("_name_or_path", None) is not None:
+    for path in partial.rglob("*.json"):
+        written = json.loads(path.read_text(encoding="utf-8"))
+        # where the parts lay on the machine that trained them is nobody's business
+        config = {name: value for name, value in written.items() if name != "_name_or_path"}
+        if "dtype" in config:  # what transformers loads the weights in; diffusers loads the other parts in float32
+            config["dtype"] = "float32"
+        if config != written:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     replace_folder(partial, output_dir)
