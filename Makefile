@@ -1,5 +1,5 @@
 # make demo · make test · make lint · make docs: each sets up what it needs in .venv.
-# What the demo says: make demo TRANSCRIPT="four two" VOICE="A calm male voice."
+# What the demo says: make demo TRANSCRIPT="five one six" VOICE="A calm male voice."
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
 PYTHON ?= python3
 WORKERS ?= 2
@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 .PHONY: help setup demo test lint docs clean
 
 help:
-	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='four two'"
+	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
 	@echo "make test    lint, then run all tests"
 	@echo "make lint    check style and format"
 	@echo "make docs    build the site in site/"

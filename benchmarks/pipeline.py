@@ -3,7 +3,7 @@
 """Time a call of JoVAPipeline, and what of it lies outside the models (aim: at most 2 %):
 
     python benchmarks/pipeline.py
-    python benchmarks/pipeline.py --model jova-nano --num_frames 21
+    python benchmarks/pipeline.py --model jova-nano --num_frames 21 --num_inference_steps 30
     python benchmarks/pipeline.py --preset jova-3.2b --device cuda --dtype bfloat16 --height 480 --width 832 \\
         --num_frames 121 --frame_rate 24
 

@@ -28,9 +28,9 @@ SIZE = 64  # pixels
 # Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 # The sampler: the shift of its noise levels, and new noise in every step, which corrects words laid out wrongly.
-SCHEDULER = {"shift": 3.0, "stochastic_sampling": True}
+SCHEDULER = {"shift": 5.0, "stochastic_sampling": True}
 # What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
-BEST_SETTINGS = {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_guidance_scale": 5.0}
+BEST_SETTINGS = {"num_inference_steps": 30, "guidance_scale": 3.0, "audio_guidance_scale": 3.5}
 COMPONENTS = {"text": 2000, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 

@@ -217,6 +217,7 @@ def write_report(
             command=command,
             num_clips=num_clips,
             num_steps=pipe.config.num_inference_steps,
+            shift=pipe.scheduler.config.shift,
             stochastic=pipe.scheduler.config.stochastic_sampling,
             guidance_scale=pipe.config.guidance_scale,
             audio_guidance_scale=pipe.config.audio_guidance_scale,
@@ -241,7 +242,7 @@ REPORT = """# What jova-nano can do
 
 Written by `{command}` (torch {torch}), from the shipped weights; the same command writes it again. All clips say
 combinations of digits that no training clip says, and show people that none shows: the corpus's split `held_out`, seed
-0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps,
+0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, noise levels shifted by {shift},
 `stochastic_sampling` {stochastic}, guidance scale {guidance_scale} for video and {audio_guidance_scale} for sound,
 vocoder `{vocoder}`.
 
