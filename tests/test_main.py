@@ -171,7 +171,7 @@ BAD = {
     "read-only folder": (["--output", "{readonly}/x.mp4"], "Cannot write to the folder"),
     "suffix": (["--output", "{tmp}/x.avi"], "must end in .mp4 or .mov"),
     "suffix of sound": (["--output", "{tmp}/x.mp4", "--modalities", "audio"], "must end in .wav"),
-    "no model": (["--model", "{tmp}/missing"], "There is no folder '.*missing'. Give .*, jova-nano, which"),
+    "no model": (["--model", "{tmp}/missing"], "There is no folder '.*missing'. Give a pipeline's folder.* jova-nano"),
     "no pipeline": (["--model", "{tmp}"], "no model_index.json"),
     "no image": (["--image", "{tmp}/missing.png"], "missing.png"),
     "no embeds": (["--prompt_embeds", "{tmp}/missing.safetensors"], "encode a prompt first"),

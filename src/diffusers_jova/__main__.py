@@ -62,7 +62,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     generate = verbs.add_parser("generate", help="make a clip", formatter_class=argparse.RawDescriptionHelpFormatter)
     encode = verbs.add_parser("encode", help="encode a prompt once and keep it as a file")
     for verb in (generate, encode):
-        verb.add_argument("--model", required=True, help="folder of a pipeline, or its name on the Hub")
+        verb.add_argument("--model", required=True, help="jova-nano, a pipeline's folder, or its name on the Hub")
         verb.add_argument("--prompt", help="what is seen, or three labelled lines")
         verb.add_argument("--audio_prompt", help="what is heard, but for the words")
         verb.add_argument("--transcript", help="the words that are spoken")
