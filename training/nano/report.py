@@ -4,7 +4,7 @@
 
 python training/nano/report.py --model outputs/nano/jova-nano --output_dir outputs/nano/report
 
-Needs flite, and the extras faces and eval. About twelve minutes on two cores; --num_clips 20 for a first look.
+Needs flite, and the extras faces and eval. About fourteen minutes on two cores; --num_clips 20 for a first look.
 """
 
 import argparse
