@@ -136,6 +136,27 @@ def test_a_resumed_run_sees_the_clips_that_it_would_have_seen():
     assert steps(10, BUCKETS, batch_size=3)[4:] == steps(6, BUCKETS, batch_size=3, first_step=4)
 
 
+def test_the_order_of_a_seed_stays_what_it_was():
+    drawn = [
+        "".join(f"{visit.key}{visit.number}" for visit in visits) for visits in steps(8, BUCKETS, batch_size=3, seed=7)
+    ]
+    assert drawn == ["c0d0b0", "a0e0b1", "d1a1e1", "c1d2b2", "a2e2c2", "d3e3c3", "b3a3d4", "y0x0x1"]
+
+
+def test_an_order_is_drawn_once_and_not_for_every_visit(monkeypatch):
+    drawn = []
+    randperm = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *args, **options: drawn.append(args) or randperm(*args, **options))
+    steps(30, BUCKETS[:1], batch_size=4)  # 120 visits of five clips
+    assert len(drawn) == 24
+
+
+def test_a_visit_is_the_same_whatever_was_asked_before():
+    in_order = [StepSampler(BUCKETS).draw_visit(0, position) for position in range(20)]
+    sampler = StepSampler(BUCKETS)
+    assert [sampler.draw_visit(0, position) for position in reversed(range(20))] == in_order[::-1]
+
+
 def test_another_seed_gives_another_order():
     assert steps(5, BUCKETS, batch_size=3) != steps(5, BUCKETS, batch_size=3, seed=1)
 
