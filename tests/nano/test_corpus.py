@@ -162,6 +162,20 @@ def test_a_corpus_is_written_continued_and_guarded(tmp_path):
         make_corpus(tmp_path, num_train=1, num_held_out=1, seed=1)
 
 
+@needs_flite
+def test_a_corpus_of_one_person_shows_nobody_else(tmp_path):
+    plans = [plan_clip("train", index, identity=10_007, voice="awb") for index in range(NUM_PLANS)]
+    assert {plan.face() for plan in plans} == {Identity.from_seed(10_007, person="man")}
+    assert {plan.audio_caption for plan in plans} == {"", VOICES["awb"].caption}
+    many = [plan_clip("train", index) for index in range(NUM_PLANS)]
+    assert [plan.digits for plan in plans] == [plan.digits for plan in many]
+    assert len({plan.identity for plan in many}) > 1
+    assert all(0 <= plan.onset_s + len(speak(plan.voice, plan.text, plan.pace, plan.pitch)) / SAMPLING_RATE
+               <= DURATION_S for plan in plans)  # fmt: skip
+    with pytest.raises(ValueError, match="`voice` must be one of slt, rms, awb, kal16, got 'anna'"):
+        make_corpus(tmp_path, num_train=1, num_held_out=0, voice="anna")
+
+
 def test_a_missing_flite_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FileNotFoundError, match="apt install flite"):

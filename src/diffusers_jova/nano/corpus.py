@@ -79,12 +79,15 @@ def is_held_out(digits: tuple[int, ...]) -> bool:
     return np.random.default_rng([len(digits), *digits]).integers(ONE_IN_HELD_OUT) == 0
 
 
-def plan_clip(split: str, index: int, seed: int = 0) -> ClipPlan:
+def plan_clip(
+    split: str, index: int, seed: int = 0, identity: int | None = None, voice: str | None = None
+) -> ClipPlan:
     """Return what the `index`-th clip of a split shows and says.
 
     Args:
         split: "train", or "held_out": combinations of digits and faces that no training clip has.
         seed: of the corpus.
+        identity, voice: of the one person whom all clips show and let speak; by default many.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     while True:
@@ -92,8 +95,10 @@ def plan_clip(split: str, index: int, seed: int = 0) -> ClipPlan:
         digits = tuple(int(digit) for digit in rng.integers(10, size=length))
         if is_held_out(digits) == (split == "held_out"):
             break
-    voice = list(VOICES)[rng.integers(len(VOICES))]
-    identity = rng.integers(NUM_IDENTITIES) if split == "train" else rng.choice(HELD_OUT_IDENTITIES)
+    drawn_voice = list(VOICES)[rng.integers(len(VOICES))]
+    drawn_identity = rng.integers(NUM_IDENTITIES) if split == "train" else rng.choice(HELD_OUT_IDENTITIES)
+    voice = drawn_voice if voice is None else voice
+    identity = int(drawn_identity if identity is None else identity)
     usual_pace, pitch = PACES[rng.integers(len(PACES))], PITCHES[rng.integers(len(PITCHES))]
     words = [DIGITS[digit] for digit in digits]
     commas = (*(rng.uniform(size=length - 1) < COMMA), False)
@@ -105,11 +110,11 @@ def plan_clip(split: str, index: int, seed: int = 0) -> ClipPlan:
         if spare_s >= 0:
             break
     video_caption, audio_caption = make_captions(
-        Identity.from_seed(int(identity), person=VOICES[voice].person), VOICES[voice].caption, rng
+        Identity.from_seed(identity, person=VOICES[voice].person), VOICES[voice].caption, rng
     )
     return ClipPlan(
         name=f"{split}-{index:05d}.mp4",
-        identity=int(identity),
+        identity=identity,
         voice=voice,
         digits=digits,
         text=text,
@@ -182,34 +187,49 @@ def make_frames(plan: ClipPlan, waveform: np.ndarray, size: int = SIZE) -> np.nd
 
 
 def make_corpus(
-    output_dir: str | Path, num_train: int, num_held_out: int, seed: int = 0, num_workers: int = 2
+    output_dir: str | Path,
+    num_train: int,
+    num_held_out: int,
+    seed: int = 0,
+    num_workers: int = 2,
+    identity: int | None = None,
+    voice: str | None = None,
 ) -> None:
     """Write the clips and a metadata.jsonl of each split into output_dir/train and output_dir/held_out.
 
     A clip that is there is kept, so an interrupted corpus is continued; metadata come last.
 
+    Args:
+        identity, voice: See `plan_clip`.
+
     Raises:
-        ValueError: If `output_dir` holds a corpus of another seed.
+        ValueError: If `output_dir` holds a corpus of another seed or person, or there is no such voice.
     """
+    if voice is not None and voice not in VOICES:
+        raise ValueError(f"`voice` must be one of {', '.join(VOICES)}, got {voice!r}.")
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     settings = output_dir / "corpus.json"
-    if settings.is_file() and (found := json.loads(settings.read_text(encoding="utf-8"))) != {"seed": seed}:
-        raise ValueError(f"`{output_dir}` holds a corpus of {found}, not of seed {seed}: choose another folder.")
+    wanted = {"seed": seed}
+    wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
+    if settings.is_file() and (found := json.loads(settings.read_text(encoding="utf-8"))) != wanted:
+        asked = ", ".join(f"{name} {value}" for name, value in wanted.items())
+        raise ValueError(f"`{output_dir}` holds a corpus of {found}, not of {asked}: choose another folder.")
     with whole_file(settings) as path:
-        path.write_text(json.dumps({"seed": seed}), encoding="utf-8")
+        path.write_text(json.dumps(wanted), encoding="utf-8")
     with ProcessPoolExecutor(num_workers) as pool:
         for split, number in zip(SPLITS, (num_train, num_held_out)):
             folder = output_dir / split
             folder.mkdir(exist_ok=True)
-            plans = list(pool.map(partial(write_clip, folder, split, seed), range(number), chunksize=16))
+            write = partial(write_clip, folder, split, seed, identity, voice)
+            plans = list(pool.map(write, range(number), chunksize=16))
             with whole_file(folder / "metadata.jsonl") as path:
                 path.write_text("".join(json.dumps(metadata(plan)) + "\n" for plan in plans), encoding="utf-8")
 
 
-def write_clip(folder: Path, split: str, seed: int, index: int) -> ClipPlan:
+def write_clip(folder: Path, split: str, seed: int, identity: int | None, voice: str | None, index: int) -> ClipPlan:
     """Write a clip, unless it is there, and return its plan."""
-    plan = plan_clip(split, index, seed)
+    plan = plan_clip(split, index, seed, identity, voice)
     if not (folder / plan.name).is_file():
         waveform = make_waveform(plan)
         frames = make_frames(plan, waveform)
