@@ -109,7 +109,9 @@ def centre_crop(source_height: int, source_width: int, height: int, width: int) 
     scale = max(height / source_height, width / source_width)
     cropped_height, cropped_width = height / scale, width / scale
     left, top = (source_width - cropped_width) / 2, (source_height - cropped_height) / 2
-    return left, top, min(left + cropped_width, source_width), min(top + cropped_height, source_height)
+    right, bottom = left + cropped_width, top + cropped_height
+    # -1e-13 is outside the source, too, and Pillow refuses it
+    return max(left, 0.0), max(top, 0.0), min(right, source_width), min(bottom, source_height)
 
 
 def resize_frames(frames: np.ndarray, crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
