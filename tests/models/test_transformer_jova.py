@@ -18,6 +18,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from diffusers_jova import PRESETS, JoVATransformer3DModel
+from diffusers_jova.latents import num_audio_latents
 from diffusers_jova.models.transformer_jova import (
     ATTENTION_FUSIONS,
     JoVAAttnProcessor,
@@ -361,6 +362,22 @@ def test_learned_positions_longer_than_their_table_stretch_and_stay_aligned():
     assert audio((positions,))[0, :, 0].allclose((positions / 3).clamp(max=3), atol=1e-6)
     assert video((torch.arange(3.0), torch.zeros(1), torch.zeros(1)))[0].equal(video.temporal[:3])
     assert all(torch.isfinite(x).all() for x in run(tiny_model(pos_embed_size=(2, 2, 2))))
+
+
+@pytest.mark.parametrize("audio_latent_rate", [31.25, 44100 / 1024])
+@pytest.mark.parametrize("frame_rate", [12.5, 24000 / 1001, 24, 25, 30])
+def test_learned_positions_of_long_clips_stay_aligned(frame_rate, audio_latent_rate):
+    model = tiny_model(pos_embed_size=(64, 8, 8), audio_latent_rate=audio_latent_rate)
+    table = JoVAPositionEmbedding((64,), 1)
+    table.temporal.data = torch.arange(64.0)[:, None]  # a row is its own number
+    for num_frames in range(241, 601, 4):
+        num_latent_frames = (num_frames - 1) // 4 + 1
+        rows = table((torch.arange(float(num_latent_frames)),))[0, :, 0]
+        stretch = 63 / max(num_latent_frames - 1, 63)
+        assert rows.allclose(torch.arange(num_latent_frames) * stretch, atol=1e-4)
+        num_latents = num_audio_latents(num_frames, frame_rate, audio_latent_rate)
+        positions = model._audio_positions(torch.zeros(1, 5, num_latents), frame_rate)
+        assert table((positions,))[0, :, 0].allclose((positions * stretch).clamp(max=63), atol=1e-4)
 
 
 def test_learned_positions_enter_every_block_and_spare_the_text():

@@ -153,9 +153,9 @@ class JoVAPositionEmbedding(nn.Module):
         for axis, (name, position) in enumerate(zip(self.axes, positions)):
             table = self.get_parameter(name)
             last = table.shape[0] - 1
-            # Longer than the table: stretch the table. Rounded, so that the sound, whose last token lies up to half a
-            # latent frame behind the last video frame, is stretched exactly as the video is.
-            position = position * (last / position.max().round().clamp(min=last))
+            # Longer than the table: stretch the table so that its last row is the last video frame. The sound's last
+            # token lies behind that frame, by less than one latent frame: the floor is the video's last position.
+            position = position * (last / position.max().floor().clamp(min=last))
             position = position.clamp(0, last)
             lower, upper = position.floor().long(), position.ceil().long()
             rows = torch.lerp(table[lower], table[upper], (position - lower).to(table.dtype)[:, None])
