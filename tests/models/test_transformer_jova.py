@@ -239,6 +239,18 @@ def test_ragged_text_equals_each_sample_alone():
             assert max(difference([x[i : i + 1] for x in batch], model(**sample))) < 1e-5
 
 
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -1e30])
+@pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
+def test_nothing_in_padded_text_reaches_the_outputs(junk, fusion):
+    model, inputs = tiny_model(attention_fusion=fusion), tiny_inputs() | ragged_masks()
+    expected = run(model, **inputs)
+    for name in ("encoder_hidden_states", "encoder_hidden_states_2"):
+        hidden = ~inputs[name.replace("hidden_states", "attention_mask")].bool()
+        assert hidden.any()
+        inputs[name] = inputs[name].masked_fill(hidden[..., None], junk)
+    assert difference(run(model, **inputs), expected) == (0, 0)
+
+
 def test_text_of_one_length_needs_no_mask():
     seen = []
 

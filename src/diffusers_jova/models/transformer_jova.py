@@ -682,6 +682,8 @@ class JoVATransformer3DModel(
             encoder_hidden_states_2, encoder_attention_mask_2 = _trim_padding(
                 encoder_hidden_states_2, encoder_attention_mask_2
             )
+        encoder_hidden_states = _zero_padding(encoder_hidden_states, encoder_attention_mask)
+        encoder_hidden_states_2 = _zero_padding(encoder_hidden_states_2, encoder_attention_mask_2)
         encoder_attention_mask = _join_masks(
             (encoder_hidden_states, encoder_hidden_states_2), (encoder_attention_mask, encoder_attention_mask_2)
         )
@@ -853,6 +855,13 @@ def _trim_padding(
     if not used.all():
         encoder_hidden_states, mask = encoder_hidden_states[:, used], mask[:, used]
     return encoder_hidden_states, None if mask.all() else mask
+
+
+def _zero_padding(encoder_hidden_states: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Return the states with zeros where the mask hides them: attention's weight 0 times NaN would be NaN."""
+    if encoder_hidden_states is None or mask is None:
+        return encoder_hidden_states
+    return encoder_hidden_states.masked_fill(~mask.bool()[..., None], 0)
 
 
 def _join_masks(texts: tuple[torch.Tensor | None, ...], masks: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
