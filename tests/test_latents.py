@@ -1,5 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import math
+from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +48,25 @@ def test_a_whole_number_of_latents_is_not_rounded_up():
 )
 def test_audio_samples_last_as_long_as_the_frames(frame_rate, expected):
     assert num_audio_samples(121, frame_rate, 16000) == expected
+
+
+NTSC = {23.976: 24000, 23.98: 24000, 29.97: 30000, 47.952: 48000, 59.94: 60000, 119.88: 120000, 14.985: 15000}
+EXACT_RATES = {rate: Fraction(number, 1001) for rate, number in NTSC.items()} | {
+    rate: Fraction(rate) for rate in (12.5, 24.0, 25.0, 30.0, 24000 / 1001)
+}
+EXACT_RATES[24000 / 1001] = Fraction(24000, 1001)
+
+
+@pytest.mark.parametrize("frame_rate", EXACT_RATES)
+@pytest.mark.parametrize("sampling_rate, samples_per_latent", [(16000, 512), (44100, 1024), (48000, 1440)])
+def test_lengths_of_sound_are_exact(frame_rate, sampling_rate, samples_per_latent):
+    exact = EXACT_RATES[frame_rate]
+    for num_frames in range(1, 4001, 4):
+        num_samples = num_frames / exact * sampling_rate
+        num_latents = math.ceil(num_samples / samples_per_latent)
+        for rate in (frame_rate, exact):
+            assert num_audio_samples(num_frames, rate, sampling_rate) == round(num_samples)
+            assert num_audio_latents(num_frames, rate, sampling_rate / samples_per_latent) == num_latents
 
 
 def test_audio_is_cut_or_padded_with_silence():

@@ -105,6 +105,8 @@ def write_sound(path, audio, sampling_rate, codec="aac", gap_s=0.0):
         (24000 / 1001, Fraction(24000, 1001)),
         (29.97, Fraction(30000, 1001)),
         (59.94, Fraction(60000, 1001)),
+        (239.76, Fraction(240000, 1001)),
+        (0.0001, Fraction(0.0001)),
         (23.9, Fraction(239, 10)),
         (np.float32(12.5), Fraction(25, 2)),
         (Fraction(15, 7), Fraction(15, 7)),

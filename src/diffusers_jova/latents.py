@@ -6,8 +6,12 @@ B batch, C channels, F latent frames, H W latent rows and columns, A audio laten
 """
 
 import math
+from fractions import Fraction
 
 import torch
+
+
+NTSC_RATES = tuple(Fraction(nominal * 1000, 1001) for nominal in (12, 15, 24, 30, 48, 60, 120, 240))  # frames/s
 
 
 def num_latent_frames(num_frames: int, compression: int = 4) -> int:
@@ -21,15 +25,39 @@ def nearest_num_frames(num_frames: int, compression: int = 4) -> tuple[int, int]
     return below, below + compression
 
 
-def num_audio_latents(num_frames: int, frame_rate: float, audio_latent_rate: float) -> int:
-    """Return how many audio latents cover `num_frames` frames at `frame_rate` frames/s: ceil(seconds · rate)."""
-    # rounded first: 2.0000000001 latents are 2
-    return math.ceil(round(num_frames / frame_rate * audio_latent_rate, 6))
+def exact_frame_rate(frame_rate: float | Fraction) -> Fraction:
+    """Return the frame rate that a number stands for: 23.976 -> 24000/1001, 12.5 -> 25/2, a Fraction as it is.
+
+    Raises:
+        ValueError: if it is not a positive number.
+    """
+    if not isinstance(frame_rate, Fraction):
+        if not math.isfinite(frame_rate):
+            raise ValueError(f"`frame_rate` must be a positive number, got {frame_rate}.")
+        frame_rate = Fraction(float(frame_rate))
+    if frame_rate <= 0:
+        raise ValueError(f"`frame_rate` must be a positive number, got {float(frame_rate):g}.")
+    for ntsc in NTSC_RATES:  # they are never written out: 23.976, 23.98, 29.97, 59.94
+        if any(float(frame_rate) == round(float(ntsc), digits) for digits in range(2, 12)):
+            return ntsc
+    return frame_rate.limit_denominator(1001) or frame_rate
 
 
-def num_audio_samples(num_frames: int, frame_rate: float, sampling_rate: int) -> int:
-    """Return the samples of a sound that lasts exactly `num_frames` frames at `frame_rate` frames/s."""
-    return round(num_frames / frame_rate * sampling_rate)
+def num_audio_latents(num_frames: int, frame_rate: float | Fraction, audio_latent_rate: float) -> int:
+    """Return how many audio latents cover `num_frames` frames: ceil(seconds · rate), exactly.
+
+    Args:
+        frame_rate: frames per second, as in `exact_frame_rate`.
+        audio_latent_rate: latents per second, a ratio of whole numbers like 44100 / 1024.
+    """
+    # 0.2 is a fifth, and not the float beside it, of which ten would need a third latent
+    latents_per_second = Fraction(float(audio_latent_rate)).limit_denominator(10**6)
+    return math.ceil(num_frames / exact_frame_rate(frame_rate) * latents_per_second)
+
+
+def num_audio_samples(num_frames: int, frame_rate: float | Fraction, sampling_rate: int) -> int:
+    """Return the samples of a sound that lasts exactly `num_frames` frames; `frame_rate` as in `exact_frame_rate`."""
+    return round(num_frames / exact_frame_rate(frame_rate) * sampling_rate)
 
 
 def fit_audio(audio: torch.Tensor, num_samples: int) -> torch.Tensor:

@@ -26,6 +26,7 @@ from diffusers.utils import load_image as load_any_image
 from PIL import Image
 
 from .files import whole_file
+from .latents import exact_frame_rate
 
 
 logger = logging.getLogger(__name__)
@@ -198,21 +199,6 @@ def check_output_path(path: str | os.PathLike, suffixes: Sequence[str] = VIDEO_S
             f"Cannot write to the folder `{folder}` ({error.strerror}). Choose another output path."
         ) from error
     return path
-
-
-def exact_frame_rate(frame_rate: float | Fraction) -> Fraction:
-    """Return the frame rate that a number stands for: 23.976 -> 24000/1001, 12.5 -> 25/2, a Fraction as it is."""
-    if not isinstance(frame_rate, Fraction):
-        if not math.isfinite(frame_rate):
-            raise ValueError(f"`frame_rate` must be a positive number, got {frame_rate}.")
-        frame_rate = Fraction(float(frame_rate))
-    if frame_rate <= 0:
-        raise ValueError(f"`frame_rate` must be a positive number, got {float(frame_rate):g}.")
-    for nominal in (24, 30, 48, 60, 120):  # NTSC rates are never written out: 23.976, 23.98, 29.97, 59.94
-        ntsc = Fraction(nominal * 1000, 1001)
-        if any(float(frame_rate) == round(float(ntsc), digits) for digits in range(2, 12)):
-            return ntsc
-    return frame_rate.limit_denominator(1001)
 
 
 def _metadata(ai_generated: bool, title: str | None, comment: str | None) -> dict[str, str]:

@@ -1,5 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,16 @@ def test_sound_lasts_exactly_as_long_as_the_frames(frame_rate, pipe, seeded):
     assert output.audio.shape[1] == num_audio_samples(9, frame_rate, 16000)
     assert output.frame_rate == frame_rate
     assert output.audio[0, -10:].std() > 0  # no padding: the latents cover the frames
+
+
+@pytest.mark.parametrize("frame_rate", [24000 / 1001, Fraction(24000, 1001)])
+def test_ntsc_rates_are_the_exact_ones_however_they_are_written(frame_rate, pipe, record, seeded):
+    calls = record(pipe.transformer)
+    settings = {"num_frames": 481, "modalities": ("audio",), "num_inference_steps": 1}
+    exact, nominal = (pipe("A face.", frame_rate=r, generator=seeded(), **settings) for r in (frame_rate, 23.976))
+    assert exact.audio.shape[1] == round(Fraction(481 * 1001, 24000) * 16000)
+    assert np.array_equal(exact.audio, nominal.audio)
+    assert {kwargs["frame_rate"] for kwargs, _ in calls} == {24000 / 1001}
 
 
 @pytest.mark.parametrize("modality, other", [("video", "audio"), ("audio", "video")])

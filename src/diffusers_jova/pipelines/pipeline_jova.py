@@ -9,6 +9,7 @@ import copy
 import math
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..latents import (
     denormalize_latents,
+    exact_frame_rate,
     fit_audio,
     fold_frame_mask,
     nearest_num_frames,
@@ -204,8 +206,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             raise ValueError(
                 f"`sigmas` holds {len(sigmas)} steps, but `num_inference_steps` is {num_inference_steps}."
             )
-        if not (frame_rate > 0 and math.isfinite(frame_rate)):
-            raise ValueError(f"`frame_rate` must be a positive number of frames per second, got {frame_rate}.")
+        exact_frame_rate(frame_rate)
         for name, scale in scales.items():
             if scale is not None and not (scale >= 0 and math.isfinite(scale)):
                 off = "None" if name == "apg_norm_threshold" else "1.0"
@@ -700,7 +701,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
-        frame_rate: float | None = None,
+        frame_rate: float | Fraction | None = None,
         num_inference_steps: int | None = None,
         sigmas: list[float] | None = None,
         guidance_scale: float | None = None,
@@ -751,8 +752,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 Size in pixels, divisible by 16.
             num_frames (`int`, *optional*):
                 Number of frames, 4k + 1. The sound lasts as long as they do.
-            frame_rate (`float`, *optional*):
-                Frames per second.
+            frame_rate (`float` or `Fraction`, *optional*):
+                Frames per second; 23.976 and 29.97 mean 24000/1001 and 30000/1001, as in `write_video`.
             num_inference_steps (`int`, *optional*):
                 Denoising steps.
             sigmas (`list[float]`, *optional*):
@@ -910,7 +911,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             tensors,
             condition,
             sigmas,
-            frame_rate,
+            float(exact_frame_rate(frame_rate)),
             apg_norm_threshold,
             generator,
             callback_on_step_end,

@@ -34,8 +34,8 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from ..files import whole_file
-from ..latents import nearest_num_frames, num_audio_latents, num_latent_frames
-from ..media import check_output_path, exact_frame_rate
+from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
+from ..media import check_output_path
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..shipped import find_model
 from . import cache

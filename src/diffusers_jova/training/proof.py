@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
+from ..latents import num_audio_samples
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.pipeline_output import JoVAPipelineOutput
 from .adapters import LORA_FILE, MODALITIES
@@ -100,7 +101,7 @@ def decode(pipe: JoVAPipeline, latents: dict[str, torch.Tensor], prompt: dict[st
     if "video" in latents:
         frames = pipe.decode_latents(latents["video"], "np")
     if "audio" in latents:
-        num_samples = round(num_frames / frame_rate * pipe.audio_sampling_rate)
+        num_samples = num_audio_samples(num_frames, frame_rate, pipe.audio_sampling_rate)
         audio = pipe.decode_audio_latents(latents["audio"], num_samples, "np")
     return JoVAPipelineOutput(
         frames=frames, audio=audio, audio_sampling_rate=pipe.audio_sampling_rate, frame_rate=frame_rate
