@@ -1,38 +1,154 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, that one run at a time writes, and never over what it reads.
 
+What is given its final name has been flushed to the disk, so that a power cut leaves the old or the new, not a half.
+"""
+
+import errno
+import itertools
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError
 
 
-@contextmanager
-def whole_file(path: str | os.PathLike, writer: str = "") -> Iterator[Path]:
-    """Give a temporary name beside `path`, with its suffix, which becomes `path` when the block succeeds.
+LONGEST_NAME = 200  # bytes: file systems allow 255, and the names of temporary files are a little longer
+NO_SPACE = 1 << 20  # bytes: with less than this free, an error that does not say why is a full disk
 
-    The name is the same each time, so that what a killed run left behind is written over. Of processes that may write
-    the same file at a time, each needs its own `writer`.
+# errno -> what happened, what to do
+DISK_ERRORS = {
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("your quota on this disk is used up", "delete files of yours there, or ask for a larger quota"),
+    errno.EFBIG: ("a file may not be that large there", "choose another disk, or raise the limit (`ulimit -f`)"),
+    errno.EROFS: ("the disk is mounted read-only", "choose another place, or mount it writable"),
+    errno.EACCES: ("permission denied", "correct the permissions of its folder, or choose another place"),
+    errno.EPERM: ("permission denied", "correct the permissions of its folder, or choose another place"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.EMFILE: ("too many files are open", "raise the limit (`ulimit -n`)"),
+    errno.ENFILE: ("too many files are open on this machine", "close other programs"),
+    errno.EIO: ("the disk reports a fault of its own", "check it, or choose another disk"),
+}
+
+
+class InUseError(OSError):
+    """Another process is at work in a folder."""
+
+
+# --- whole or not at all ---
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike, writer: str | None = None) -> Iterator[Path]:
+    """Give a temporary name with the suffix of `path`, which becomes `path` when the block succeeds.
+
+    Args:
+        path: The file; its folder exists.
+        writer: In a folder that this run has locked, "" or what tells the run apart from others that may write the
+            same file. The temporary name is then the same each time, so that what a killed run left behind is written
+            over. None takes a locked place of its own beside `path`, and clears those that killed runs left.
 
     Raises:
-        OSError: if writing failed, for example on a full disk; the message names `path` and says that nothing is lost.
+        OSError: If writing failed; the message names `path`, says why, what to do, and that nothing is lost.
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}{writer and '.'}{writer}.partial{path.suffix}")
-    try:
+    with _explained(path), nullcontext(partial) if writer is not None else _workplace(path) as partial:
+        try:
+            yield partial
+            sync(partial)
+            os.replace(partial, path)
+            if writer is None:  # in a locked folder, many files come: who has locked it calls `sync` once
+                sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """Give the name of a folder to make, which becomes `path` when the block succeeds.
+
+    Args:
+        path: The folder.
+        overwrite: Whether to replace a folder that is there.
+
+    Raises:
+        InUseError: If another process is writing the same folder.
+        FileExistsError: If it is there and `overwrite` is False.
+        OSError: As by `whole_file`.
+    """
+    path = Path(os.path.realpath(path))
+    with _explained(path), _workplace(path, shared=False) as partial:
+        _refuse_existing(path, overwrite)
         yield partial
+        for part in (*partial.rglob("*"), partial):
+            sync(part)
+        _refuse_existing(path, overwrite)
+        if path.exists():
+            os.replace(path, _replaced(partial))
         os.replace(partial, path)
-    except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the disk in its own
-        raise OSError(
-            f"Cannot write `{path}`: {error}. What was written before is whole: free some space, or correct the "
-            "permissions, and start the same command again."
-        ) from error
+        sync(path.parent)
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"`{path}` exists already: remove it, or choose another place.")
+
+
+@contextmanager
+def _workplace(path: Path, shared: bool = True) -> Iterator[Path]:
+    """Give the name `path.name` in an empty folder beside `path`, which is locked, and removed when the block ends.
+
+    Args:
+        shared: Whether several processes may write `path` at a time, each in a place of its own; the last one wins.
+    """
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = blake2b(os.fsencode(name), digest_size=8).hexdigest()
+    places = (path.with_name(f".{name}.partial{number or ''}") for number in itertools.count())
+    for place in places:
+        try:
+            lock = _lock(place, "run")
+            break
+        except InUseError as error:
+            if not shared:
+                raise InUseError(str(error).replace(str(place), str(path))) from None
+    try:
+        _clear(place, path)
+        yield place / path.name
     finally:
-        partial.unlink(missing_ok=True)
+        _clear(place, path)
+        _unlock(lock)
+        for other in itertools.takewhile(Path.exists, places):  # of killed runs that worked beside others
+            with suppress(OSError):
+                lock = _lock(other, "run")
+                _clear(other, path)
+                _unlock(lock)
+
+
+def _replaced(partial: Path) -> Path:
+    """Return where the old folder waits while the new one is given its name."""
+    return partial.with_name(".replaced")
+
+
+def _clear(place: Path, path: Path) -> None:
+    """Remove what lies in `place`; an old folder whose run was killed while replacing it comes back."""
+    replaced = _replaced(place / path.name)
+    if replaced.exists() and not path.exists():
+        os.replace(replaced, path)
+    for entry in place.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.suffix not in LOCK_SUFFIXES:
+            entry.unlink(missing_ok=True)
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -40,6 +156,7 @@ def replace_folder(source: Path, target: Path) -> None:
     if target.exists():
         remove_folder(target)
     os.replace(source, target)
+    sync(target.parent)
 
 
 def remove_folder(path: Path) -> None:
@@ -48,3 +165,158 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(path, doomed)
     shutil.rmtree(doomed)
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    if os.name == "nt" and os.path.isdir(path):  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- errors of the disk ---
+
+
+def write_error(path: str | os.PathLike, error: Exception, kept: str = "What was written before is whole") -> OSError:
+    """Return the error that says why `path` cannot be written, what to do, and what is safe.
+
+    Args:
+        error: Of the operating system, or of a library that wraps such an error in its own.
+        kept: What is not lost.
+    """
+    code = _errno_of(error, Path(path))
+    what, advice = DISK_ERRORS.get(code, (str(error) or type(error).__name__, "correct that"))
+    explained = OSError(f"Cannot write `{path}`: {what}. {kept}: {advice}, and start the same command again.")
+    explained.errno = code
+    return explained
+
+
+def _errno_of(error: Exception, path: Path) -> int | None:
+    if getattr(error, "errno", None):
+        return error.errno
+    if match := re.search(r"(?:os error|code:) (\d+)", str(error)):  # the way of Rust's libraries
+        return int(match[1])
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    return errno.ENOSPC if shutil.disk_usage(folder).free < NO_SPACE else None
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (InUseError, FileExistsError):
+        raise
+    except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the disk in its own
+        raise write_error(path, error) from error
+
+
+# --- one run at a time ---
+
+LOCK_SUFFIXES = (".lock", ".owner")
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike, name: str = "run") -> Iterator[None]:
+    """Keep other processes out of `folder` until the block ends, or this process does, however it ends.
+
+    The folder is made, and removed again if it stays empty. The lock is the operating system's (`flock`), on network
+    drives that have it too; where there is none, a file that names its process stands for it.
+
+    Args:
+        name: Of the lock: runs that may work side by side take different ones.
+
+    Raises:
+        InUseError: If another process has the lock; the message says which one.
+    """
+    folder = Path(folder)
+    lock = _lock(folder, name)
+    try:
+        yield
+    finally:
+        _unlock(lock)
+
+
+def who_locks(folder: str | os.PathLike, pattern: str = "run") -> dict[str, str]:
+    """Return the names of the locks of `folder` that are held now, by this or another process, and who holds each."""
+    held = {}
+    for path in sorted(Path(folder).glob(f".{pattern}.lock")):
+        lock = FileLock(path, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            held[path.stem.removeprefix(".")] = _owner(path)
+        else:
+            lock.release()
+    return held
+
+
+def _lock(folder: Path, name: str) -> BaseFileLock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # one per process and file, counted: a process does not lock itself out
+        lock = FileLock(folder / f".{name}.lock", blocking=False, is_singleton=True, thread_local=False)
+        lock.acquire()
+    except Timeout:
+        raise InUseError(
+            f"another run ({_owner(folder / f'.{name}.lock')}) is at work in `{folder}`: wait until it has ended, or "
+            "choose another folder."
+        ) from None
+    except OSError as error:
+        raise write_error(folder, error) from error
+    started = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    owner = f"pid {os.getpid()} on {socket.gethostname()}, since {started}"
+    with suppress(OSError):  # a full disk: the lock holds, only nobody can say whose it is
+        (folder / f".{name}.owner").write_text(owner, encoding="utf-8")
+    return lock
+
+
+def _unlock(lock: BaseFileLock) -> None:
+    path = Path(lock.lock_file)
+    if lock.lock_counter == 1:  # removed while it is held: whoever opens it now sees that it has no name any more
+        path.with_suffix(".owner").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    lock.release()
+    with suppress(OSError):  # somebody's files lie there, as a rule
+        path.parent.rmdir()
+
+
+def _owner(lock_file: Path) -> str:
+    try:
+        return lock_file.with_suffix(".owner").read_text(encoding="utf-8") or "it does not say which"
+    except OSError:
+        return "it does not say which"
+
+
+# --- outputs are not inputs ---
+
+
+def check_output(output: str | os.PathLike, inputs: Mapping[str, str | os.PathLike | None]) -> None:
+    """Raise ValueError if writing `output` could destroy an input: if it is one, lies in one, or holds one.
+
+    Links and other spellings of a path are seen through. An input that is None or not on this disk is left out.
+
+    Args:
+        output: File or folder to write.
+        inputs: By what they are, in words: {"the model": "nano/"}.
+    """
+    target = Path(os.path.realpath(output))
+    for what, path in inputs.items():
+        if path is None or not os.path.exists(path):
+            continue
+        source = Path(os.path.realpath(path))
+        relation = None
+        if source == target or (target.exists() and os.path.samefile(source, target)):
+            relation = "is"
+        elif source in target.parents:
+            relation = "lies in"
+        elif target in source.parents:
+            relation = "holds"
+        if relation is not None:
+            raise ValueError(
+                f"The output `{output}` {relation} {what}, `{path}`, which this run reads and would damage: choose "
+                "another output."
+            )

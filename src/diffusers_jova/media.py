@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -114,7 +113,7 @@ def write_video(
                 f"Cut or pad it to {round(video_s * audio_sampling_rate)} samples."
             )
 
-    with whole_file(check_output_path(path, VIDEO_SUFFIXES), uuid.uuid4().hex[:8]) as partial:
+    with whole_file(check_output_path(path, VIDEO_SUFFIXES)) as partial:
         # Without a limit on the interleaving delay, packets come in the order of time however the streams are encoded.
         # The movie's clock counts edits: at its default of 1 ms they would cut the sound short of its last samples.
         options = {"movflags": "+faststart", "max_interleave_delta": "0"}
@@ -167,7 +166,7 @@ def write_wav(
     """
     audio = np.rint(_to_waveform(audio) * 32767).astype(np.int16)
     path = check_output_path(path, AUDIO_SUFFIXES)
-    with whole_file(path, uuid.uuid4().hex[:8]) as partial, av.open(str(partial), "w") as container:
+    with whole_file(path) as partial, av.open(str(partial), "w") as container:
         container.metadata.update(_metadata(ai_generated, title, comment))
         stream = _add_audio_stream(container, "pcm_s16le", audio, sampling_rate)
         _encode_audio(container, stream, audio, sampling_rate)

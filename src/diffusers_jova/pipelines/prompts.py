@@ -65,7 +65,7 @@ def save_prompt_embeds(path: str | os.PathLike, prompt_embeds: tuple[torch.Tenso
     if len(prompt_embeds) != len(PROMPT_EMBEDS):
         raise ValueError(f"Expected the {len(PROMPT_EMBEDS)} outputs of `encode_prompt`, got {len(prompt_embeds)}.")
     tensors = {name: tensor.contiguous() for name, tensor in zip(PROMPT_EMBEDS, prompt_embeds) if tensor is not None}
-    with whole_file(path, str(os.getpid())) as partial:
+    with whole_file(path) as partial:
         save_file(tensors, partial)
 
 

@@ -601,7 +601,7 @@ class _Run:
         drawn = draw_overlay(frames, boxes, mouth_mask(clip.boxes, shape, spatial, temporal), temporal)
         path = self._preview_path(window)
         path.parent.mkdir(exist_ok=True)
-        with whole_file(path) as partial_path:
+        with whole_file(path, "") as partial_path:
             contact_sheet([drawn]).save(partial_path, format="png")
 
     def _audio_phase(self, todo: list[Window]) -> None:
