@@ -1,0 +1,85 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Published weight files -> networks: no code of theirs is run, and no weight is missing or left over."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+
+# What trainers leave in checkpoints beside tensors: a loss or a learning rate as a number of numpy's.
+_NUMBERS = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # the name in files from numpy 1
+    np._core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+]
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "params")  # where trainers put the state dict
+_NAMES_SHOWN = 5
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """Return what a weight file holds, on the CPU: `.safetensors`, or a file of `torch.save`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or holds more than tensors and plain values; code in it is never run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weight file `{path}`.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ValueError(
+            f"Cannot read the weight file `{path}`, which may be damaged or hold more than weights: {error}. "
+            "Fetch it again, or save its state dict as .safetensors."
+        ) from error
+
+
+def state_dict_of(checkpoint: Mapping, prefix: str = "module.") -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint by name: out of the dict that a trainer wrapped them in, without `prefix`."""
+    for wrapper in _WRAPPERS:
+        if isinstance(checkpoint.get(wrapper), Mapping):
+            checkpoint = checkpoint[wrapper]
+            break
+    return {name.removeprefix(prefix): value for name, value in checkpoint.items() if torch.is_tensor(value)}
+
+
+def load_weights(network: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], name: str) -> torch.nn.Module:
+    """Return `network` with the weights, in evaluation mode and without gradients.
+
+    Counters of batches may be missing: files from before PyTorch 0.4.1 have none.
+
+    Args:
+        name: of the network, for the message.
+
+    Raises:
+        ValueError: if names or shapes differ from the network's; the message lists them.
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in state_dict and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state_dict if key not in own]
+    shapes = [
+        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state_dict and state_dict[key].shape != own[key].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(problems.values()):
+        found = "; ".join(f"{len(keys)} {kind}: {_shortened(keys)}" for kind, keys in problems.items() if keys)
+        raise ValueError(f"These are not the weights of {name}. {found}.")
+    network.load_state_dict(state_dict, strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def _shortened(keys: list[str]) -> str:
+    return ", ".join(keys[:_NAMES_SHOWN]) + (", ..." if len(keys) > _NAMES_SHOWN else "")
