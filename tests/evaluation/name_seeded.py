@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights drawn from their own names, and the golden numbers that the original networks gave with them.
 
-The rule is in golden/README.md. A network that lacks a layer, or names or shapes it otherwise, cannot meet the numbers.
+The rule is in golden/README.md. A network that lacks a layer, or names it otherwise, cannot meet the numbers.
 """
 
 import gzip

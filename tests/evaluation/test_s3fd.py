@@ -61,5 +61,5 @@ def test_a_box_that_overlaps_a_surer_one_goes():
 
 
 def test_a_picture_of_one_pixel_is_refused():
-    with pytest.raises(ValueError, match="1 x 1 pixels is too small"):
+    with pytest.raises(ValueError, match="1 x 1 pixels are too few"):
         scaled(np.zeros((1, 1, 3), np.uint8), 0.25)

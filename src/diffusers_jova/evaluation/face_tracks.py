@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import medfilt
+from scipy.ndimage import median_filter
 
 from .pixels import resize_bilinear
 
@@ -125,7 +125,7 @@ def crop_windows(track: Track, crop_scale: float = 0.4, smoothing: int | None = 
     half_size = np.maximum(height, width) / 2
     if smoothing is not None:
         # zeros stand beyond the ends, so the first and last windows are smaller; so does the original
-        half_size, x, y = (medfilt(values, kernel_size=smoothing) for values in (half_size, x, y))
+        half_size, x, y = (median_filter(values, smoothing, mode="constant") for values in (half_size, x, y))
     padding = (half_size * (1 + 2 * crop_scale)).astype(np.int64)
     edges = (
         y + padding - half_size,

@@ -133,7 +133,7 @@ def select_faces(offsets: torch.Tensor, scores: torch.Tensor, priors: torch.Tens
 
 
 def non_maximum_suppression(boxes: torch.Tensor, max_overlap: float) -> list[int]:
-    """Return which boxes (N, 4), sorted by confidence, overlap none of the kept ones before by an IoU above the limit."""
+    """Return which boxes (N, 4), the surest first, overlap none of the kept ones before by an IoU above the limit."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     remaining, kept = torch.arange(len(boxes), device=boxes.device), []
     while len(remaining):
@@ -153,9 +153,7 @@ def scaled(image: np.ndarray, scale: float) -> np.ndarray:
     """Return the picture (H, W, C) uint8 times `scale`, with the rounding of OpenCV."""
     height, width = round(image.shape[0] * scale), round(image.shape[1] * scale)
     if min(height, width) < 1:
-        raise ValueError(
-            f"A picture of {image.shape[1]} x {image.shape[0]} pixels is too small for a scale of {scale}."
-        )
+        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels are too few to be scaled by {scale}.")
     return resize_bilinear(image, height, width, step=(1 / scale, 1 / scale))
 
 
@@ -163,7 +161,7 @@ def _vgg_layers() -> list[nn.Module]:
     layers, channels = [], 3
     for width in VGG16:
         if width == "pool":
-            # the third pool rounds its size up, so that odd sizes give the prior grid that the weights were trained with
+            # the third pool rounds up: odd sizes then give the grid that the weights were trained with
             layers.append(nn.MaxPool2d(2, 2, ceil_mode=sum(isinstance(layer, nn.MaxPool2d) for layer in layers) == 2))
         else:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
