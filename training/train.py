@@ -11,8 +11,6 @@ Several GPUs: torchrun --nproc_per_node 8 training/train.py ..., or accelerate l
 The result is output_dir/transformer: load it and pass it to JoVAPipeline.from_pretrained(DIR, transformer=...).
 """
 
-from pathlib import Path
-
 from diffusers_jova.training.checkpoint import Checkpoints, find_checkpoint
 from diffusers_jova.training.config import TrainingConfig, run_script
 from diffusers_jova.training.dataset import CachedClips
@@ -30,15 +28,14 @@ from diffusers_jova.training.setup import (
     create_accelerator,
     create_batches,
     encode_validation_prompts,
-    is_sharded,
     plan_memory,
     prepare_output_dir,
     print_plan,
     save_transformer,
+    validate_step,
 )
 from diffusers_jova.training.step import training_step
 from diffusers_jova.training.tracking import TrainingLog
-from diffusers_jova.training.validation import validate
 
 
 def main(config: TrainingConfig) -> None:
@@ -68,6 +65,7 @@ def main(config: TrainingConfig) -> None:
     step = checkpoints.load(checkpoint) if checkpoint else 0
     batches = create_batches(clips, config, accelerator, step)
     log = TrainingLog(accelerator, config, step)
+    validate_step(step, config, transformer, ema, prompts, accelerator, log, missing_only=True)
 
     # 3. The loop
     while step < config.max_train_steps:
@@ -92,13 +90,7 @@ def main(config: TrainingConfig) -> None:
 
         if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
             checkpoints.save(step)
-        if prompts and step % config.validation_steps == 0:
-            if accelerator.is_main_process or is_sharded(accelerator):
-                with averaged(transformer, ema), accelerator.autocast():
-                    folder = Path(config.output_dir) / "validation" / f"step-{step}"
-                    for path, clip in validate(config, transformer, prompts, folder, accelerator.device):
-                        log.add_clip(step, f"validation/{path.stem}", path, clip)
-            accelerator.wait_for_everyone()
+        validate_step(step, config, transformer, ema, prompts, accelerator, log)
 
     # 4. The result, averaged if there is an average
     with averaged(transformer, ema):

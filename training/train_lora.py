@@ -42,11 +42,12 @@ from diffusers_jova.training.setup import (
     plan_memory,
     prepare_output_dir,
     print_plan,
+    validate_step,
     weight_dtype,
 )
 from diffusers_jova.training.step import training_step
 from diffusers_jova.training.tracking import TrainingLog
-from diffusers_jova.training.validation import free_memory, load_decoders, prompt_of_clip, validate
+from diffusers_jova.training.validation import free_memory, load_decoders, prompt_of_clip
 
 
 def load_base(config: LoraTrainingConfig, device):
@@ -85,6 +86,7 @@ def main(config: LoraTrainingConfig) -> None:
     step = checkpoints.load(checkpoint) if checkpoint else 0
     batches = create_batches(clips, config, accelerator, step)
     log = TrainingLog(accelerator, config, step)
+    validate_step(step, config, transformer, ema, prompts, accelerator, log, missing_only=True)
 
     # 3. The loop
     while step < config.max_train_steps:
@@ -109,13 +111,7 @@ def main(config: LoraTrainingConfig) -> None:
 
         if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
             checkpoints.save(step)
-        if prompts and step % config.validation_steps == 0:
-            if accelerator.is_main_process or is_sharded(accelerator):
-                with averaged(transformer, ema), accelerator.autocast():
-                    folder = Path(config.output_dir) / "validation" / f"step-{step}"
-                    for path, clip in validate(config, transformer, prompts, folder, accelerator.device):
-                        log.add_clip(step, f"validation/{path.stem}", path, clip)
-            accelerator.wait_for_everyone()
+        validate_step(step, config, transformer, ema, prompts, accelerator, log)
 
     # 4. The result, averaged if there is an average
     with averaged(transformer, ema):

@@ -3,6 +3,7 @@
 """The two scripts, on CPU, with a whole pipeline of small real parts."""
 
 import json
+import logging
 import multiprocessing
 import os
 import runpy
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ from tiny_training import (
 from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training import cache, memory
+from diffusers_jova.training import cache, memory, tracking
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, parse_config, run_script
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
 from diffusers_jova.training.initialization import read_scales
@@ -296,6 +298,61 @@ def test_validation_makes_the_same_clip_of_the_same_weights(model, clips, tmp_pa
     assert first.read_bytes() == second.read_bytes()
 
 
+PROMPT = "- {prompt: a, num_frames: 5, height: 32, width: 32, num_inference_steps: 1}"
+
+
+def validated_run(model, clips, tmp_path, *flags):
+    """Return the folder of a run of three steps with two validation clips at step 2, and its flags."""
+    (tmp_path / "p.yaml").write_text(f"{PROMPT}\n{PROMPT}")
+    flags = ["--validation_steps", "2", "--checkpointing_steps", "2", "--learning_rate", "0.01", *flags]
+    flags += ["--validation_prompts", tmp_path / "p.yaml", "--use_ema", "--ema_decay", "0.5"]
+    train("train.py", model, clips, tmp_path / "out", *flags, "--max_train_steps", "3")
+    return tmp_path / "out", [*flags, "--max_train_steps", "4", "--resume_from_checkpoint", "checkpoint-2"]
+
+
+@pytest.mark.parametrize("lost", [["00.mp4", "01.mp4"], ["01.mp4"]])
+def test_clips_lost_between_checkpoint_and_validation_are_made_when_the_run_goes_on(model, clips, tmp_path, lost):
+    out, flags = validated_run(model, clips, tmp_path, "--report_to", "none")
+    folder = out / "validation" / "step-2"
+    made = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in lost:
+        (folder / name).unlink()
+    partial = folder.with_name(".step-4.partial")  # of the killed run
+    partial.mkdir()
+    train("train.py", model, clips, out, *flags)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == made  # of the averaged weights of step 2
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["step-2", "step-4"]
+
+
+def test_validation_clips_appear_together_or_not_at_all(model, clips, tmp_path, monkeypatch):
+    from diffusers_jova.training import validation
+
+    write_clip, written = validation.write_clip, []
+
+    def stop_at_the_second(path, output):
+        if written:
+            raise KeyboardInterrupt
+        written.append(write_clip(path, output))
+        return written[-1]
+
+    monkeypatch.setattr(validation, "write_clip", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        validated_run(model, clips, tmp_path, "--report_to", "none")
+    assert written[0].is_file() and not (tmp_path / "out" / "validation" / "step-2").exists()
+
+
+def test_points_of_a_killed_run_leave_tensorboard_when_the_run_goes_on(model, clips, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    flags = ["--checkpointing_steps", "2", "--max_train_steps"]
+    train("train.py", model, clips, tmp_path, *flags, "5")
+    (tmp_path / "checkpoint-4").rename(tmp_path / "lost")
+    metrics = train("train.py", model, clips, tmp_path, *flags, "3", "--resume_from_checkpoint", "checkpoint-2")
+    events = EventAccumulator(str(tmp_path / "logs" / "diffusers-jova"))
+    events.Reload()
+    assert [point.step for point in events.Scalars("loss")] == [line["step"] for line in metrics] == [1, 2, 3]
+
+
 # --- memory ---
 
 
@@ -420,6 +477,26 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_clip(model, tmp_pa
 def test_losses_are_told_apart_by_noise_level():
     losses, sigmas = torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([0.0, 0.2, 0.5, 1.0])
     assert bin_by_sigma(losses, sigmas) == {"0.00-0.25": 2.0, "0.50-0.75": 5.0, "0.75-1.00": 7.0}
+
+
+def test_a_line_with_the_time_left_comes_at_least_every_thirty_seconds(model, clips, tmp_path, monkeypatch, caplog):
+    clock = iter(range(0, 10_000, 12))
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(logging.getLogger("diffusers_jova"), "propagate", True)
+    with caplog.at_level(logging.INFO, "diffusers_jova"):
+        train("train.py", model, clips, tmp_path, "--max_train_steps", "8", "--logging_steps", "100", "--report_to",
+              "none")  # fmt: skip
+    lines = [line for line in caplog.messages if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["3/8", "6/8"]
+    assert lines[0].endswith("12.00 s, 12.0 s/step, 60 s left")
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min"),
+                      (187_200, "2 d 4 h")]
+)  # fmt: skip
+def test_durations_are_told_in_few_words(seconds, text):
+    assert tracking.format_duration(seconds) == text
 
 
 def test_the_scales_of_a_pipeline_fit_its_step(model):

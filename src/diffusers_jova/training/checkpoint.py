@@ -216,6 +216,11 @@ class Checkpoints:
 
 def clean_up(output_dir: str | os.PathLike) -> None:
     """Remove what a killed run left half written or half removed."""
-    for pattern in (".checkpoint-*.partial", ".checkpoint-*.removed"):
+    for pattern in (
+        ".checkpoint-*.partial",
+        ".checkpoint-*.removed",
+        "validation/.step-*.partial",
+        "validation/.step-*.removed",
+    ):
         for path in Path(output_dir).glob(pattern):
             shutil.rmtree(path, ignore_errors=True)

@@ -45,6 +45,7 @@ def load_transformer(config: TrainingConfig, dtype: torch.dtype = torch.float32)
         ValueError: If a transformer lacks the branch asked for, or two do not fit together.
     """
     folders = transformer_folders(config)
+    logger.info("Loading the transformer ...")
     if config.branch != "joint" and not config.init_audio_from_video:
         transformer = load_branch(folders[config.branch], config.branch, dtype)
     else:

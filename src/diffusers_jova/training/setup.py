@@ -13,6 +13,7 @@ import torch
 import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState, init_empty_weights
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
 from ..media import check_output_path
@@ -31,7 +32,9 @@ from .memory import (
     give_back_freed_memory,
     largest_batch,
 )
-from .validation import encode_prompts
+from .optimization import averaged
+from .tracking import TrainingLog
+from .validation import encode_prompts, is_validated, validate, validation_folder
 
 
 logger = logging.getLogger(__name__)
@@ -173,6 +176,33 @@ def create_batches(
         generator=torch.Generator(),  # its own, so that the process's generator stays where it is
     )
     return iter(loader)
+
+
+def validate_step(
+    step: int,
+    config: TrainingConfig,
+    transformer: JoVATransformer3DModel,
+    ema: EMAModel | None,
+    prompts: list[dict[str, Any]],
+    accelerator: Accelerator,
+    log: TrainingLog,
+    missing_only: bool = False,
+) -> None:
+    """Make the validation clips of `step`, if it is a step of validation. Called by all processes.
+
+    Args:
+        transformer, ema: Their averaged weights make the clips, where there is an average.
+        missing_only: Of a resumed run: make only what a kill between checkpoint and validation took away.
+    """
+    is_due = bool(prompts) and step > 0 and step % config.validation_steps == 0
+    if not is_due or (missing_only and is_validated(config, step, len(prompts))):
+        return
+    if accelerator.is_main_process or is_sharded(accelerator):
+        with averaged(transformer, ema), accelerator.autocast():
+            folder, device = validation_folder(config, step), accelerator.device
+            for path, clip in validate(config, transformer, prompts, folder, device, accelerator.is_main_process):
+                log.add_clip(step, f"validation/{path.stem}", path, clip)
+    accelerator.wait_for_everyone()
 
 
 def save_transformer(

@@ -1,12 +1,12 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells while it goes: metrics.jsonl always, a tracker, and a line on the terminal."""
+"""What a run tells while it goes: metrics.jsonl always, a tracker, and lines on the terminal with the time left."""
 
 import io
 import json
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from ..files import whole_file
 from ..pipelines.pipeline_output import JoVAPipelineOutput
 from .config import TrainingConfig, to_dict
 from .step import StepOutput
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 NUM_SIGMA_BINS = 4
+LONGEST_SILENCE_S = 30.0  # a step after that tells its line whatever `logging_steps` says
+NUM_TIMED_STEPS = 50  # whose mean gives the speed and the time left
 SIGMA_OF = {"video": "video", "mouth": "video", "audio": "audio"}  # whose noise level a loss belongs to
 
 
@@ -47,20 +50,23 @@ class TrainingLog:
     Args:
         accelerator: Its trackers are started here.
         config: Settings of the run.
-        first_step: Steps done before; lines of later ones, which a killed run left in metrics.jsonl, are dropped.
+        first_step: Steps done before; lines of later ones, which a killed run left in metrics.jsonl, are dropped, and
+            TensorBoard shows its later points no more.
     """
 
     def __init__(self, accelerator: Accelerator, config: TrainingConfig, first_step: int = 0):
         self.accelerator, self.config = accelerator, config
         self.path = Path(config.output_dir) / METRICS_FILE
         self.columns: dict[str, list[torch.Tensor]] = defaultdict(list)
-        self.started_s = time.monotonic()
+        self.started_s = self.told_s = time.monotonic()
+        self.laps_s: deque[float] = deque(maxlen=NUM_TIMED_STEPS)
         if accelerator.is_main_process:
             self._drop_lines_after(first_step)
         if config.report_to != "none":
             settings = {name: value if isinstance(value, int | float | str) else str(value)
                         for name, value in to_dict(config).items()}  # fmt: skip
-            accelerator.init_trackers("diffusers-jova", config=settings)
+            purge = {"tensorboard": {"purge_step": first_step + 1}}
+            accelerator.init_trackers("diffusers-jova", config=settings, init_kwargs=purge)
 
     def add(self, output: StepOutput) -> None:
         """Take the losses (B,) of one batch."""
@@ -89,12 +95,14 @@ class TrainingLog:
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
-            if step % self.config.logging_steps == 0:
+            silent_s = self.started_s - self.told_s
+            if step % self.config.logging_steps == 0 or silent_s >= LONGEST_SILENCE_S:
                 parts = " ".join(f"{name} {losses[name].mean():.4f}" for name in SIGMA_OF if name in losses)
                 logger.info(
                     f"step {step}/{self.config.max_train_steps} loss {metrics['loss']:.4f} ({parts}) "
-                    f"grad {grad_norm:.3f} lr {learning_rate:.2e} {metrics['seconds']:.2f} s"
+                    f"grad {grad_norm:.3f} lr {learning_rate:.2e} {metrics['seconds']:.2f} s{self._pace(step)}"
                 )
+                self.told_s = self.started_s
         return metrics
 
     def add_clip(self, step: int, name: str, path: Path, output: JoVAPipelineOutput) -> None:
@@ -113,7 +121,17 @@ class TrainingLog:
 
     def _lap_s(self) -> float:
         before, self.started_s = self.started_s, time.monotonic()
-        return self.started_s - before
+        self.laps_s.append(self.started_s - before)
+        return self.laps_s[-1]
+
+    def _pace(self, step: int) -> str:
+        """Return ", 2.1 steps/s, 5 min left" from the mean of the last steps, checkpoints and validations included."""
+        left = self.config.max_train_steps - step
+        mean_s = sum(self.laps_s) / len(self.laps_s)
+        if left == 0 or mean_s == 0:
+            return ""
+        speed = f"{1 / mean_s:.2f} steps/s" if mean_s < 1 else f"{mean_s:.1f} s/step"
+        return f", {speed}, {format_duration(left * mean_s)} left"
 
     def _drop_lines_after(self, step: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +144,21 @@ class TrainingLog:
                     kept.append(line + "\n")
             except (json.JSONDecodeError, KeyError):  # cut off in the middle
                 continue
-        self.path.write_text("".join(kept), encoding="utf-8")
+        with whole_file(self.path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds for people: "40 s", "5 min", "3 h 20 min", "2 d 4 h"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours = round(minutes / 60)
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def add_clip_to_tensorboard(writer: Any, step: int, name: str, output: JoVAPipelineOutput) -> None:

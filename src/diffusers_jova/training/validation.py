@@ -6,11 +6,13 @@ import gc
 import inspect
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..files import replace_folder
 from ..media import write_video, write_wav
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
@@ -47,6 +49,7 @@ def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[st
     check_prompts(prompts)
     if not prompts:
         return []
+    logger.info(f"Loading the text encoders of `{config.model}` for {len(prompts)} validation prompt(s) ...")
     absent = dict.fromkeys(("transformer", *DECODERS))
     pipe = JoVAPipeline.from_pretrained(config.model, **absent, dtype=torch.float32).to(device)
     encoded = []
@@ -121,19 +124,42 @@ def validate(
     prompts: list[dict[str, Any]],
     folder: str | os.PathLike,
     device: torch.device,
+    is_writer: bool = True,
 ) -> list[tuple[Path, JoVAPipelineOutput]]:
-    """Make a clip of each prompt with the same seeds as ever, write them to `folder`, and return files and clips."""
+    """Make a clip of each prompt with the same seeds as ever, write them to `folder`, and return files and clips.
+
+    The folder appears whole or not at all. Of processes that share the weights all make the clips; one is the writer.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    if is_writer:
+        shutil.rmtree(partial, ignore_errors=True)
     was_training = transformer.training
     transformer.eval()
     pipe = load_decoders(config, transformer, device)
     made = []
     for index, prompt in enumerate(prompts):
+        logger.info(f"Validation {folder.name}: clip {index + 1} of {len(prompts)} ...")
         output = call_pipeline(pipe, prompt, config.validation_seed + index, device, output_type="np")
-        made.append((write_clip(Path(folder) / f"{index:02d}", output), output))
+        if is_writer:
+            made.append((write_clip(partial / f"{index:02d}", output), output))
     del pipe
     free_memory()
     transformer.train(was_training)
-    return made
+    if is_writer:
+        replace_folder(partial, folder)
+    return [(folder / path.name, output) for path, output in made]
+
+
+def validation_folder(config: TrainingConfig, step: int) -> Path:
+    """Return where the clips of a step are."""
+    return Path(config.output_dir) / "validation" / f"step-{step}"
+
+
+def is_validated(config: TrainingConfig, step: int, num_prompts: int) -> bool:
+    """Return whether all clips of a step are there."""
+    folder = validation_folder(config, step)
+    return all(any(folder.glob(f"{index:02d}.*")) for index in range(num_prompts))
 
 
 def free_memory() -> None:
