@@ -3,6 +3,7 @@
 """The prompt's three labelled lines (Fig. 2), and encoded prompts as files."""
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -27,9 +28,17 @@ PROMPT_EMBEDS = (
 )
 
 
+def split_lines(text: str) -> list[str]:
+    """Return the lines of `text`, which line feeds and carriage returns end.
+
+    `str.splitlines` also breaks at U+2028, U+0085 and others, which people paste into the middle of a line.
+    """
+    return re.split(r"\r\n|\r|\n", text)
+
+
 def is_labelled(prompt: str | None) -> bool:
     """Whether `prompt` already holds labelled lines."""
-    return any(line.lstrip().startswith(LABELS) for line in (prompt or "").splitlines())
+    return any(line.lstrip().startswith(LABELS) for line in split_lines(prompt or ""))
 
 
 def format_prompt(prompt: str | None = None, audio_prompt: str | None = None, transcript: str | None = None) -> str:

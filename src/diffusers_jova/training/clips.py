@@ -15,15 +15,19 @@ What a row of metadata leaves out, the files beside the clip may say.
 
 import csv
 import hashlib
+import io
 import json
 import math
+import os
+import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +35,9 @@ import av
 from av.stream import Disposition
 
 from ..latents import nearest_num_frames
-from ..pipelines.prompts import LABELS, is_labelled
+from ..pipelines.prompts import LABELS, is_labelled, split_lines
 from .cache import TEXTS
+from .names import FileNames, encodable, walk
 
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
@@ -62,6 +67,10 @@ NO_CLIPS = {
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".svg"),
     *DATASET_SUFFIXES,
 }
+
+# What FFmpeg calls the containers of pictures, and the brands of those that it takes for MP4.
+PICTURE_FORMATS = re.compile(r"_pipe\b|^image2|^gif$|^apng$|^jpegxl|^webp|^tty$")
+PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "mif2", "msf1", "jpeg"}
 
 
 class Segment(NamedTuple):
@@ -98,7 +107,8 @@ class Source:
             yield self.path
             return
         with tempfile.TemporaryDirectory(prefix="diffusers-jova-") as folder:
-            path = Path(folder) / Path(self.name).name
+            # not its own name, which may be too long for a file
+            path = Path(folder) / f"clip{Path(self.name).suffix[:16]}"
             path.write_bytes(self.content())
             yield path
 
@@ -120,7 +130,8 @@ def find_sources(data: str | Path) -> list[Source]:
     """
     path = Path(data)
     if path.is_file() and path.suffix.lower() not in DATASET_SUFFIXES:
-        return [_with_sidecars(path, path.name, {})]
+        names = FileNames({other.name: other for other in path.parent.iterdir()})
+        return _tell_apart([_with_sidecars(path, path.name, {}, names)])
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         sources = _dataset_sources(data, saved_to_disk=True)
     elif path.is_dir():
@@ -137,44 +148,85 @@ def find_sources(data: str | Path) -> list[Source]:
 
 
 def _folder_sources(folder: Path) -> list[Source]:
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
-    rows: dict[str, dict] = {}
+    files, problems = {}, {}
+    for path, problem in walk(folder):
+        name = path.relative_to(folder).as_posix()
+        if not problem:
+            files[name] = path
+        elif path.suffix.lower() not in NO_CLIPS:
+            problems[name] = problem
+    names, rows = FileNames(files), {}
     for path in files.values():
-        if path.name not in METADATA_NAMES:
+        if path.name.lower() not in METADATA_NAMES:
             continue
         for where, row in _read_metadata(path):
-            name = (path.parent.relative_to(folder) / _file_name(row, where)).as_posix()
+            given = posixpath.normpath((path.parent.relative_to(folder) / _file_name(row, where)).as_posix())
+            try:
+                name = names.find(given) or given
+            except ValueError as error:
+                problems[given] = str(error)
+                continue
             if name in rows:
                 raise ValueError(f"{where} names `{name}` a second time: give one row per clip, with `segments`.")
             rows[name] = row
     clips = {name: path for name, path in files.items() if path.suffix.lower() not in NO_CLIPS}
-    sources = [_with_sidecars(path, name, rows.get(name, {})) for name, path in clips.items()]
-    missing = sorted(set(rows) - set(clips))
-    return sources + [Source(name, problem="the metadata name it, but there is no such clip") for name in missing]
+    missing = sorted(set(rows) - set(clips) - set(problems))
+    problems |= dict.fromkeys(missing, "the metadata name it, but there is no such clip")
+    sources = [_with_sidecars(path, name, rows.get(name, {}), names) for name, path in clips.items()]
+    return _tell_apart(sources + [Source(name, problem=problem) for name, problem in problems.items()])
+
+
+def _tell_apart(sources: list[Source]) -> list[Source]:
+    """Return `sources` with names that UTF-8 can hold; of two that have the same one then, the second is a problem."""
+    sources, taken = [replace(source, name=encodable(source.name)) for source in sources], set()
+    for index, source in enumerate(sources):
+        if source.name in taken:
+            sources[index] = replace(source, name=f"{source.name} (2)", problem="another clip has its name: rename it")
+        taken.add(source.name)
+    return sources
 
 
 def _read_metadata(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("`metadata.jsonl`, line 3,", row)."""
-    text = _read_text(path)
-    if path.suffix == ".csv":
-        for row in (reader := csv.DictReader(text.splitlines())):
-            yield f"`{path}`, line {reader.line_num},", row
+    if path.suffix.lower() == ".csv":
+        yield from _read_csv(path)
         return
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(split_lines(_read_text(path)), start=1):
         if not line.strip():
             continue
         where = f"`{path}`, line {number},"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{where} is no JSON: {error}.") from None
         if not isinstance(row, dict):
             raise ValueError(f'{where} must be an object like {{"file_name": ...}}, got {line.strip()[:40]}.')
         yield where, row
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a table with commas; a cell in quotes may hold line feeds (RFC 4180)."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        columns = [(name or "").strip() for name in reader.fieldnames or ()]
+        twice = sorted({name for name in columns if name and columns.count(name) > 1})
+        if twice:
+            raise ValueError(f"`{path}`, line 1, has the column `{twice[0]}` twice: keep one of them.")
+        reader.fieldnames = columns
+        for row in reader:
+            where = f"`{path}`, line {reader.line_num},"
+            if any(cell.strip() for cell in row.pop(None, ())):
+                raise ValueError(
+                    f'{where} has more cells than the {len(columns)} columns: put texts that hold a comma in "quotes".'
+                )
+            yield where, {name: _fold_lines(cell) if name in TEXTS else cell for name, cell in row.items()}
+    except csv.Error as error:
+        raise ValueError(f"`{path}`: the row at line {reader.line_num + 1} is no CSV: {error}.") from None
+
+
+def _fold_lines(text: str | None) -> str | None:
+    """Return a cell's text on one line: a table cannot say whether its line feeds are more than a narrow column."""
+    return text and re.sub(r"\s*[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\s*", " ", text)
 
 
 def _file_name(row: Mapping[str, Any], where: str) -> str:
@@ -184,21 +236,22 @@ def _file_name(row: Mapping[str, Any], where: str) -> str:
     return name
 
 
-def _with_sidecars(path: Path, name: str, row: Mapping[str, Any]) -> Source:
-    """Return the clip at `path` with what its row of metadata and the files beside it say."""
+def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNames) -> Source:
+    """Return the clip at `path` with what its row of metadata and the files beside it, among `names`, say."""
+    stem = posixpath.splitext(name)[0]
     try:
         texts, segments = _parse_fields(row)
-        if path.with_suffix(".json").is_file():
+        if (described := names.find_path(f"{stem}.json")) is not None:
             try:
-                content = json.loads(_read_text(path.with_suffix(".json")))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"`{path.with_suffix('.json')}` is no JSON: {error}") from None
+                content = json.loads(_read_text(described))
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise ValueError(f"`{described}` is no JSON: {error}") from None
             if not isinstance(content, dict):
-                raise ValueError(f"`{path.with_suffix('.json')}` must be an object with {', '.join(TEXTS)}")
+                raise ValueError(f"`{described}` must be an object with {', '.join(TEXTS)}")
             more_texts, more_segments = _parse_fields(content)
             texts, segments = more_texts | texts, segments or more_segments
-        if path.with_suffix(".txt").is_file():
-            texts = _parse_caption(_read_text(path.with_suffix(".txt")), path) | texts
+        if (caption := names.find_path(f"{stem}.txt")) is not None:
+            texts = _parse_caption(_read_text(caption), path) | texts
     except ValueError as error:
         return Source(name, path=path, problem=str(error))
     return Source(name, texts, segments, path)
@@ -209,6 +262,8 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"`{path}` is not UTF-8 (at byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"`{path}` cannot be read: {error.strerror}") from None
 
 
 def _parse_caption(caption: str, path: Path) -> dict[str, str]:
@@ -221,7 +276,7 @@ def _parse_caption(caption: str, path: Path) -> dict[str, str]:
 def parse_labelled(prompt: str) -> dict[str, str]:
     """Return the texts of a prompt in three labelled lines, by the names of `cache.TEXTS`, without empty ones."""
     texts, name = {}, None
-    for line in prompt.splitlines():
+    for line in split_lines(prompt):
         label = next((label for label in LABELS if line.lstrip().startswith(label)), None)
         if label is not None:
             name, line = TEXTS[LABELS.index(label)], line.lstrip().removeprefix(label)
@@ -238,10 +293,19 @@ def _parse_fields(row: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Segment
         if value is not None and not isinstance(value, str):
             raise ValueError(f"`{name}` must be a text, got {value!r}")
         if value and value.strip():
-            texts[name] = value.strip()
+            texts[name] = _whole_text(value.strip(), name)
     if is_labelled(texts.get("video_caption")):
         texts = parse_labelled(texts.pop("video_caption")) | texts
     return texts, _parse_segments(row.get("segments"))
+
+
+def _whole_text(text: str, name: str) -> str:
+    """Return `text`, if UTF-8 can hold it: JSON can write half a character, such as "\\ud83d"."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"`{name}` holds half a character, {text[error.start]!a}") from None
+    return text
 
 
 def _parse_segments(value: Any) -> tuple[Segment, ...]:
@@ -255,7 +319,8 @@ def _parse_segments(value: Any) -> tuple[Segment, ...]:
     segments = []
     for item in value if value is not None else ():
         try:
-            segment = Segment(float(item["start"]), float(item["end"]), " ".join(str(item["text"] or "").split()))
+            words = _whole_text(" ".join(str(item["text"] or "").split()), "text")
+            segment = Segment(float(item["start"]), float(item["end"]), words)
         except (TypeError, KeyError, ValueError):
             raise ValueError(f'a segment must be {{"start": s, "end": s, "text": words}}, got {item!r}') from None
         if not 0 <= segment.start < segment.end < math.inf:
@@ -311,9 +376,9 @@ def _dataset_source(dataset, column: str, split: str, index: int, row: Mapping[s
         return Source(name, problem=str(error))
     if value.get("bytes") is not None:
         return Source(name, texts, segments, content=partial(_dataset_bytes, dataset, column, index))
-    paths = [path for path in (Path(given), data / given) if given and path.is_file()]
+    paths = [path for path in (given, os.path.join(data, given)) if given and os.path.isfile(path)]
     problem = "" if paths else f"the dataset names the file `{given}`, which is not there"
-    return Source(name, texts, segments, paths[0] if paths else None, problem=problem)
+    return Source(name, texts, segments, Path(paths[0]) if paths else None, problem=problem)
 
 
 def _dataset_bytes(dataset, column: str, index: int) -> bytes:
@@ -341,6 +406,28 @@ class Probe:
     @property
     def has_video(self) -> bool:
         return self.height > 0
+
+
+def is_still_picture(path: Path) -> bool:
+    """Whether a file is one picture, which FFmpeg opens like a video: by its content, whatever its name says.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    if not path.stat().st_size:
+        return False
+    try:
+        with av.open(str(path)) as container:
+            if container.streams.audio or not container.streams.video:
+                return False
+            # HEIF and AVIF have the layout of MP4, and say what they are by their brand (ISO 23008-12)
+            brand = container.metadata.get("major_brand", "")
+            if not (PICTURE_FORMATS.search(container.format.name) or brand.strip() in PICTURE_BRANDS):
+                return False
+            pictures = (packet for packet in container.demux(video=0) if packet.size)
+            return len(list(islice(pictures, 2))) < 2
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
 
 
 def probe_kinds(path: Path) -> tuple[bool, bool]:

@@ -280,7 +280,7 @@ def read_yaml(path: str | os.PathLike, cls: type) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no settings file `{path}`.")
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"`{path}` is no YAML file in UTF-8: {error}") from error
     settings = {} if settings is None else settings
@@ -392,10 +392,10 @@ def read_validation_prompts(entries: Sequence[str | dict]) -> list[dict[str, Any
 def read_prompt_file(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of validation prompts `{path}`.")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         entries = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"`{path}` cannot be read: {error}") from error

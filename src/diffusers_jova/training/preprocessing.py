@@ -39,9 +39,10 @@ from ..media import check_output_path
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..shipped import find_model
 from . import cache
-from .clips import Bucket, Probe, Source, Window, choose_bucket, find_sources, plan_windows, probe
+from .clips import Bucket, Probe, Source, Window, choose_bucket, find_sources, is_still_picture, plan_windows, probe
 from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
+from .names import printable
 from .preparation import Preparation, PreparedClip, centre_crop, prepare_all
 
 
@@ -289,10 +290,12 @@ class Summary:
     warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def warn(self, name: str, message: str) -> None:
+        name, message = printable(name), printable(message)
         logger.warning("%s: %s", name, message)
         self.warnings.append((name, message))
 
     def skip(self, name: str, reason: str) -> None:
+        name, reason = printable(name), printable(reason)
         logger.warning("%s: skipped: %s", name, reason)
         self.skipped.append((name, reason))
 
@@ -322,7 +325,7 @@ class Summary:
         }
         for title, clips in facts.items():
             if clips:
-                lines.append(f"{title}: {', '.join(dict.fromkeys(clips))}")
+                lines.append(f"{title}: {', '.join(map(printable, dict.fromkeys(clips)))}")
         for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
             if entries:
                 lines += [f"{title}: {len(entries)}", *(f"  {name}: {message}" for name, message in sorted(entries))]
@@ -398,7 +401,7 @@ class _Run:
         for source in tqdm(sources, desc="plan", disable=None):
             try:
                 windows += self._plan_source(source)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 self.summary.skip(source.name, " ".join(str(error).split()))
         return windows
 
@@ -407,6 +410,8 @@ class _Run:
             raise ValueError(source.problem)
         with source.file() as path:
             found = probe(path)
+            if is_still_picture(path):
+                raise ValueError("it is a picture, not a video")
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self._check_modalities(found)
