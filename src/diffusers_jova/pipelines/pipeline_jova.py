@@ -6,6 +6,7 @@ B batch, C channels, F latent frames, H W latent rows and columns, A audio laten
 """
 
 import copy
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -74,6 +75,27 @@ EXAMPLE_DOC_STRING = """
         ... )
         ```
 """
+
+
+def one_call_at_a_time(call: Callable) -> Callable:
+    """Return a pipeline's method that refuses to start while it is running: pipeline and scheduler hold its state."""
+
+    @functools.wraps(call)
+    def checked_call(self, *args, **kwargs):
+        this_call = object()
+        # a test and an assignment would let two threads through, this is atomic
+        if self.__dict__.setdefault("_running_call", this_call) is not this_call:
+            raise RuntimeError(
+                "This pipeline is in the middle of a call and serves one call at a time. Wait for it, for example "
+                "with a `threading.Lock` around the calls, or give each thread a pipeline of its own: "
+                'docs/generate.md, "Several threads", says which components they can share.'
+            )
+        try:
+            return call(self, *args, **kwargs)
+        finally:
+            del self._running_call
+
+    return checked_call
 
 
 class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
@@ -688,6 +710,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         audio = fit_audio(waveform[:, 0].float(), num_samples)
         return audio if output_type == "pt" else audio.cpu().numpy()
 
+    @one_call_at_a_time
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     def __call__(
@@ -801,6 +824,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
 
         Raises:
             ValueError: If an argument does not fit, before any work is done.
+            RuntimeError: If a call of this pipeline is running, in another thread or around this one.
         """
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
