@@ -58,7 +58,8 @@ def find_faces(frames: np.ndarray, detect: Callable[[np.ndarray], np.ndarray]) -
         frames: (M, H, W, 3) uint8, RGB, at 25 fps.
         detect: from a frame to boxes (faces, 4 or more) in pixels, the surest first: `S3FD.detect`.
     """
-    return [np.asarray(detect(frame), np.float64).reshape(-1, 5)[:, :4] for frame in frames]
+    found = [np.asarray(detect(frame), np.float64) for frame in frames]
+    return [boxes[:, :4] if len(boxes) else np.empty((0, 4)) for boxes in found]
 
 
 def measure_lip_sync(
