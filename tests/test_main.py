@@ -202,9 +202,9 @@ def test_a_failing_generate_says_why_in_one_line_and_writes_nothing(case, folder
 
 
 def test_an_error_while_writing_leaves_no_half_of_a_clip(folder, tmp_path, capsys, monkeypatch):
-    from diffusers_jova import media
+    from diffusers_jova.media import writing
 
-    monkeypatch.setattr(media, "_encode_audio", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(writing, "_encode_audio", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
     assert generate(folder, tmp_path / "clip.mp4", "--prompt", "x") == 2
     error = error_of(capsys)
     assert "clip.mp4" in error and "disk full" in error

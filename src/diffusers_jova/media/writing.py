@@ -1,34 +1,24 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Files in and out: frames + waveform -> mp4 or wav, file -> frames + waveform at given rates, picture -> PIL image.
-
-Everything in memory is NumPy or PIL; on disk PyAV (FFmpeg) does the work.
-"""
+"""Frames and waveform -> mp4, mov or wav."""
 # F frames, H W rows and columns, C audio channels, N samples
 
-import logging
-import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import torch
-from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
-from diffusers.utils import load_image as load_any_image
 from PIL import Image
 
-from .files import whole_file
-from .latents import exact_frame_rate
+from ..files import whole_file
+from ..latents import exact_frame_rate
+from .containers import open_output
 
-
-logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov")
 AUDIO_SUFFIXES = (".wav",)
@@ -39,29 +29,6 @@ AI_GENERATED_COMMENT = "AI-generated with diffusers-jova (IPTC digital source ty
 AAC_SAMPLING_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # Hz
 
 BT709 = 1  # the number that H.264 has for BT.709 as matrix, primaries and transfer curve alike
-
-# Gaps in a file's audio timestamps below this are rounding of its clock (mkv counts milliseconds), above it real.
-MAX_CLOCK_JITTER_S = 0.02
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What `read_video` returns. Both streams start at the same moment and last equally long.
-
-    Attributes:
-        frames: `(F, H, W, 3)` uint8, or None for a file without pictures.
-        frame_rate: frames per second, exactly.
-        waveform: `(C, N)` float32 in [-1, 1], or None for a silent file; N is F / frame_rate seconds of samples.
-        sampling_rate: samples per second.
-    """
-
-    frames: np.ndarray | None
-    frame_rate: Fraction | None
-    waveform: np.ndarray | None
-    sampling_rate: int | None
-
-
-# --- writing ---
 
 
 def write_video(
@@ -119,7 +86,7 @@ def write_video(
         options = {"movflags": "+faststart", "max_interleave_delta": "0"}
         if audio is not None:
             options["movie_timescale"] = str(_aac_rate(audio_sampling_rate))
-        with av.open(str(partial), "w", options=options) as container:
+        with open_output(partial, options) as container:
             container.metadata.update(_metadata(ai_generated, title, comment))
             # The macroblock tree's AVX-512 code of libx264 gives two different files for the same frames.
             encoder_options = {"crf": str(crf), "mbtree": "0"}
@@ -166,7 +133,7 @@ def write_wav(
     """
     audio = np.rint(_to_waveform(audio) * 32767).astype(np.int16)
     path = check_output_path(path, AUDIO_SUFFIXES)
-    with whole_file(path) as partial, av.open(str(partial), "w") as container:
+    with whole_file(path) as partial, open_output(partial) as container:
         container.metadata.update(_metadata(ai_generated, title, comment))
         stream = _add_audio_stream(container, "pcm_s16le", audio, sampling_rate)
         _encode_audio(container, stream, audio, sampling_rate)
@@ -295,200 +262,3 @@ def _encode_audio(container, stream, audio: np.ndarray, sampling_rate: int) -> N
     frame.sample_rate, frame.time_base, frame.pts = sampling_rate, Fraction(1, sampling_rate), 0
     container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
-
-
-# --- reading ---
-
-
-def load_image(image: str | os.PathLike | Image.Image) -> Image.Image:
-    """Return the picture as RGB, turned the way its EXIF orientation says.
-
-    Args:
-        image: a path, an http(s) address or a PIL image.
-
-    Raises:
-        ValueError: if it is none of these, or cannot be read; the message names the file.
-    """
-    try:
-        return load_any_image(os.fspath(image) if isinstance(image, os.PathLike) else image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
-        raise ValueError(f"Cannot read the image `{image}`: {error}") from error
-
-
-def read_video(
-    path: str | os.PathLike,
-    frame_rate: float | Fraction | None = None,
-    sampling_rate: int | None = None,
-    *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-) -> Clip:
-    """Return the frames and the sound of a file, at the rates asked for and from the same moment on.
-
-    Time zero is the first picture. Frame k is what the file shows in the middle of its own interval, at
-    (k + 1/2) / frame_rate: a change in the picture lands within half a frame of its sound, also with the variable
-    frame rate of phones. Rotation flags are obeyed. Sound is placed by its timestamps, then cut, or padded with
-    silence, to the length of the frames.
-
-    Args:
-        path: any container and codec that FFmpeg reads; sound alone is fine.
-        frame_rate: frames per second, as in `exact_frame_rate`; None for the file's own average.
-        sampling_rate: samples per second; None for the file's own.
-        start_s: where to begin, in seconds after the first picture.
-        duration_s: how long to read, in seconds; None for the rest.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or has neither pictures nor sound in the time asked for; the message names it.
-    """
-    path, start_s = Path(path), Fraction(start_s)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file `{path}`.")
-    frames = waveform = audio_end_s = None
-    try:
-        with av.open(str(path)) as container:
-            video, audio = _stream(container, "video"), _stream(container, "audio")
-            if video is None and audio is None:
-                raise ValueError(f"`{path}` has neither pictures nor sound.")
-            if video is not None:
-                frame_rate = exact_frame_rate(frame_rate or video.average_rate or video.guessed_rate)
-            if audio is not None and audio.duration and audio.start_time is not None:
-                audio_end_s = (audio.start_time + audio.duration) * audio.time_base
-            first = next(container.decode(video or audio), None)
-            zero = first.pts * first.time_base if first is not None and first.pts is not None else Fraction(0)
-        if video is not None:
-            frames = _read_frames(_decode(path, "video", zero, start_s), frame_rate, duration_s)
-            duration_s = len(frames) / frame_rate
-        if audio is not None:
-            audio_end_s = None if audio_end_s is None else audio_end_s - zero - start_s
-            waveform, source_rate = _read_waveform(_decode(path, "audio", zero, start_s), audio_end_s, duration_s)
-    except av.FFmpegError as error:
-        raise ValueError(f"Cannot read `{path}`, which may be damaged: {error.strerror}.") from error
-    if (waveform if frames is None else frames) is None or duration_s == 0:
-        raise ValueError(f"`{path}` has nothing to read from {float(start_s):g} s on, or is damaged.")
-
-    if waveform is None:
-        return Clip(frames, frame_rate, None, None)
-    sampling_rate = sampling_rate or source_rate
-    if frames is None:
-        frame_rate, audio_s = None, Fraction(waveform.shape[1], source_rate)
-        duration_s = audio_s if duration_s is None else min(audio_s, Fraction(duration_s))
-    waveform = _fit(_resample(waveform, source_rate, sampling_rate), round(duration_s * sampling_rate))
-    return Clip(frames, frame_rate, waveform, sampling_rate)
-
-
-def _stream(container, kind: str):
-    """Return the first "video" or "audio" stream, if any. The cover of a song is a video stream, but not for us."""
-    streams = (stream for stream in container.streams if stream.type == kind)
-    return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
-
-
-def _decode(path: Path, kind: str, zero: Fraction, start_s: Fraction) -> Iterator[tuple[Fraction, Fraction, Any]]:
-    """Yield (time, length, frame), in seconds after `zero + start_s`; a few frames come from before."""
-    with av.open(str(path)) as container:
-        stream = _stream(container, kind)
-        stream.thread_type = "AUTO"
-        if start_s > 1:  # land well before: pictures need their key frame, sound the frame before
-            container.seek(int((zero + start_s - 1) * av.time_base))
-        time = -start_s
-        for frame in container.decode(stream):
-            if frame.pts is not None:
-                time = frame.pts * frame.time_base - zero - start_s
-            if kind == "audio":
-                length = Fraction(frame.samples, frame.sample_rate)
-            elif frame.duration:
-                length = frame.duration * frame.time_base
-            else:
-                length = 1 / (stream.average_rate or stream.guessed_rate)
-            yield time, length, frame
-            time += length  # frames without a timestamp follow each other
-
-
-def _read_frames(timed_frames: Iterator, frame_rate: Fraction, duration_s: float | None) -> np.ndarray:
-    """Return `(F, H, W, 3)`: at index k what is on the screen at (k + 1/2) / frame_rate seconds."""
-    num_frames = math.inf if duration_s is None else round(Fraction(duration_s) * frame_rate)
-    arrays, shown, end = [], None, Fraction(0)
-
-    def show_until(time: Fraction) -> None:
-        array = None
-        while len(arrays) < num_frames and len(arrays) + Fraction(1, 2) < time * frame_rate:
-            array = _to_rgb(shown) if array is None else array
-            arrays.append(array)
-
-    for time, length, frame in timed_frames:
-        if shown is not None:
-            show_until(time)
-        if len(arrays) == num_frames:
-            break
-        shown, end = frame, time + length
-    show_until(end)
-    return np.stack(arrays) if arrays else np.empty((0, 0, 0, 3), np.uint8)
-
-
-def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Return the picture as `(H, W, 3)` uint8, upright."""
-    array = frame.to_ndarray(
-        format="rgb24", src_color_range=frame.color_range, dst_color_range=ColorRange.JPEG, threads=1
-    )
-    return np.rot90(array, frame.rotation // 90)  # both count counterclockwise
-
-
-def _read_waveform(
-    timed_frames: Iterator, end_s: Fraction | None, duration_s: float | None
-) -> tuple[np.ndarray | None, int | None]:
-    """Return the sound `(C, N)` and its rate, with silence where the file has gaps; (None, None) if there is none."""
-    chunks, position = [], None
-    for time, _, frame in timed_frames:
-        rate = frame.sample_rate
-        start = round(time * rate)
-        if position is None or abs(start - position) > MAX_CLOCK_JITTER_S * rate:
-            position = start
-        if duration_s is not None and position >= duration_s * rate:
-            break
-        chunks.append((position, _to_float(frame)))
-        position += frame.samples
-    if not chunks:
-        return None, None
-
-    start, chunk = chunks[-1]
-    excess = 0 if end_s is None else position - round(end_s * rate)
-    if 0 < excess < chunk.shape[1]:  # AAC fills its last 1024 samples up; the stream's length says how far
-        chunks[-1], position = (start, chunk[:, :-excess]), position - excess
-
-    waveform = np.zeros((len(chunk), max(position, 0)), np.float32)
-    for start, chunk in chunks:
-        first = max(start, 0)
-        waveform[:, first : max(start + chunk.shape[1], first)] = chunk[:, first - start :]
-    return waveform, rate
-
-
-def _to_float(frame: av.AudioFrame) -> np.ndarray:
-    """Return the samples as `(C, N)` float32 in [-1, 1]."""
-    array = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, frame.layout.nb_channels).T
-    if array.dtype == np.uint8:
-        array = (array.astype(np.float32) - 128) / 128
-    elif np.issubdtype(array.dtype, np.integer):
-        array = array / -float(np.iinfo(array.dtype).min)
-    return array.astype(np.float32)
-
-
-def _resample(waveform: np.ndarray, source_rate: int, sampling_rate: int) -> np.ndarray:
-    """Return `(C, N)` at another rate; libswresample's filter has no delay."""
-    if source_rate == sampling_rate:
-        return waveform
-    resampled = []
-    for channel in waveform:  # one at a time: no layout to name
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channel[None]), format="fltp", layout="mono")
-        frame.sample_rate = source_rate
-        resampler = av.AudioResampler(format="fltp", layout="mono", rate=sampling_rate)
-        pieces = resampler.resample(frame) + resampler.resample(None)
-        resampled.append(np.concatenate([piece.to_ndarray() for piece in pieces], axis=1))
-    return np.concatenate(resampled)
-
-
-def _fit(waveform: np.ndarray, num_samples: int) -> np.ndarray:
-    """Return `(C, num_samples)`: cut, or padded with silence."""
-    waveform = waveform[:, :num_samples]
-    return np.pad(waveform, ((0, 0), (0, num_samples - waveform.shape[1])))
