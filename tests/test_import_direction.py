@@ -11,9 +11,10 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "diffusers_jova"
 
-LEAVES = {"files", "latents", "audio", "media", "shipped"}
+LEAVES = {"files", "images", "latents", "audio", "media", "shipped"}
 SEES = {  # each part and, beside itself, what it may import
     "files": LEAVES,
+    "images": LEAVES,
     "latents": LEAVES,
     "audio": LEAVES,
     "media": LEAVES,

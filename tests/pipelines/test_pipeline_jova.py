@@ -9,8 +9,10 @@ from diffusers import MMAudioVAE, MMAudioVocoder
 from PIL import Image
 
 from diffusers_jova import JoVAPipeline
+from diffusers_jova.images import centre_crop, resize_frames
 from diffusers_jova.latents import normalize_latents, num_audio_samples
 from diffusers_jova.pipelines.prompts import PROMPT_EMBEDS, load_prompt_embeds, save_prompt_embeds
+from diffusers_jova.training.mouth import to_pixels
 
 
 UNCONDITIONAL = "<Video Caption>:\n<Audio Caption>:\n<Transcript>:"
@@ -266,6 +268,20 @@ def test_picture_may_be_a_path_a_picture_an_array_or_a_tensor(pipe, tmp_path):
     expected = torch.from_numpy(scaled).permute(2, 0, 1)[None] * 2 - 1
     for source in sources:
         torch.testing.assert_close(pipe.prepare_image(source, 1, 32, 32), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("source", [(54, 96), (96, 54), (64, 64), (41, 30), (32, 48), (300, 200), (40, 40)])
+@pytest.mark.parametrize("kind", ["image", "array", "tensor", "batch", "list"])
+def test_reference_picture_is_cropped_and_resized_as_training_does(kind, source, pipe):
+    y, x = np.mgrid[: source[0], : source[1]]
+    waves = (np.sin(x / 7.3 + y / 11), np.cos(x / 9.1 - y / 5), np.sin((x + y) / 3))
+    frame = (127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
+    scaled = frame.astype(np.float32) / 255
+    tensor = torch.from_numpy(scaled).permute(2, 0, 1)
+    sources = {"image": Image.fromarray(frame), "array": scaled, "tensor": tensor, "batch": tensor[None]}
+    pixels = pipe.prepare_image(sources.get(kind, [frame]), 1, 32, 48)
+    expected = to_pixels(resize_frames(frame[None], centre_crop(*source, 32, 48), 32, 48))  # as for the cache
+    assert torch.equal(pixels, expected[:, :, 0])
 
 
 def test_transformer_without_condition_channels_gets_the_noise_alone(make_pipeline, record):

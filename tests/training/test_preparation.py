@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from diffusers_jova.training.preparation import centre_crop, resize_frames
+from diffusers_jova.images import centre_crop, resize_frames
 
 
 BUCKETS = [(480, 832), (832, 480), (640, 640), (720, 1280), (1280, 720), (64, 64), (192, 320), (544, 960), (368, 640)]

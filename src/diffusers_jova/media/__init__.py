@@ -5,9 +5,9 @@
 Everything in memory is NumPy or PIL; on disk PyAV (FFmpeg) does the work.
 """
 
+from ..images import load_image
 from ..latents import exact_frame_rate
 from .containers import open_input, open_output
-from .images import load_image
 from .reading import Clip, iter_frames, read_audio, read_video
 from .writing import (
     AI_GENERATED_COMMENT,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -30,6 +29,7 @@ from diffusers.utils.torch_utils import get_module_execution_device, randn_tenso
 from diffusers.video_processor import VideoProcessor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..images import centre_crop, resize_frame, to_uint8
 from ..latents import (
     denormalize_latents,
     exact_frame_rate,
@@ -469,28 +469,21 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
     ) -> torch.Tensor | None:
         """Return reference pictures as pixels (B, 3, height, width) in [-1, 1].
 
-        A PIL picture is scaled to cover the frame and cropped around its centre; tensors and arrays are resized.
+        They are cropped around their centre and resized as training does with its frames, in 8 bits.
+
+        Args:
+            image: What `images.to_uint8` takes.
 
         Raises:
             ValueError: If a picture cannot be read or holds NaN, or there are neither one nor one per prompt.
         """
         if image is None:
             return None
-        pictures = list(image) if isinstance(image, list | tuple) else [image]
-        if all(isinstance(picture, str | Path | PIL.Image.Image) for picture in pictures):
-            from ..media import load_image  # here, since PyAV takes a fifth of a second to import
-
-            pictures = [load_image(picture) for picture in pictures]
-            pixels = self.video_processor.preprocess(pictures, height=height, width=width, resize_mode="crop")
-        else:
-            pixels = self.video_processor.preprocess(image, height=height, width=width)
-        if pixels.shape[1] != 3:
-            raise ValueError(f"`image` must have 3 channels (RGB), got {pixels.shape[1]}.")
-        if not (pixels.abs() <= 1).all():  # false for NaN, too
-            raise ValueError("`image` holds NaN, infinite or too large pixels: pass values from 0 to 1.")
-        if len(pixels) not in (1, num_prompts):
-            raise ValueError(f"Got {len(pixels)} pictures for {num_prompts} prompts: pass one, or one per prompt.")
-        return pixels
+        pictures = to_uint8(image)
+        if len(pictures) not in (1, num_prompts):
+            raise ValueError(f"Got {len(pictures)} pictures for {num_prompts} prompts: pass one, or one per prompt.")
+        resized = [resize_frame(x, centre_crop(*x.shape[:2], height, width), height, width) for x in pictures]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def _encode_pixels(self, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
         """(B, 3, height, width) in [-1, 1] -> (B, C, 1, H, W)"""
@@ -768,7 +761,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             transcript (`str` or `list[str]`, *optional*):
                 The words that are spoken.
             image (`PipelineImageInput` or `str`, *optional*):
-                Reference picture, the first frame: one, or one per prompt; a path is read.
+                Reference picture, the first frame: one, or one per prompt. A path, a PIL image, an array (H, W, 3) or
+                a tensor (3, H, W), in uint8 or [0, 1]; of any size, cropped around its centre.
             negative_prompt, negative_audio_prompt (`str` or `list[str]`, *optional*):
                 What to steer away from. None: the unconditional prompt, three empty lines.
             height, width (`int`, *optional*):

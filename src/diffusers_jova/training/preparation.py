@@ -12,12 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 
+from ..images import centre_crop, resize_frames
 from ..latents import nearest_num_frames, num_audio_samples
 from ..media import read_video
 from .clips import Window
@@ -102,24 +101,6 @@ class Preparation:
         num_samples = num_audio_samples(window.num_frames, self.frame_rate, self.sampling_rate)
         waveform = np.pad(waveform[:num_samples], (0, max(num_samples - len(waveform), 0)))
         return PreparedClip(None, waveform, None, 0, window.num_frames)
-
-
-def centre_crop(source_height: int, source_width: int, height: int, width: int) -> tuple[float, float, float, float]:
-    """Return x1, y1, x2, y2 of the largest centred piece of the source that has the shape of height x width."""
-    scale = max(height / source_height, width / source_width)
-    cropped_height, cropped_width = height / scale, width / scale
-    left, top = (source_width - cropped_width) / 2, (source_height - cropped_height) / 2
-    right, bottom = left + cropped_width, top + cropped_height
-    # -1e-13 is outside the source, too, and Pillow refuses it
-    return max(left, 0.0), max(top, 0.0), min(right, source_width), min(bottom, source_height)
-
-
-def resize_frames(frames: np.ndarray, crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
-    """Return frames (N, height, width, 3) uint8: `crop` of the source's frames, resized, bicubic with antialiasing."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    resize = partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC, box=crop)
-    return np.stack([np.asarray(resize(Image.fromarray(frame))) for frame in frames])
 
 
 def prepare_all(

@@ -34,6 +34,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from ..files import whole_file
+from ..images import centre_crop
 from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path
 from ..pipelines.pipeline_jova import JoVAPipeline
@@ -43,7 +44,7 @@ from .clips import Bucket, Probe, Source, Window, choose_bucket, find_sources, i
 from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from .names import printable
-from .preparation import Preparation, PreparedClip, centre_crop, prepare_all
+from .preparation import Preparation, PreparedClip, prepare_all
 
 
 logger = logging.getLogger(__name__)
