@@ -46,6 +46,14 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
     work = parser.add_argument_group("work")
     work.add_argument("--require_audio", action="store_true", help="skip videos without a sound track")
+    work.add_argument(
+        "--remove_missing",
+        action="store_true",
+        help="delete samples of clips that are not in --data, also those that came from other data",
+    )
+    work.add_argument(
+        "--no_verify", action="store_true", help="do not read what is cached already to find damaged samples"
+    )
     work.add_argument("--shard", default="0/1", metavar="i/n", help="do the i-th of n parts of the clips")
     work.add_argument("--num_workers", type=int, default=0, help="processes that decode and look for mouths")
     work.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")

@@ -13,12 +13,10 @@ from PIL import Image, features
 
 from diffusers_jova.media import write_video, write_wav
 from diffusers_jova.pipelines.prompts import format_prompt, is_labelled
-from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training import cache
 from diffusers_jova.training.clips import find_sources, is_still_picture, parse_labelled
 from diffusers_jova.training.config import read_validation_prompts
 from diffusers_jova.training.names import FileNames, printable
-from diffusers_jova.training.preprocessing import PreprocessingConfig, preprocess
 
 
 NFC, NFD = (unicodedata.normalize(form, "René.mp4") for form in ("NFC", "NFD"))
@@ -30,25 +28,6 @@ def write_clip(path, value=100):
 
 def texts_by_name(folder):
     return {source.name: dict(source.texts) for source in find_sources(folder)}
-
-
-@pytest.fixture(scope="session")
-def names_model(tmp_path_factory):
-    """The folder of a tiny pipeline."""
-    folder = tmp_path_factory.mktemp("names") / "nano"
-    create_pipeline(num_layers=1, num_single_layers=1).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def run(names_model, tmp_path):
-    """Preprocess a folder to tmp_path/cache."""
-
-    def run(data, **flags):
-        config = PreprocessingConfig(str(data), str(names_model), str(tmp_path / "cache"), device="cpu", **flags)
-        return preprocess(config)
-
-    return lambda data, **flags: run(data, **{"no_mouth": True, "num_workers": 0} | flags)
 
 
 # --- texts ---
@@ -98,11 +77,11 @@ def test_only_line_feeds_and_carriage_returns_end_a_line_of_a_prompt(separator, 
     assert read_validation_prompts([str(tmp_path / "prompts.jsonl")]) == entries
 
 
-def test_half_a_character_in_a_text_is_a_problem_of_its_clip_alone(run, tmp_path):
+def test_half_a_character_in_a_text_is_a_problem_of_its_clip_alone(cache_clips, tmp_path):
     for name in ("a", "b"):
         write_clip(tmp_path / f"{name}.mp4")
     (tmp_path / "a.json").write_text('{"transcript": "one \\ud83d"}')
-    summary = run(tmp_path)
+    summary = cache_clips(tmp_path)
     assert summary.skipped == [("a.mp4", "`transcript` holds half a character, '\\ud83d'")]
     assert [row["source"] for row in summary.rows] == ["b.mp4"]
 
@@ -144,23 +123,22 @@ def test_file_names_are_found_by_the_nearest_form():
     ]
 
 
-def test_names_that_cannot_be_printed_or_are_very_long_do_not_stop_a_run(run, tmp_path, capsys):
+def test_names_that_cannot_be_printed_or_are_very_long_do_not_stop_a_run(cache_clips, tmp_path, capsys):
     clips = tmp_path / "clips"
-    clips.mkdir()
     names = [b"caf\xe9.mp4", b"a\nb\x1b[31m.mp4", b"x" * 251 + b".mp4", "ü".encode() * 125 + b".mp4"]
     for value, name in enumerate(names):
         write_clip(tmp_path / "plain.mp4", 20 * value)
         os.rename(tmp_path / "plain.mp4", os.path.join(os.fsencode(clips), name))
     (clips / os.fsdecode(b"caf\xe9.txt")).write_text("A café.")
     Path(os.fsdecode(os.path.join(os.fsencode(clips), b"broken\xff\x1b.mp4"))).touch()
-    summary = run(clips, preview=True)
+    summary = cache_clips(preview=True)
     assert [row["video_caption"] for row in summary.rows if row["source"] == "caf\\udce9.mp4"] == ["A café."]
     assert len(cache.read_index(tmp_path / "cache")) == len(names)
     assert len(list((tmp_path / "cache" / "previews").iterdir())) == len(names)
     assert str(summary).isprintable() or "\x1b" not in str(summary)
     print(summary)
     assert "broken\\udcff\\x1b.mp4" in capsys.readouterr().out
-    assert str(run(clips, preview=True)) == str(summary)
+    assert str(cache_clips(preview=True)) == str(summary)
 
 
 def test_printable_text_is_one_line_without_commands_for_a_terminal():
@@ -207,10 +185,9 @@ AVIF = pytest.param("AVIF", marks=pytest.mark.skipif(not features.check("avif"),
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "JPEG", "TIFF", "BMP", AVIF])
-def test_one_picture_is_not_a_clip_whatever_its_name_and_moving_pictures_are(format, run, tmp_path):
+def test_one_picture_is_not_a_clip_whatever_its_name_and_moving_pictures_are(format, cache_clips, tmp_path):
     pictures = [Image.new("RGB", (64, 64), (shade, 0, 200)) for shade in (0, 100, 200)]
     data = tmp_path / "clips"
-    data.mkdir()
     pictures[0].save(data / "picture.mp4", format=format)
     write_clip(data / "clip.mp4").rename(data / "clip.jfif")
     write_wav(data / "sound.wav", np.zeros(8000), 16000)
@@ -220,6 +197,6 @@ def test_one_picture_is_not_a_clip_whatever_its_name_and_moving_pictures_are(for
         options = {"save_all": True, "append_images": pictures[1:], "duration": 80}
         pictures[0].save(data / "moving", format=format, **options)
         assert not is_still_picture(data / "moving")
-    summary = run(data)
+    summary = cache_clips()
     assert ("picture.mp4", "it is a picture, not a video") in summary.skipped
     assert {"clip.jfif", "sound.wav"} <= {row["source"] for row in summary.rows}

@@ -3,11 +3,13 @@
 """The training cache on disk: what preprocessing writes and training reads. All of it is our own format, version 1.
 
     fingerprint.json             which models and settings made the cache
+    data.json                    which data it holds, see `inventory`
     index.jsonl                  one row per sample: `datasets.load_dataset("json", data_files="cache/index.jsonl")`
     samples/{key}.safetensors    the tensors of one sample; its row is in the file's metadata
     shared.safetensors           what all samples share: the unconditional prompt, one black frame per size
 
-Every file appears whole or not at all, and the same input gives the same bytes.
+Every file appears whole or not at all, and the same input gives the same bytes. Beside the row, a file's metadata
+hold a hash of its row and tensors, which every reading compares; files without one are read unchecked.
 
     C latent channels, F latent frames, H W latent rows and columns, A audio latents, T tokens, d their width
 
@@ -37,14 +39,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ..files import whole_file
 
 
 VERSION = 1
 KINDS = ("both", "video", "audio")
+CONTENT_HASH = "content_xxh3_128"  # beside the row's own names, in the file only
 TEXTS = ("video_caption", "audio_caption", "transcript")  # in the order of the prompt's lines
 
 # The parts of a pipeline that make the cache. The transformer is not among them.
@@ -74,6 +78,12 @@ def sample_path(cache_dir: str | os.PathLike, key: str) -> Path:
     return Path(cache_dir) / "samples" / f"{key}.safetensors"
 
 
+def sample_paths(cache_dir: str | os.PathLike) -> list[Path]:
+    """Return where all samples lie, sorted by key."""
+    paths = (Path(cache_dir) / "samples").glob("*.safetensors")
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
 def write_sample(cache_dir: str | os.PathLike, row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Path:
     """Write a sample, replacing an older one, and return its path. The index does not know it yet: `write_index`.
 
@@ -93,7 +103,7 @@ def read_sample(cache_dir: str | os.PathLike, key: str, device: str | torch.devi
 
     Raises:
         FileNotFoundError: if there is no such sample.
-        ValueError: if its file is damaged; the message names it.
+        ValueError: if its file is damaged or its content is not what was written; the message names it.
     """
     return read_tensors(sample_path(cache_dir, key), device)
 
@@ -101,7 +111,9 @@ def read_sample(cache_dir: str | os.PathLike, key: str, device: str | torch.devi
 def read_row(path: str | os.PathLike) -> dict[str, Any]:
     """Return the row in the metadata of a file by `write_sample` or `write_tensors`, without reading its tensors."""
     with _readable(path), safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("row", "{}"))
+        row = _row_of(file)
+        row.pop(CONTENT_HASH, None)
+        return row
 
 
 def write_tensors(
@@ -111,6 +123,7 @@ def write_tensors(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    row = {**row, CONTENT_HASH: _content_hash(row, tensors)}
     with whole_file(path, writer) as partial:  # one entry of metadata: safetensors writes several in random order
         save_file(tensors, partial, metadata={"row": json.dumps(row, ensure_ascii=False)})
 
@@ -118,7 +131,25 @@ def write_tensors(
 def read_tensors(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
     """Return the tensors of a file, with the errors of `read_sample`."""
     with _readable(path):
-        return load_file(path, device=str(device))
+        with safe_open(path, framework="pt") as file:
+            row, tensors = _row_of(file), {name: file.get_tensor(name) for name in file.keys()}
+        expected = row.pop(CONTENT_HASH, None)
+        if expected is not None and expected != _content_hash(row, tensors):
+            raise SafetensorError("its content is not what was written")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def _row_of(file) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get("row", "{}"))
+
+
+def _content_hash(row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return a hash of the row and of all names, dtypes, shapes and bytes of the tensors."""
+    facts = [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(tensors.items())]
+    digest = xxhash.xxh3_128(json.dumps([row, facts], sort_keys=True).encode())
+    for name, _, _ in facts:
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -127,9 +158,9 @@ def _readable(path: str | os.PathLike) -> Iterator[None]:
         raise FileNotFoundError(f"There is no file `{path}`: run training/preprocess.py.")
     try:
         yield
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"`{path}` is damaged ({error}): delete it and run training/preprocess.py again, which makes it anew."
+            f"`{path}` is damaged ({error}): run training/preprocess.py again, which makes it anew."
         ) from None
 
 
@@ -140,10 +171,13 @@ def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str
     """
     cache_dir, rows = Path(cache_dir), {}
     while True:
-        paths = sorted((cache_dir / "samples").glob("*.safetensors"))
-        rows = {path: rows.get(path) or read_row(path) for path in paths}
+        paths = sample_paths(cache_dir)
+        try:
+            rows = {path: rows.get(path) or read_row(path) for path in paths}
+        except FileNotFoundError:  # another machine has removed it
+            continue
         _write_json_lines(cache_dir / "index.jsonl", list(rows.values()), writer)
-        if len(paths) == len(list((cache_dir / "samples").glob("*.safetensors"))):  # none came in the meantime
+        if paths == sample_paths(cache_dir):  # none came or went in the meantime
             return list(rows.values())
 
 

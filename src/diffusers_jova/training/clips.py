@@ -90,6 +90,7 @@ class Source:
         texts: by the names of `cache.TEXTS`; what is not said is not there.
         segments: sorted by time.
         path: of the file; None for an entry of a dataset, of which `content` returns the bytes.
+        caption: a text beside the clip of which it is not known yet whether it is of the video or of the audio.
         problem: why the clip cannot be used, or "".
     """
 
@@ -99,6 +100,18 @@ class Source:
     path: Path | None = None
     content: Callable[[], bytes] | None = None
     problem: str = ""
+    caption: str = ""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a clip at all, also one that cannot be used."""
+        return self.path is not None or self.content is not None
+
+    def with_caption(self, has_video: bool) -> "Source":
+        """Return the source with its `caption` among the texts, as what it is of a clip with or without video."""
+        name = "video_caption" if has_video else "audio_caption"
+        texts = {name: self.caption, **self.texts} if self.caption else self.texts
+        return replace(self, texts=texts, caption="")
 
     @contextmanager
     def file(self) -> Iterator[Path]:
@@ -116,13 +129,16 @@ class Source:
 # --- finding clips ---
 
 
-def find_sources(data: str | Path) -> list[Source]:
+def find_sources(data: str | Path, probe_captions: bool = True) -> list[Source]:
     """Return the clips in `data`, sorted by name.
 
-    A clip that metadata does not name is in the list too, and so is one that it names and that is not there.
+    A clip that metadata does not name is in the list too, and so is one that it names and that is not there, and a
+    folder that cannot be listed, with a slash behind its name.
 
     Args:
         data: a folder, a single clip, or a dataset: saved to disk, as parquet, or its name on the Hub.
+        probe_captions: whether to open clips, in this process, where what kind they are decides what a text beside
+            them is. Without, such texts stay in `Source.caption`, and no clip is opened.
 
     Raises:
         FileNotFoundError: if there is nothing at `data`.
@@ -131,8 +147,8 @@ def find_sources(data: str | Path) -> list[Source]:
     path = Path(data)
     if path.is_file() and path.suffix.lower() not in DATASET_SUFFIXES:
         names = FileNames({other.name: other for other in path.parent.iterdir()})
-        return _tell_apart([_with_sidecars(path, path.name, {}, names)])
-    if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        sources = _tell_apart([_with_sidecars(path, path.name, {}, names)])
+    elif any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         sources = _dataset_sources(data, saved_to_disk=True)
     elif path.is_dir():
         sources = _folder_sources(path)
@@ -144,6 +160,8 @@ def find_sources(data: str | Path) -> list[Source]:
         raise FileNotFoundError(f"There is no folder, clip or dataset `{data}`.")
     if not sources:
         raise ValueError(f"There is no clip in `{data}`: put videos or sounds there, or name another folder.")
+    if probe_captions:
+        sources = [s.with_caption(probe_kinds(s.path)[0]) if s.caption else s for s in sources]
     return sorted(sources, key=lambda source: source.name)
 
 
@@ -153,6 +171,8 @@ def _folder_sources(folder: Path) -> list[Source]:
         name = path.relative_to(folder).as_posix()
         if not problem:
             files[name] = path
+        elif path.is_dir():
+            problems[f"{name}/"] = problem
         elif path.suffix.lower() not in NO_CLIPS:
             problems[name] = problem
     names, rows = FileNames(files), {}
@@ -238,7 +258,7 @@ def _file_name(row: Mapping[str, Any], where: str) -> str:
 
 def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNames) -> Source:
     """Return the clip at `path` with what its row of metadata and the files beside it, among `names`, say."""
-    stem = posixpath.splitext(name)[0]
+    stem, caption = posixpath.splitext(name)[0], ""
     try:
         texts, segments = _parse_fields(row)
         if (described := names.find_path(f"{stem}.json")) is not None:
@@ -250,11 +270,13 @@ def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNam
                 raise ValueError(f"`{described}` must be an object with {', '.join(TEXTS)}")
             more_texts, more_segments = _parse_fields(content)
             texts, segments = more_texts | texts, segments or more_segments
-        if (caption := names.find_path(f"{stem}.txt")) is not None:
-            texts = _parse_caption(_read_text(caption), path) | texts
+        if (described := names.find_path(f"{stem}.txt")) is not None:
+            caption = _read_text(described).strip()
+            if is_labelled(caption):
+                texts, caption = parse_labelled(caption) | texts, ""
     except ValueError as error:
         return Source(name, path=path, problem=str(error))
-    return Source(name, texts, segments, path)
+    return Source(name, texts, segments, path, caption=caption)
 
 
 def _read_text(path: Path) -> str:
@@ -264,13 +286,6 @@ def _read_text(path: Path) -> str:
         raise ValueError(f"`{path}` is not UTF-8 (at byte {error.start}): save it as UTF-8") from None
     except OSError as error:
         raise ValueError(f"`{path}` cannot be read: {error.strerror}") from None
-
-
-def _parse_caption(caption: str, path: Path) -> dict[str, str]:
-    if is_labelled(caption):
-        return parse_labelled(caption)
-    name = "video_caption" if probe_kinds(path)[0] else "audio_caption"
-    return {name: caption.strip()} if caption.strip() else {}
 
 
 def parse_labelled(prompt: str) -> dict[str, str]:
@@ -370,14 +385,17 @@ def _dataset_source(dataset, column: str, split: str, index: int, row: Mapping[s
     value = {"path": value} if isinstance(value, str) else value or {}
     given = value.get("path") or ""
     name = f"{split}/{index:06d}" + (f"-{Path(given).name}" if given else "")
+    texts, segments, problem = {}, (), ""
     try:
         texts, segments = _parse_fields(row)
     except ValueError as error:
-        return Source(name, problem=str(error))
+        problem = str(error)
     if value.get("bytes") is not None:
-        return Source(name, texts, segments, content=partial(_dataset_bytes, dataset, column, index))
+        content = partial(_dataset_bytes, dataset, column, index)
+        return Source(name, texts, segments, content=content, problem=problem)
     paths = [path for path in (given, os.path.join(data, given)) if given and os.path.isfile(path)]
-    problem = "" if paths else f"the dataset names the file `{given}`, which is not there"
+    if not paths:
+        problem = f"the dataset names the file `{given}`, which is not there"
     return Source(name, texts, segments, Path(paths[0]) if paths else None, problem=problem)
 
 
@@ -555,7 +573,7 @@ def plan_windows(
             start_s, kept, warning = _place(group, source.segments, found.duration_s, bucket, frame_rate)
             warnings += [warning] if warning else []
             if kept:
-                key = f"{_key(source.name)}-{len(windows):03d}"
+                key = f"{sample_key(source.name)}-{len(windows):03d}"
                 spoken = texts | {"transcript": _words(group)}
                 windows.append(make(key=key, start_s=start_s, num_frames=kept, texts=spoken))
         return windows, warnings
@@ -572,7 +590,7 @@ def plan_windows(
         warnings.append(f"loses {lost} of {num_frames} frames ({float(lost / frame_rate):.2f} s): {reason}")
         if texts["transcript"] and found.has_audio:
             warnings[-1] += "; the transcript may say more than is heard"
-    return [make(key=_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
+    return [make(key=sample_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
 
 
 def _group(segments: tuple[Segment, ...], longest_s: Fraction) -> list[list[Segment]]:
@@ -628,7 +646,7 @@ def _words(segments) -> str:
     return " ".join(segment.text for segment in segments if segment.text)
 
 
-def _key(name: str) -> str:
+def sample_key(name: str) -> str:
     """Return a file name made of `name`, with a hash of it: names that differ keep differing."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem)[:60].strip("_")
     return f"{stem or 'clip'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

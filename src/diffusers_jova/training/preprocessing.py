@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,8 +39,20 @@ from ..media import check_output_path
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..shipped import find_model
 from . import cache
-from .clips import Bucket, Probe, Source, Window, choose_bucket, find_sources, is_still_picture, plan_windows, probe
+from .clips import (
+    Bucket,
+    Probe,
+    Source,
+    Window,
+    choose_bucket,
+    find_sources,
+    is_still_picture,
+    plan_windows,
+    probe,
+    sample_key,
+)
 from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
+from .inventory import by_clip, find_leftovers, note_data
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from .names import printable
 from .preparation import Preparation, PreparedClip, prepare_all
@@ -84,6 +95,8 @@ class PreprocessingConfig:
         no_mouth: do not look for mouths; all clips train without the mouth loss.
         detect_every: see `faces.find_mouths`.
         require_audio: skip videos without a sound track.
+        remove_missing: delete samples of clips that are not in `data`, also those that came from other data.
+        no_verify: do not compare what is cached already with its hash, which reads the whole cache.
         no_line_dropout_variants: do not encode prompts with single lines left out.
         max_sequence_length: the most tokens per text encoder.
         shard: "i/n": do only the i-th of n parts of the clips.
@@ -105,6 +118,8 @@ class PreprocessingConfig:
     no_mouth: bool = False
     detect_every: int = 1
     require_audio: bool = False
+    remove_missing: bool = False
+    no_verify: bool = False
     no_line_dropout_variants: bool = False
     max_sequence_length: int = 512
     shard: str = "0/1"
@@ -283,12 +298,17 @@ class Summary:
         num_sources: clips found.
         skipped: (clip, reason) of those that gave no sample.
         warnings: (clip, what to know about it).
+        removed: clips that are gone, and whose samples were deleted.
+        unclear: clips that are not in this run's data, but may be in `unseen` data of the same cache.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     num_sources: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
 
     def warn(self, name: str, message: str) -> None:
         name, message = printable(name), printable(message)
@@ -327,6 +347,13 @@ class Summary:
         for title, clips in facts.items():
             if clips:
                 lines.append(f"{title}: {', '.join(map(printable, dict.fromkeys(clips)))}")
+        if self.removed:
+            lines.append(f"gone, removed from the cache: {', '.join(map(printable, self.removed))}")
+        if self.unclear:
+            lines.append(
+                f"not in this data, but still in the cache: {', '.join(map(printable, self.unclear))} (they may be in "
+                f"{', '.join(map(printable, self.unseen))}, which cannot be read: with --remove_missing they go)"
+            )
         for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
             if entries:
                 lines += [f"{title}: {len(entries)}", *(f"  {name}: {message}" for name, message in sorted(entries))]
@@ -396,10 +423,11 @@ class _Run:
     def plan(self) -> list[Window]:
         """Return the windows of this shard's clips. What cannot be used is in the summary."""
         index, count = self.shard
-        sources = find_sources(self.config.data)[index::count]
-        self.summary.num_sources = len(sources)
+        self.all_sources = find_sources(self.config.data, probe_captions=False)
+        self.sources = self.all_sources[index::count]
+        self.summary.num_sources = len(self.sources)
         windows = []
-        for source in tqdm(sources, desc="plan", disable=None):
+        for source in tqdm(self.sources, desc="plan", disable=None):
             try:
                 windows += self._plan_source(source)
             except (ValueError, OSError) as error:
@@ -416,6 +444,7 @@ class _Run:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self._check_modalities(found)
+        source = source.with_caption(found.has_video)
         if found.has_video and self.config.instance_prompt and "video_caption" not in source.texts:
             source = dataclasses.replace(source, texts={**source.texts, "video_caption": self.config.instance_prompt})
         bucket = choose_bucket(found, self.buckets, self.frame_rate)
@@ -449,27 +478,27 @@ class _Run:
 
     def run(self) -> Summary:
         windows = self.plan()
-        if windows:
-            self._open_cache()
-            todo = [window for window in windows if not self._is_current(window)]
-            self._remove_stale(windows)
-            previews = [w for w in windows if self.config.preview and not self._preview_path(w).is_file()]
-            failed = self._video_phase(todo, previews)
-            todo = [window for window in todo if window.key not in failed]
-            self._audio_phase(todo)
-            for phase in ("text", "text_2"):
-                self._text_phase(phase, todo)
-            self._write_shared()
-            for window in todo:
-                self._assemble(window)
-            self._remove_parts(windows)
-            self.summary.rows = [
-                cache.read_row(cache.sample_path(self.cache_dir, window.key))
-                for window in windows
-                if window.key not in failed
-            ]
-        if self.summary.rows:
-            cache.write_index(self.cache_dir, self.writer)
+        if not windows and not (self.cache_dir / "fingerprint.json").is_file():
+            return self.summary
+        self._open_cache()
+        self._remove_missing(windows)
+        todo = [window for window in tqdm(windows, "verify", disable=None) if not self._is_current(window)]
+        previews = [w for w in windows if self.config.preview and not self._preview_path(w.key).is_file()]
+        failed = self._video_phase(todo, previews)
+        todo = [window for window in todo if window.key not in failed]
+        self._audio_phase(todo)
+        for phase in ("text", "text_2"):
+            self._text_phase(phase, todo)
+        self._write_shared()
+        for window in todo:
+            self._assemble(window)
+        self._remove_parts(windows)
+        self.summary.rows = [
+            cache.read_row(cache.sample_path(self.cache_dir, window.key))
+            for window in windows
+            if window.key not in failed
+        ]
+        cache.write_index(self.cache_dir, self.writer)
         return self.summary
 
     def settings(self) -> dict[str, Any]:
@@ -513,29 +542,54 @@ class _Run:
         cache.write_fingerprint(self.cache_dir, fingerprint, self.writer)
 
     def _is_current(self, window: Window) -> bool:
-        """Whether the cache holds this very window; says so if an older version of the clip is there."""
-        row = _read_row_or_none(cache.sample_path(self.cache_dir, window.key))
+        """Whether the cache holds this very window, whole; says so if an older version of the clip is there."""
+        path = cache.sample_path(self.cache_dir, window.key)
+        row = _read_row_or_none(path)
         if row is None:
             return False
         if row["source_sha256"] != window.source_sha256:
-            logger.warning("%s: has changed since it was cached, and is cached again", window.source.name)
-        return row["digest"] == window.digest
+            logger.warning("%s: has changed since it was cached, and is cached again", printable(window.source.name))
+        return row["digest"] == window.digest and (self.config.no_verify or _is_whole(path))
 
-    def _remove_stale(self, windows: list[Window]) -> None:
-        """Delete the samples of windows that these clips no longer have."""
-        keys, cached = {window.key for window in windows}, defaultdict(list)
-        for path in (self.cache_dir / "samples").glob("*.safetensors"):
-            cached[re.sub(r"(-[0-9a-f]{8})-\d{3,}$", r"\1", path.stem)].append(path)
-        for base in {re.sub(r"(-[0-9a-f]{8})-\d{3,}$", r"\1", key) for key in keys}:
-            for path in cached[base]:
-                if path.stem not in keys:
-                    path.unlink()
+    def _remove_missing(self, windows: list[Window]) -> None:
+        """Delete the samples of clips and windows that are not there any more. A clip that only has another name now
+        keeps its sample, under that name."""
+        keys, cached = {window.key for window in windows}, by_clip(cache.sample_paths(self.cache_dir))
+        stale = [
+            path
+            for source in self.sources
+            for path in cached.get(sample_key(source.name), ())
+            if path.stem not in keys
+        ]
+        left = find_leftovers(self.cache_dir, self.config.data, self.all_sources, self.config.remove_missing)
+        note_data(self.cache_dir, self.config.data, left, self.config.remove_missing, self.writer)
+        rows = {path: _read_row_or_none(path) or {} for path in left.gone}
+        self._rename(windows, {row["digest"]: path for path, row in rows.items() if row})
+        for path in [*stale, *left.gone]:
+            path.unlink(missing_ok=True)
+            self._preview_path(path.stem).unlink(missing_ok=True)
+        self.summary.removed = sorted({row.get("source", path.stem) for path, row in rows.items()})
+        self.summary.unclear = sorted({(_read_row_or_none(p) or {}).get("source", p.stem) for p in left.unclear})
+        self.summary.unseen = left.unseen
+        for name in self.summary.removed:
+            logger.warning("%s: is gone, and leaves the cache", printable(name))
+
+    def _rename(self, windows: list[Window], gone: Mapping[str, Path]) -> None:
+        """Write the samples of windows that are cached under the name of a clip that is gone, by their digest."""
+        for window in windows:
+            path = gone.get(window.digest)
+            if path is None or cache.sample_path(self.cache_dir, window.key).is_file() or not _is_whole(path):
+                continue
+            row = cache.read_row(path) | {"key": window.key, "source": window.source.name}
+            cache.write_sample(self.cache_dir, row, cache.read_tensors(path))
+            if self._preview_path(path.stem).is_file():
+                os.replace(self._preview_path(path.stem), self._preview_path(window.key))
 
     def _part_path(self, key: str, phase: str) -> Path:
         return self.cache_dir / "parts" / f"{key}.{phase}.safetensors"
 
-    def _preview_path(self, window: Window) -> Path:
-        return self.cache_dir / "previews" / f"{window.key}.png"
+    def _preview_path(self, key: str) -> Path:
+        return self.cache_dir / "previews" / f"{key}.png"
 
     def _has_part(self, key: str, phase: str, digest: str) -> bool:
         row = _read_row_or_none(self._part_path(key, phase))
@@ -562,6 +616,7 @@ class _Run:
                     failed.add(window.key)
                     continue
                 if window.key in missing:
+                    self._preview_path(window.key).unlink(missing_ok=True)  # of an older version
                     self._write_video_part(window, clip, pipe)
                 if self.config.preview and clip.frames is not None:
                     self._write_preview(window, clip)
@@ -605,7 +660,7 @@ class _Run:
         enlarge = max(PREVIEW_HEIGHT // window.bucket.height, 1)
         frames, boxes = clip.frames.repeat(enlarge, axis=1).repeat(enlarge, axis=2), clip.boxes * enlarge
         drawn = draw_overlay(frames, boxes, mouth_mask(clip.boxes, shape, spatial, temporal), temporal)
-        path = self._preview_path(window)
+        path = self._preview_path(window.key)
         path.parent.mkdir(exist_ok=True)
         with whole_file(path, "") as partial_path:
             contact_sheet([drawn]).save(partial_path, format="png")
@@ -772,8 +827,20 @@ def _read_row_or_none(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a cached file is as it was written; a damaged one is said, and made anew."""
+    try:
+        cache.read_tensors(path)
+        return True
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        logger.warning("%s", error)
+        return False
+
+
 def _tensor_names(path: Path) -> set[str]:
-    if _read_row_or_none(path) is None:
+    if not _is_whole(path):
         return set()
     with safe_open(path, framework="pt") as file:
         return set(file.keys())
