@@ -250,6 +250,16 @@ def test_the_longest_4k_plus_1_frames_are_kept_and_a_loss_of_more_than_one_is_sa
     assert all("the transcript may say more than is heard" in warning for warning in warnings)
 
 
+def test_a_transcript_that_says_more_than_is_heard_is_dropped_unless_segments_say_that_all_is_heard():
+    def transcript(num_frames, *segments):
+        return plan(num_frames, segments, transcript="one two")[0][0].texts["transcript"]
+
+    assert [transcript(num_frames) for num_frames in (24, 26, 27, 100)] == ["", "one two", "", ""]
+    assert transcript(24, Segment(0.1, 0.8, "one"), Segment(0.9, 1.76, "two")) == "one two"  # 21 frames and one
+    assert transcript(24, Segment(0.1, 0.8, "one"), Segment(0.9, 1.77, "two")) == ""
+    assert transcript(100, Segment(0.1, 0.8, "one two")) == "one two"  # split by segments instead
+
+
 def test_a_long_clip_is_split_where_segments_say_so_each_window_with_its_own_words():
     segments = [Segment(0.5, 1.2, "a"), Segment(1.3, 1.9, "b"), Segment(2.4, 3.9, "c"), Segment(4.0, 5.9, "d")]
     windows, warnings = plan(100, segments, transcript="all of it")
