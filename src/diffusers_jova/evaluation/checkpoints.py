@@ -4,6 +4,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,19 +55,23 @@ def state_dict_of(checkpoint: Mapping, prefix: str = "module.") -> dict[str, tor
     return {name.removeprefix(prefix): value for name, value in checkpoint.items() if torch.is_tensor(value)}
 
 
-def load_weights(network: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], name: str) -> torch.nn.Module:
+def load_weights(
+    network: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], name: str, computed: str = ""
+) -> torch.nn.Module:
     """Return `network` with the weights, in evaluation mode and without gradients.
 
     Counters of batches may be missing: files from before PyTorch 0.4.1 have none.
 
     Args:
         name: of the network, for the message.
+        computed: a regular expression of more names that may be missing, since the network computes them itself.
 
     Raises:
         ValueError: if names or shapes differ from the network's; the message lists them.
     """
     own = network.state_dict()
-    missing = [key for key in own if key not in state_dict and not key.endswith("num_batches_tracked")]
+    optional = re.compile(rf"num_batches_tracked$|{computed}" if computed else "num_batches_tracked$")
+    missing = [key for key in own if key not in state_dict and not optional.search(key)]
     unexpected = [key for key in state_dict if key not in own]
     shapes = [
         f"{key} {tuple(state_dict[key].shape)} instead of {tuple(own[key].shape)}"
