@@ -26,12 +26,13 @@ from diffusers_jova.training.optimization import (
 )
 from diffusers_jova.training.proof import (
     Proof,
-    compare_strengths,
+    compare_with_base,
     count_changed,
     count_clips,
     describe,
     hash_frozen,
     model_card,
+    split_clips,
     write_proof,
 )
 from diffusers_jova.training.setup import (
@@ -47,7 +48,7 @@ from diffusers_jova.training.setup import (
 )
 from diffusers_jova.training.step import training_step
 from diffusers_jova.training.tracking import TrainingLog
-from diffusers_jova.training.validation import free_memory, load_decoders, prompt_of_clip
+from diffusers_jova.training.validation import free_memory, load_decoders
 
 
 def load_base(config: LoraTrainingConfig, device):
@@ -63,6 +64,7 @@ def main(config: LoraTrainingConfig) -> None:
     clips = CachedClips(
         config.cache_dir, config.branch, config.seed, config.caption_dropout, config.line_dropout, config.model
     )
+    clips, judged = split_clips(clips, config)
     accelerator = create_accelerator(config, clips)
     estimate = plan_memory(config, clips, accelerator)
     if config.dry_run:
@@ -132,7 +134,7 @@ def main(config: LoraTrainingConfig) -> None:
     base = load_base(config, accelerator.device).to(accelerator.device).eval()
     pipe = load_decoders(config, base, accelerator.device)
     with accelerator.autocast():
-        compare_strengths(proof, pipe, (prompts or [prompt_of_clip(clips)])[0], config, accelerator.device)
+        compare_with_base(proof, pipe, prompts, judged, scales, config, accelerator.device)
     print(describe(proof))
     write_proof(proof, config.output_dir)
     captions = dict.fromkeys(row.get("video_caption") or row.get("audio_caption") for row in clips.rows.values())

@@ -8,7 +8,7 @@ import torch
 from tiny_training import write_cache
 
 from diffusers_jova.training import cache
-from diffusers_jova.training.dataset import CachedClips, StepSampler, Visit, collate, draw_lines
+from diffusers_jova.training.dataset import CachedClips, StepSampler, Visit, collate, draw_lines, hold_out
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,28 @@ def test_a_visit_is_the_same_whatever_was_asked_before():
     in_order = [StepSampler(BUCKETS).draw_visit(0, position) for position in range(20)]
     sampler = StepSampler(BUCKETS)
     assert [sampler.draw_visit(0, position) for position in reversed(range(20))] == in_order[::-1]
+
+
+def sources_of(clips):
+    return {row["source"] for row in clips.rows.values()}
+
+
+def test_clips_are_held_out_by_whole_sources_whatever_the_seed(tmp_path):
+    write_cache(tmp_path, kinds=("both",) * 9 + ("audio",) * 3)
+    for row in cache.read_index(tmp_path):  # clips 0 to 5 are windows of two films
+        if row["key"] < "clip006":
+            row["source"] = f"film{int(row['key'][-1]) % 2}.mp4"
+            cache.write_sample(tmp_path, row, cache.read_sample(tmp_path, row["key"]))
+    cache.write_index(tmp_path)
+    clips = CachedClips(tmp_path)
+    train, held_out = hold_out(clips, 5)
+    assert 5 <= len(held_out) and len(train) + len(held_out) == len(clips) == 12
+    assert not sources_of(train) & sources_of(held_out)
+    assert held_out.kinds == {"both"} and train.kinds == {"audio", "both"}
+    assert hold_out(CachedClips(tmp_path, seed=7), 5)[1].rows == held_out.rows
+    assert {key for bucket in train.buckets() for key in bucket} == set(train.rows)
+    with pytest.raises(ValueError, match="`num_held_out` 8 takes .* of the cache's 12 clips.*hold out fewer"):
+        hold_out(clips, 8)
 
 
 def test_another_seed_gives_another_order():

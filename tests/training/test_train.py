@@ -248,6 +248,7 @@ def test_a_lora_run_ends_with_its_proof_and_a_model_card(model, clips, tmp_path,
     out = tmp_path / "lora"
     flags = ["--rank", "2", "--alpha", "4", "--max_train_steps", "4", "--learning_rate", "0.01"]
     flags += ["--validation_prompts", prompts, "--validation_steps", "2", "--checkpointing_steps", "2"]
+    flags += ["--num_proof_samples", "2"]
     metrics = train("train_lora.py", model, clips, out, *flags)
     assert len(metrics) == 4 and {"grad_norm/video", "grad_norm/audio"} <= metrics[0].keys()
     proof = json.loads((out / "proof.json").read_text())
@@ -255,11 +256,17 @@ def test_a_lora_run_ends_with_its_proof_and_a_model_card(model, clips, tmp_path,
     assert min(proof["strength_1"].values()) > 0 and min(norm for norm, _ in proof["updates"].values()) > 0
     printed = capsys.readouterr().out
     assert "video: moved by" in printed and "audio at strength 0: equals the base bit for bit" in printed
+    assert "loss on 4 clip(s) that it was trained on (--num_held_out keeps some out), 8 noises each" in printed
+    assert proof["losses"].keys() == {"video", "mouth", "audio"} and "pictures" in proof["likeness"]
+    assert proof["losses"]["video"]["number"] == 3 and proof["likeness"]["pictures"]["number"] == 2  # of 4 clips
     card = (out / "README.md").read_text()
-    assert "rank 2" in card and "samples/strength_1.mp4" in card
+    assert "rank 2" in card and "samples/strength_1.mp4" in card and "samples/strength_1_2.mp4" in card
+    assert "in short: " in card
     for name in (
         "samples/strength_0.mp4",
         "samples/strength_1.mp4",
+        "samples/strength_0_2.mp4",
+        "samples/strength_1_2.mp4",
         "validation/step-2/00.mp4",
         "validation/step-4/00.mp4",
     ):
@@ -269,6 +276,30 @@ def test_a_lora_run_ends_with_its_proof_and_a_model_card(model, clips, tmp_path,
     pipe = JoVAPipeline.from_pretrained(model)
     pipe.load_lora_weights(out)
     assert pipe.transformer.peft_config["default_0"].r == 2
+
+
+def test_a_lora_that_learned_is_nearer_to_held_out_clips_and_one_that_stood_still_is_no_better(
+    model, tmp_path, capsys
+):
+    clips = write_cache(tmp_path / "cache", model, kinds=("both",) * 6)
+    flags = ["--rank", "4", "--report_to", "none", "--num_proof_samples", "1", "--validation_prompts"]
+    flags += [tmp_path / "p.yaml", "--validation_steps", "1000", "--num_held_out", "3", "--max_train_steps"]
+    (tmp_path / "p.yaml").write_text(PROMPT)
+    train("train_lora.py", model, clips, tmp_path / "still", *flags, "1", "--learning_rate", "1e-30")
+    still = json.loads((tmp_path / "still" / "proof.json").read_text())
+    assert still["is_held_out"] and still["num_judged"] == 3 and still["num_clips"] == {"video": 3, "audio": 3}
+    assert {comparison["verdict"] for comparison in still["losses"].values()} == {"no better"}
+    assert still["losses"]["video"]["base"] == still["losses"]["video"]["lora"]
+    printed = capsys.readouterr().out
+    assert "loss on 3 clip(s) held out of training" in printed
+    assert "in short: video loss, mouth loss, audio loss: no better than the base" in printed
+
+    flags += ["40", "--learning_rate", "0.01", "--train_batch_size", "3", "--lora_modalities", "proj_out|video|audio"]
+    train("train_lora.py", model, clips, tmp_path / "learned", *flags)
+    learned = json.loads((tmp_path / "learned" / "proof.json").read_text())
+    assert learned["losses"]["video"]["base"] == still["losses"]["video"]["base"]  # the same clips and noises
+    assert learned["losses"]["video"]["verdict"] == "nearer"
+    assert "video loss" in capsys.readouterr().out.split("nearer to the clips than the base")[0]
 
 
 def validation_tags(folder):
@@ -283,7 +314,7 @@ def validation_tags(folder):
 
 def test_silent_clips_leave_the_sound_where_it_was_and_the_run_says_so(model, tmp_path, capsys):
     write_cache(tmp_path / "silent", model, kinds=("video",))
-    flags = ["--max_train_steps", "1", "--rank", "1", "--report_to", "none"]
+    flags = ["--max_train_steps", "1", "--rank", "1", "--report_to", "none", "--num_proof_samples", "1"]
     train("train_lora.py", model, tmp_path / "silent", tmp_path / "out", *flags)
     printed = capsys.readouterr().out
     assert "audio: DID NOT MOVE: no clip in the cache has sound" in printed and "video: moved by" in printed

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ FREE_SETTINGS = {
     *("output_dir", "resume_from_checkpoint", "dry_run", "ignore_memory_estimate", "num_processes", "report_to"),
     *("checkpointing_steps", "checkpoints_total_limit", "validation_prompts", "validation_steps", "validation_seed"),
     *("logging_steps", "dataloader_num_workers", "gradient_checkpointing", "lora_name"),
+    "num_proof_samples",
 }
 
 
@@ -158,7 +160,9 @@ class Checkpoints:
         """Warn of what makes the rest of the run another run."""
         before = read_yaml(path / CONFIG_FILE, type(self.config))
         after = to_dict(self.config)
-        changed = [name for name in after if name not in FREE_SETTINGS and before.get(name) != after[name]]
+        # a setting that is younger than the checkpoint had its default
+        before = {item.name: item.default for item in fields(self.config)} | before
+        changed = [name for name in after if name not in FREE_SETTINGS and before[name] != after[name]]
         if state["data_digest"] != self.data_digest:
             changed.append("the clips in the cache")
         if changed and self.accelerator.is_main_process:

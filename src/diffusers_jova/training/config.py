@@ -143,6 +143,10 @@ class LoraTrainingConfig(TrainingConfig):
     base_quantization: str | None = setting(
         None, "number format of the frozen weights (needs bitsandbytes)", BASE_QUANTIZATIONS
     )
+    num_held_out: int = setting(
+        0, "clips that training does not see, by which the proof judges base and LoRA; 0 judges by clips trained on"
+    )
+    num_proof_samples: int = setting(4, "samples of base and of LoRA that the proof makes, with the same noise")
     lora_name: str | None = setting(None, "title of the model card; by default the output folder's name")
 
     def __post_init__(self):
@@ -151,6 +155,11 @@ class LoraTrainingConfig(TrainingConfig):
             object.__setattr__(self, "alpha", float(self.rank))
         if self.rank < 1:
             raise ValueError(f"`rank` must be at least 1, got {self.rank}: a LoRA of rank 0 cannot learn anything.")
+        if self.num_held_out < 0 or self.num_proof_samples < 1:
+            raise ValueError(
+                f"`num_held_out` must be at least 0 and `num_proof_samples` at least 1, got {self.num_held_out} and "
+                f"{self.num_proof_samples}."
+            )
         if self.alpha <= 0:
             raise ValueError(f"`alpha` must be positive, got {self.alpha:g}: the LoRA's strength is alpha / rank.")
 

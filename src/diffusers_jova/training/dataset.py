@@ -5,11 +5,12 @@
 B batch, C latent channels, F latent frames, H W latent rows and columns, A audio latents, T text tokens
 """
 
+import copy
 import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -150,6 +151,13 @@ class CachedClips(Dataset):
         """The kinds of batches that come: "both", "video", "audio"."""
         return {"both" if len(modalities) == 2 else modalities[0] for modalities in self.modalities.values()}
 
+    def subset(self, keys: Iterable[str]) -> "CachedClips":
+        """Return these clips of the same cache alone."""
+        chosen = copy.copy(self)
+        chosen.rows = {key: self.rows[key] for key in keys}
+        chosen.modalities = {key: self.modalities[key] for key in chosen.rows}
+        return chosen
+
     def buckets(self) -> list[list[str]]:
         """Return the keys of the clips, sorted, in groups that can share a batch."""
         buckets = defaultdict(list)
@@ -213,6 +221,37 @@ class CachedClips(Dataset):
                     "--no_line_dropout_variants."
                 )
         return texts
+
+
+def hold_out(clips: CachedClips, number: int) -> tuple[CachedClips, CachedClips]:
+    """Return the clips to train on and those that training must not see, `number` of them or a few more.
+
+    Whole sources are held out, so that no other window of the same film is trained on; first those with all
+    modalities. The sources' names alone decide which: runs with different settings are judged by the same clips.
+
+    Raises:
+        ValueError: If less than half of the clips would be left to train on.
+    """
+    sources = defaultdict(list)
+    for key, row in sorted(clips.rows.items()):
+        sources[row["source"]].append(key)
+
+    def rank(source: str) -> tuple[int, str]:
+        modalities = max(len(clips.modalities[key]) for key in sources[source])
+        return -modalities, hashlib.blake2b(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+    held_out: list[str] = []
+    for source in sorted(sources, key=rank):
+        if len(held_out) >= number:
+            break
+        held_out += sources[source]
+    if 2 * len(held_out) > len(clips):
+        raise ValueError(
+            f"`num_held_out` {number} takes {len(held_out)} of the cache's {len(clips)} clips, of {len(sources)} "
+            "source(s), away from training, which is more than half (windows of one source go together): hold out "
+            "fewer, or add clips."
+        )
+    return clips.subset(sorted(clips.rows.keys() - held_out)), clips.subset(held_out)
 
 
 def draw_lines(visit: Visit, seed: int, caption_dropout: float, line_dropout: float) -> tuple[bool, bool, bool]:

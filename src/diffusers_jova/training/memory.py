@@ -144,6 +144,10 @@ class LoraOutline(nn.Module):
         self.lora_A = nn.Linear(linear.in_features, rank, bias=False)
         self.lora_B = nn.Linear(rank, linear.out_features, bias=False)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.base_layer.weight  # as PEFT's: the timestep embedding reads its dtype
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.base_layer(hidden_states) + self.lora_B(self.lora_A(hidden_states.to(self.lora_A.weight.dtype)))
 

@@ -4,11 +4,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn as nn
 
@@ -17,11 +20,45 @@ from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.pipeline_output import JoVAPipelineOutput
 from .adapters import LORA_FILE, MODALITIES
 from .config import LoraTrainingConfig, to_dict
-from .dataset import CachedClips
-from .validation import call_pipeline, write_clip
+from .dataset import CachedClips, Visit, collate, hold_out
+from .likeness import SAME_PERSON, describe_faces, face_distance, find_face_network, picture_distance, some_frames
+from .step import LatentScales, training_step
+from .validation import call_pipeline, prompt_of_clip, write_clip
 
+
+logger = logging.getLogger(__name__)
 
 LATENTS = ("video", "audio")
+NUM_JUDGED = 16  # clips at most, by which base and LoRA are judged
+NUM_NOISES = 8  # and the noises and noise levels that each of them gets
+
+# Student's t of a 95 % interval for 1, 2, ... degrees of freedom; that of 10 serves for more, a little too wide.
+STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+VERDICTS = {
+    "nearer": "nearer to the clips than the base",
+    "no better": "no better than the base",
+    "worse": "WORSE than the base",
+    "unknown": "one alone does not tell",
+}
+
+
+@dataclass
+class Comparison:
+    """One measure of base and LoRA on the same things. Less is nearer to the clips.
+
+    Attributes:
+        base, lora: Means.
+        interval: 95 % interval of the mean difference, LoRA less base; None where there is one pair only.
+        number: Of pairs.
+        verdict: "nearer", "no better" (the interval holds zero), "worse" or "unknown".
+    """
+
+    base: float
+    lora: float
+    interval: tuple[float, float] | None
+    number: int
+    verdict: str
 
 
 @dataclass
@@ -31,10 +68,13 @@ class Proof:
     Attributes:
         updates: Per modality, the norm of the LoRA's update and of the weights under it.
         num_frozen: Tensors outside the LoRA, and how many of them changed (none should).
+        num_clips: Clips with each modality that the run could learn from.
         strength_0: Per modality, whether strength 0 makes the same latents as the base, bit for bit.
         strength_1: Per modality, how far strength 1 goes from the base: root mean square of the latents' difference.
-        num_clips: Clips with each modality that the run could learn from.
-        samples: Files made with strength 0 and 1.
+        samples: Files made with strength 0 and 1; those with the same number have the same prompt and noise.
+        num_judged: Clips by which base and LoRA were judged, and whether training did not see them.
+        losses: "video", "mouth" and "audio": the losses on these clips, each with the same noises.
+        likeness: "faces" and "pictures": the samples' distances to these clips, as the model's VAE shows them.
     """
 
     updates: dict[str, tuple[float, float]]
@@ -44,6 +84,10 @@ class Proof:
     strength_0: dict[str, bool] = field(default_factory=dict)
     strength_1: dict[str, float] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
+    num_judged: int = 0
+    is_held_out: bool = False
+    losses: dict[str, Comparison] = field(default_factory=dict)
+    likeness: dict[str, Comparison] = field(default_factory=dict)
 
 
 def hash_frozen(transformer: nn.Module) -> dict[str, str]:
@@ -66,31 +110,142 @@ def count_clips(clips: CachedClips) -> dict[str, int]:
     return {name: sum(name in modalities for modalities in clips.modalities.values()) for name in LATENTS}
 
 
+# --- base and LoRA, judged by clips ---
+
+
+def compare(base: Sequence[float], lora: Sequence[float]) -> Comparison:
+    """Return the comparison of pairs, of which those with a NaN are left out; the interval is Student's."""
+    pairs = np.array([pair for pair in zip(base, lora, strict=True) if np.isfinite(pair).all()]).reshape(-1, 2)
+    number, interval, verdict = len(pairs), None, "unknown"
+    if number > 1:
+        differences = pairs[:, 1] - pairs[:, 0]
+        margin = STUDENT_T[min(number - 1, len(STUDENT_T)) - 1] * differences.std(ddof=1) / math.sqrt(number)
+        interval = (float(differences.mean() - margin), float(differences.mean() + margin))
+        verdict = "nearer" if interval[1] < 0 else "worse" if interval[0] > 0 else "no better"
+    means = pairs.mean(axis=0) if number else (math.nan, math.nan)
+    return Comparison(float(means[0]), float(means[1]), interval, number, verdict)
+
+
+def split_clips(clips: CachedClips, config: LoraTrainingConfig) -> tuple[CachedClips, CachedClips]:
+    """Return the clips to train on, and those by which base and LoRA are judged: held out if the settings say so."""
+    train, judged = hold_out(clips, config.num_held_out) if config.num_held_out else (clips, clips)
+    ranked = sorted(judged.rows, key=lambda key: (-len(judged.modalities[key]), key))
+    judged = judged.subset(ranked[:NUM_JUDGED])
+    judged.caption_dropout = judged.line_dropout = 0.0
+    return train, judged
+
+
 @torch.no_grad()
-def compare_strengths(
-    proof: Proof, pipe: JoVAPipeline, prompt: dict[str, Any], config: LoraTrainingConfig, device: torch.device
+def measure_losses(
+    transformer: nn.Module, clips: CachedClips, scales: LatentScales, config: LoraTrainingConfig, device: torch.device
+) -> dict[str, list[float]]:
+    """Return the losses of each clip, by modality, averaged over visits that training never makes.
+
+    The visits decide noises and noise levels, from the density of the settings: every model meets the same.
+    """
+    losses: dict[str, list[float]] = {"video": [], "mouth": [], "audio": []}
+    for key in clips.rows:
+        batch = collate([clips[Visit(key, -number)] for number in range(1, NUM_NOISES + 1)]).to(device)
+        found = training_step(transformer, batch, scales, config).losses
+        for name, values in losses.items():
+            values.append(found[name].mean().item() if name in found else math.nan)
+    return losses
+
+
+@torch.no_grad()
+def show_clips(pipe: JoVAPipeline, clips: CachedClips, device: torch.device) -> list[np.ndarray]:
+    """Return the first frames of clips, (height, width, 3) uint8, as the model's VAE gives them back."""
+    pictures = []
+    for key in clips.rows:
+        moments = clips[Visit(key, 0)].image_moments
+        if moments is not None:
+            mean = moments.chunk(2)[0][None].to(device, pipe.vae.dtype)
+            decoded = pipe.vae.decode(mean).sample
+            pictures.append(pipe.video_processor.postprocess_video(decoded, output_type="np")[0, 0])
+    return [(picture * 255).round().clip(0, 255).astype(np.uint8) for picture in pictures]
+
+
+@torch.no_grad()
+def compare_with_base(
+    proof: Proof,
+    pipe: JoVAPipeline,
+    prompts: Sequence[dict[str, Any]],
+    clips: CachedClips,
+    scales: LatentScales,
+    config: LoraTrainingConfig,
+    device: torch.device,
 ) -> None:
-    """Make a clip with the base, then with the saved LoRA at strength 0 and 1, and enter in `proof` how they differ.
+    """Enter in `proof` how the base and the saved LoRA differ, and which of them is nearer to `clips`.
 
     Args:
         pipe: Around a base transformer that was loaded anew, so that the file is tested, not the memory of the run.
-        prompt: Encoded arguments of the pipeline's call.
+        prompts: Encoded arguments of the pipeline's call; without any, the clips' own texts are taken.
+        clips: By which both are judged, see `split_clips`.
+        scales: Of the latents.
     """
+    proof.num_judged, proof.is_held_out = len(clips), config.num_held_out > 0
+    prompts = prompts or [prompt_of_clip(clips, key) for key in list(clips.rows)[: config.num_proof_samples]]
+    jobs = [(prompts[i % len(prompts)], config.validation_seed + i) for i in range(config.num_proof_samples)]
+    pictures = show_clips(pipe, clips, device)
 
-    def make(**options: Any) -> dict[str, torch.Tensor]:
-        output = call_pipeline(pipe, prompt, config.validation_seed, device, output_type="latent", **options)
+    def make(job: tuple[dict[str, Any], int], **options: Any) -> dict[str, torch.Tensor]:
+        prompt, seed = job
+        output = call_pipeline(pipe, prompt, seed, device, output_type="latent", **options)
         latents = {"video": output.frames, "audio": output.audio}
         return {name: tensor for name, tensor in latents.items() if tensor is not None}
 
-    base = make()
+    def write(number: int, strength: int, latents: dict[str, torch.Tensor]) -> np.ndarray | None:
+        suffix = f"_{number + 1}" if number else ""
+        output = decode(pipe, latents, jobs[number][0])
+        path = write_clip(Path(config.output_dir) / "samples" / f"strength_{strength}{suffix}", output)
+        proof.samples[f"{strength}{f' ({number + 1})' * bool(number)}"] = str(path.relative_to(config.output_dir))
+        return None if output.frames is None else some_frames(np.asarray(output.frames[0]))
+
+    logger.info(f"Judging base and LoRA by {len(clips)} clip(s) and {len(jobs)} sample(s) of each: the base ...")
+    losses = measure_losses(pipe.transformer, clips, scales, config, device)
+    first = make(jobs[0])
+    shown = [write(number, 0, first if number == 0 else make(job)) for number, job in enumerate(jobs)]
+
+    logger.info("Judging the LoRA ...")
     pipe.load_lora_weights(config.output_dir, weight_name=LORA_FILE)
-    clips = {strength: make(attention_kwargs={"scale": float(strength)}) for strength in (0, 1)}
-    for name in base:
-        proof.strength_0[name] = torch.equal(base[name], clips[0][name])
-        proof.strength_1[name] = (base[name] - clips[1][name]).square().mean().sqrt().item()
-    for strength, latents in clips.items():
-        path = write_clip(Path(config.output_dir) / "samples" / f"strength_{strength}", decode(pipe, latents, prompt))
-        proof.samples[str(strength)] = str(path.relative_to(config.output_dir))
+    lora_losses = measure_losses(pipe.transformer, clips, scales, config, device)
+    proof.strength_0 = {
+        name: torch.equal(first[name], latents)
+        for name, latents in make(jobs[0], attention_kwargs={"scale": 0.0}).items()
+    }
+    lora_shown = []
+    for number, job in enumerate(jobs):
+        latents = make(job, attention_kwargs={"scale": 1.0})
+        if number == 0:
+            proof.strength_1 = {n: (first[n] - x).square().mean().sqrt().item() for n, x in latents.items()}
+        lora_shown.append(write(number, 1, latents))
+
+    for name, values in losses.items():
+        if np.isfinite(values).any() and any(values):  # without a mouth its loss is zero
+            proof.losses[name] = compare(values, lora_losses[name])
+    if pictures and shown[0] is not None:
+        proof.likeness = compare_likeness(shown, lora_shown, pictures)
+
+
+def compare_likeness(
+    base: Sequence[np.ndarray], lora: Sequence[np.ndarray], pictures: list[np.ndarray]
+) -> dict[str, Comparison]:
+    """Return which samples are nearer to the clips' pictures: their faces, where faces can be found, and their pixels.
+
+    Args:
+        base, lora: Frames (N, height, width, 3) uint8 of each sample.
+        pictures: One of each clip, (height, width, 3) uint8.
+    """
+    found = {}
+    network = find_face_network()
+    if network is not None:
+        known = np.concatenate([describe_faces(picture[None], network) for picture in pictures])
+        distances = [[face_distance(describe_faces(x, network), known) for x in samples] for samples in (base, lora)]
+        faces = compare(*distances)
+        if faces.number:
+            found["faces"] = faces
+    found["pictures"] = compare(*([picture_distance(x, pictures) for x in samples] for samples in (base, lora)))
+    return found
 
 
 def decode(pipe: JoVAPipeline, latents: dict[str, torch.Tensor], prompt: dict[str, Any]) -> JoVAPipelineOutput:
@@ -109,24 +264,63 @@ def decode(pipe: JoVAPipeline, latents: dict[str, torch.Tensor], prompt: dict[st
 
 
 def describe(proof: Proof) -> str:
-    """Return the proof in plain words, one line per finding."""
+    """Return the proof in plain words, one line per finding, the verdict first."""
     lines = ["What the LoRA learned"]
+    if proof.losses:
+        lines += [f"  in short: {in_short(proof)}"]
+        where = (
+            "held out of training" if proof.is_held_out else "that it was trained on (--num_held_out keeps some out)"
+        )
+        lines.append(f"  loss on {proof.num_judged} clip(s) {where}, {NUM_NOISES} noises each, less is nearer:")
+        lines += [f"    {name}: {describe_comparison(comparison)}" for name, comparison in proof.losses.items()]
+    if proof.likeness:
+        number = max(comparison.number for comparison in proof.likeness.values())
+        lines.append(
+            f"  distance of {number} sample(s) to these clips, as the model's VAE shows them, less is nearer:"
+        )
+        lines += [f"    {name}: {describe_comparison(comparison)}" for name, comparison in proof.likeness.items()]
+        if "faces" in proof.likeness:
+            lines.append(f"    (faces by dlib's descriptor, which takes less than {SAME_PERSON} for one person)")
+    lines.append("  weights, which tell how far it moved and not whether it got better:")
     for modality in MODALITIES:
-        lines.append(f"  {modality}: {describe_update(modality, proof)}")
+        lines.append(f"    {modality}: {describe_update(modality, proof)}")
     changed = f"{proof.num_frozen_changed} of {proof.num_frozen} tensors CHANGED, which must not happen"
     same = f"all {proof.num_frozen} tensors are bit-identical to the base"
-    lines.append(f"  outside the LoRA: {changed if proof.num_frozen_changed else same}")
+    lines.append(f"    outside the LoRA: {changed if proof.num_frozen_changed else same}")
     for modality, is_equal in proof.strength_0.items():
         lines.append(
-            f"  {modality} at strength 0: "
+            f"    {modality} at strength 0: "
             + ("equals the base bit for bit" if is_equal else "DIFFERS from the base, which must not happen")
         )
         distance = proof.strength_1[modality]
         lines.append(
-            f"  {modality} at strength 1: "
+            f"    {modality} at strength 1: "
             + (f"differs from the base by {distance:.3g} (rms of latents)" if distance else "equals the base")
         )
     return "\n".join(lines)
+
+
+def in_short(proof: Proof) -> str:
+    """Return the verdicts in one sentence: "video and faces are nearer to the clips than the base; ..."."""
+    comparisons = {f"{name} loss": comparison for name, comparison in proof.losses.items()} | proof.likeness
+    parts = []
+    for verdict, text in VERDICTS.items():
+        names = [name for name, comparison in comparisons.items() if comparison.verdict == verdict]
+        if names:
+            parts.append(f"{', '.join(names)}: {text}")
+    return "; ".join(parts)
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """Return "base 0.221, LoRA 0.193, -12.7 % (95 % interval -15.2 to -10.1 %): nearer to the clips than the base"."""
+    base, verdict = comparison.base, VERDICTS[comparison.verdict]
+    text = f"base {base:.4g}, LoRA {comparison.lora:.4g}"
+    if base > 0:
+        text += f", {100 * (comparison.lora - base) / base:+.1f} %"
+        if comparison.interval is not None:
+            low, high = (100 * bound / base for bound in comparison.interval)
+            text += f" (95 % interval {low:+.1f} to {high:+.1f} %)"
+    return f"{text}: {verdict}"
 
 
 def describe_update(modality: str, proof: Proof) -> str:

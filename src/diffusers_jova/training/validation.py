@@ -66,9 +66,8 @@ def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[st
     return encoded
 
 
-def prompt_of_clip(clips: CachedClips) -> dict[str, Any]:
-    """Return the first clip's own text and size as arguments of the pipeline's call, from the cache alone."""
-    key = min(clips.rows, key=lambda key: (-len(clips.modalities[key]), key))
+def prompt_of_clip(clips: CachedClips, key: str) -> dict[str, Any]:
+    """Return a clip's own text and size as arguments of the pipeline's call, from the cache alone."""
     row, tensors, shared = clips.rows[key], read_sample(clips.cache_dir, key), read_shared(clips.cache_dir)
     prompt = {"modalities": clips.modalities[key], "frame_rate": float(row["frame_rate"])}
     if "video" in clips.modalities[key]:
