@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from diffusers_jova.conversion.checkpoint import SAFETENSORS_DTYPES, open_checkp
 from diffusers_jova.conversion.key_mapping import ConversionError
 
 
+ENTRY = {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}
+HALF = {"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}
 TENSORS = {"a.weight": torch.randn(3, 4), "a.bias": torch.randn(3).bfloat16(), "scalar": torch.tensor(2.0)}
 
 
@@ -163,17 +166,61 @@ def test_a_tensor_twice_in_one_header_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "entries, problem",
     [
-        (b"[1]", "header is damaged"),
-        (b"{broken", "header is damaged"),
-        ({"a": {"dtype": "F32", "shape": [5], "data_offsets": [0, 16]}}, "its shape \\(5,\\) needs 20"),
-        ({"a": {"dtype": "F3", "shape": [4], "data_offsets": [0, 16]}}, "dtype F3"),
-        ({"a": {"shape": [4]}}, "header is damaged"),
-        ({}, "no tensors"),
+        (b"[1]", "header must be a JSON object"),
+        (b"{broken", "header is not JSON"),
+        (b"[" * 200_000, "header is nested too deep"),
+        (b'{"__metadata__":' + b"[" * 200_000, "header is nested too deep"),
+        ({"__metadata__": {"a": 1}, "a": ENTRY}, "expected a string"),
+        ({"__metadata__": [1], "a": ENTRY}, "expected a map"),
+        ({"a": {**ENTRY, "shape": [17]}}, "info.data_offsets mismatch|invalid shape"),
+        ({"a": {**ENTRY, "shape": [-16]}}, "expected usize"),
+        ({"a": {**ENTRY, "dtype": "F3"}}, "unknown variant `F3`"),
+        ({"a": {"dtype": "F4", "shape": [128], "data_offsets": [0, 64]}}, "dtype F4"),
+        ({"a": {"shape": [4]}}, "missing field"),
+        ({"a": ENTRY, "b": {**ENTRY, "data_offsets": [32, 96]}}, "truncated"),
+        ({"a": HALF, "b": {**HALF, "data_offsets": [16, 48]}}, "invalid offset for tensor `b`"),
+        ({"a": HALF}, "not fully covered"),
     ],
-)
-def test_a_damaged_header_is_refused(tmp_path, entries, problem):
-    with pytest.raises(ConversionError, match=problem):
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_a_damaged_header_is_refused_with_the_files_name(tmp_path, entries, problem):
+    with pytest.raises(ConversionError, match=rf"model.safetensors.*({problem})"):
         open_checkpoint(write_raw(tmp_path / "model.safetensors", entries))
+
+
+def test_a_file_without_tensors_is_refused_and_null_metadata_is_none(tmp_path):
+    with pytest.raises(ConversionError, match="no tensors"):
+        open_checkpoint(write_raw(tmp_path / "model.safetensors", {}, b""))
+    checkpoint = open_checkpoint(write_raw(tmp_path / "null.safetensors", {"__metadata__": None, "a": ENTRY}))
+    assert checkpoint.metadata == {} and torch.equal(checkpoint["a"], torch.zeros(16))
+
+
+def test_a_header_longer_than_the_file_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + b"{}" * 40)
+    with pytest.raises(ConversionError, match="model.safetensors is truncated or not a safetensors file"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_json_file_nested_too_deep_is_refused_by_name(tmp_path, name):
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    (tmp_path / name).write_text('{"a":' * 200_000)
+    with pytest.raises(ConversionError, match=f"{name} is nested too deep"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_torch_file_nested_too_deep_is_refused_by_name(tmp_path):
+    content = {"b": torch.ones(1)}
+    for _ in range(3000):
+        content = {"a": content}
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(50_000)  # for the pickler
+        torch.save(content, tmp_path / "model.pt")
+    finally:
+        sys.setrecursionlimit(limit)
+    with pytest.raises(ConversionError, match="model.pt is nested too deep"):
+        open_checkpoint(tmp_path)
 
 
 def test_a_folder_that_does_not_say_what_to_take_is_refused(tmp_path):

@@ -15,6 +15,7 @@ import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler, __version__
 from tqdm import tqdm
 
+from ..headers import read_json
 from .checkpoint import open_checkpoint
 from .key_mapping import ConversionError
 from .streaming import atomic_folder
@@ -89,7 +90,7 @@ def read_config(name: str, path: Path) -> dict[str, Any]:
     """Return the config of a part's folder."""
     file = path / CONFIG_FILES.get(name, "config.json")
     try:
-        return json.loads(file.read_text())
+        return read_json(file)
     except (OSError, ValueError) as error:
         raise ConversionError(
             f"--{name} {path} is not such a folder: {file.name} cannot be read ({error})."

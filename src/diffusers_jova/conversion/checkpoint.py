@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..headers import read_header, read_json
 from .key_mapping import ConversionError
 
 
@@ -27,7 +27,6 @@ SAFETENSORS_DTYPES = {
 }  # fmt: skip
 INDEX_SUFFIX = ".safetensors.index.json"
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 # Components that trainers put before a model's own names, and entries of their files that are not weights
 WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "state_dict", "transformer", "diffusion_model", "dit"}
 WRAPPERS |= {"ema", "ema_model", "model_ema", "ema_state_dict", "online_model", "averaged_model", "generator"}
@@ -152,12 +151,9 @@ def open_checkpoint(path: str | Path, prefix: str | None = None, strip: bool = T
 def read_config(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`, or {} without such a file."""
     try:
-        config = json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
     except ValueError as error:
-        raise ConversionError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise ConversionError(f"{path} must be a JSON object, {{...}}.")
-    return config
+        raise ConversionError(str(error)) from None
 
 
 def find_weights(folder: Path) -> Path:
@@ -178,50 +174,25 @@ def find_weights(folder: Path) -> Path:
     raise ConversionError(f"{folder} has no .safetensors, {', '.join(TORCH_SUFFIXES)} file; it has {names}.")
 
 
-def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConversionError(f"The tensor {twice} is there twice. Which one is meant? Remove one.")
-    return entries
-
-
 def read_safetensors_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file.
 
     Raises:
-        ConversionError: If it is truncated or not such a file, or names a tensor twice.
+        ConversionError: If it is truncated or not such a file, names a tensor twice, or has a dtype of no torch.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER):
-            raise ConversionError(f"{path.name} is truncated or not a safetensors file ({size} bytes).")
-        try:
-            header = json.loads(file.read(length), object_pairs_hook=no_duplicates)
-            metadata = header.pop("__metadata__", {})
-            infos = {name: _tensor_info(name, entry, path, 8 + length) for name, entry in header.items()}
-        except ConversionError as error:
-            raise ConversionError(f"{path.name}: {error}") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConversionError(
-                f"{path.name} is not a safetensors file: its header is damaged ({error})."
-            ) from error
-    end = max((info.offset + info.nbytes for info in infos.values()), default=0)
-    if end > size:
-        raise ConversionError(f"{path.name} is truncated: it has {size} bytes, its header speaks of {end}.")
-    return infos, metadata
+    try:
+        header, metadata, start = read_header(path)
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
+    return {name: _tensor_info(name, entry, path, start) for name, entry in header.items()}, metadata
 
 
 def _tensor_info(name: str, entry: dict[str, Any], path: Path, start: int) -> TensorInfo:
     if entry["dtype"] not in SAFETENSORS_DTYPES:
-        raise ConversionError(f"{name} has the dtype {entry['dtype']}, which is not supported.")
-    shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-    info = TensorInfo(shape, SAFETENSORS_DTYPES[entry["dtype"]], path, start + begin, contiguous_stride(shape))
-    if info.nbytes != end - begin:
-        raise ConversionError(f"{name} has {end - begin} bytes, but its shape {shape} needs {info.nbytes}.")
-    return info
+        raise ConversionError(f"{path.name}: {name} has the dtype {entry['dtype']}, which is not supported.")
+    shape = tuple(entry["shape"])
+    offset = start + entry["data_offsets"][0]
+    return TensorInfo(shape, SAFETENSORS_DTYPES[entry["dtype"]], path, offset, contiguous_stride(shape))
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -239,11 +210,14 @@ def read_shards(index: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
         ConversionError: For a shard that is missing, a tensor that is absent, or one that is in two shards.
     """
     try:
-        weight_map = json.loads(index.read_text(), object_pairs_hook=no_duplicates)["weight_map"]
+        weight_map = read_json(index)["weight_map"]
         shards = sorted(set(weight_map.values()))
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        outside = [shard for shard in shards if Path(shard).name != shard]
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConversionError(f"{index.name} is not an index: it needs a `weight_map` of names to files.") from error
-    if outside := [shard for shard in shards if Path(shard).name != shard]:
+    if outside:
         raise ConversionError(f"{index.name} names a file outside its folder: {outside[0]}.")
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
         raise ConversionError(f"{len(missing)} of {len(shards)} shards are missing: {', '.join(missing)}.")
@@ -276,10 +250,14 @@ def read_torch_header(path: Path) -> dict[str, TensorInfo]:
             f"{path.name} is refused: it holds code or objects beside tensors ({reason}). Nothing of it was run. Ask "
             "for a safetensors file, or save its state_dict alone where you trust it."
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:  # RuntimeError: a RecursionError, too
         raise ConversionError(f"{path.name} is truncated or not a torch file: {str(error)[:120]}") from None
+    try:
+        tensors = list(flatten(content))
+    except RecursionError:
+        raise ConversionError(f"{path.name} is nested too deep to be meant: it is damaged.") from None
     infos = {}
-    for name, tensor in flatten(content):
+    for name, tensor in tensors:
         offset = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
         if offset is None or tensor.layout != torch.strided or tensor.is_quantized:
             raise ConversionError(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from accelerate import init_empty_weights
 from diffusers import ModelMixin
 from torch import Tensor
 
+from ..headers import parse_json
 from .checkpoint import Checkpoint
 from .key_mapping import Match, Rule
 from .report import Report, Shape
@@ -150,7 +150,11 @@ def note_sources(report: Report, checkpoints: Iterable[Checkpoint]) -> None:
 
 def source_config(checkpoint: Checkpoint, class_name: str) -> dict:
     """Return the config that came with a checkpoint of ours, in its folder or its metadata; {} for others."""
-    for config in (checkpoint.config, json.loads(checkpoint.metadata.get("config", "{}"))):
+    try:
+        from_metadata = parse_json(checkpoint.metadata.get("config", "{}"), "the metadata's config")
+    except ValueError:
+        from_metadata = {}  # another trainer's entry of that name
+    for config in (checkpoint.config, from_metadata):
         if config.get("_class_name") == class_name:
             return {name: value for name, value in config.items() if not name.startswith("_")}
     return {}

@@ -1,0 +1,96 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What the files of others say about themselves: JSON and the headers of safetensors files, checked before use."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+
+MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
+
+
+def parse_json(text: str | bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object in `text`.
+
+    Args:
+        name: where it comes from, for the error.
+
+    Raises:
+        ValueError: If it is not JSON, not an object, nested too deep, or names an entry twice.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates)
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deep to be meant: it is damaged.") from None
+    except _Duplicate as error:
+        raise _Duplicate(f"{name} has {error.entry} twice. Which one is meant? Remove one.", error.entry) from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a JSON object, {{...}}.")
+    return value
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the JSON object in a file; see `parse_json`."""
+    return parse_json(Path(path).read_bytes(), str(path))
+
+
+def read_header(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
+    """Return what the header of a safetensors file says, without reading tensors.
+
+    Returns:
+        The tensors' entries (`dtype`, `shape`, `data_offsets`) by name; the metadata, {} where there is none; and at
+        which byte of the file the data begins.
+
+    Raises:
+        ValueError: If the file is truncated, not of this format, or names a tensor twice, which the safetensors
+            library lets pass.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER):
+            raise ValueError(f"{path.name} is truncated or not a safetensors file ({size} bytes).")
+        try:
+            header = parse_json(file.read(length), "its header")
+        except _Duplicate as error:
+            raise ValueError(
+                f"{path.name}: The tensor {error.entry} is there twice. Which one is meant? Remove one."
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{path.name} is not a safetensors file, or damaged: {error}") from None
+    metadata = header.pop("__metadata__", None) or {}
+    try:
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        truncated = end > size
+    except (TypeError, KeyError, IndexError):
+        truncated = False  # the library says below what is wrong
+    if truncated:
+        raise ValueError(f"{path.name} is truncated: it has {size} bytes, its header speaks of {end}.")
+    try:
+        with safe_open(path, framework="pt"):  # the library has the last word: kinds of values, gaps, overlaps
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a safetensors file, or damaged: {error}.") from None
+    return header, metadata, 8 + length
+
+
+class _Duplicate(ValueError):
+    def __init__(self, message: str, entry: str):
+        super().__init__(message)
+        self.entry = entry
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        seen: set[str] = set()
+        entry = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise _Duplicate(f"{entry} is there twice", entry)
+    return entries
