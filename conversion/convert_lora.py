@@ -4,6 +4,7 @@
 
 python conversion/convert_lora.py --to comfyui --input pytorch_lora_weights.safetensors --output lora-comfyui
 python conversion/convert_lora.py --to diffusers --input lora_kohya.safetensors --output lora
+python conversion/convert_lora.py --to diffusers --input peft_folder --output lora
 """
 
 import argparse
@@ -16,11 +17,12 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", required=True, choices=list(lora.FORMATS), help="format to write")
     add_arguments(parser)
+    parser.add_argument("--alpha", type=float, help="alpha of all layers, whatever the file says")
     return parser.parse_args(argv)
 
 
 def main(args):
-    execute(lora.convert(open_input(args, strip=False), args.to), args)
+    execute(lora.convert(open_input(args, strip=False), args.to, args.alpha), args)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_jova.conversion.checkpoint import open_checkpoint
 from diffusers_jova.conversion.key_mapping import ConversionError
-from diffusers_jova.conversion.lora import METADATA_KEY, convert, module_names
+from diffusers_jova.conversion.lora import METADATA_KEY, convert
 from diffusers_jova.loaders.lora import JoVALoraLoaderMixin
 
 
@@ -60,8 +60,8 @@ def changes_of_weights(model):
     }
 
 
-def run(source, to, output):
-    plan = convert(open_checkpoint(source, strip=False), to)
+def run(source, to, output, alpha=None):
+    plan = convert(open_checkpoint(source, strip=False), to, alpha)
     plan.check(output)
     plan.write(output)
     return output
@@ -98,7 +98,7 @@ def test_names_and_alphas_of_each_format(jova, tmp_path):
     assert kohya["lora_unet_video_embedder_text_embedder_2_linear.alpha"] == 6
 
 
-def test_comfyui_names_load_through_the_pipelines_loader_too(jova, tmp_path):
+def test_a_file_without_an_alpha_has_strength_1(jova, tmp_path):
     module = "transformer_blocks.0.video.to_q"
     save_file({f"lora_unet_{module.replace('.', '_')}.lora_{end}.weight": torch.randn(shape) for end, shape in
                {"down": (3, 24), "up": (24, 3)}.items()}, tmp_path / "k.safetensors")  # fmt: skip
@@ -107,17 +107,11 @@ def test_comfyui_names_load_through_the_pipelines_loader_too(jova, tmp_path):
     assert next(iter(layer.scaling.values())) == 1.0  # without an alpha the strength is 1
 
 
-def test_no_two_modules_are_the_same_with_underscores():
-    names = module_names(["transformer_blocks.11.video.to_q", "single_transformer_blocks_12_audio_to_q"])
-    assert len({name.replace(".", "_") for name in names}) == len(names)
-    assert {"transformer_blocks.11.audio_text.ff.net.2", "single_transformer_blocks.12.audio.cross_linear"} <= names
-
-
 def test_what_is_no_lora_of_jova_is_reported(tmp_path):
     module = "transformer.transformer_blocks.0.video.to_q"
     tensors = {
         f"{module}.lora_A.weight": torch.ones(2, 4),
-        f"{module}.lora_magnitude_vector.weight": torch.ones(4),
+        f"{module}.dora_scale": torch.ones(4, 1),
         "lora_te_text_model_q.lora_down.weight": torch.ones(2, 4),
         "transformer.transformer_blocks.0.video.to_k.lora_A.weight": torch.ones(2, 4),
         "transformer.transformer_blocks.0.video.to_k.lora_B.weight": torch.ones(4, 3),
@@ -126,7 +120,8 @@ def test_what_is_no_lora_of_jova_is_reported(tmp_path):
     plan = convert(open_checkpoint(tmp_path, strip=False), "comfyui")
     with pytest.raises(ConversionError, match="1 missing, 2 unexpected, 1 of another shape"):
         plan.check(None)
-    assert "transformer_blocks.0.video.to_q.lora_B.weight" in plan.report.missing
+    assert f"{module}.lora_B.weight" in plan.report.missing
+    assert "lora_te_text_model_q.lora_down.weight is a LoRA of a text encoder" in str(plan.report)
 
 
 def test_a_layer_in_two_formats_at_once_is_refused(tmp_path):
@@ -147,3 +142,126 @@ def test_verb_converts_and_keeps_pefts_description(run_verb, jova, tmp_path):
     )
     for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern"):
         assert after[f"transformer.{name}"] == before[f"transformer.{name}"]
+
+
+def save_like_peft(model, folder, **changes):
+    """Write what `PeftModel.save_pretrained` writes: adapter_model.safetensors and adapter_config.json."""
+    folder.mkdir()
+    layers = get_peft_model_state_dict(model, adapter_name="default")
+    save_file({f"base_model.model.{name}": x.contiguous() for name, x in layers.items()},
+              folder / "adapter_model.safetensors")  # fmt: skip
+    model.peft_config["default"].save_pretrained(folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_rslora": True}], ids=["plain", "rank-stabilised"])
+@pytest.mark.parametrize("format", ["comfyui", "kohya", "diffusers"])
+def test_a_folder_of_peft_keeps_its_strength_in_every_format_and_through_all_of_them(jova, tmp_path, format, changes):
+    model = adapted(jova, **changes)
+    there = run(save_like_peft(model, tmp_path / "peft"), format, tmp_path / format)
+    expected = changes_of_weights(model)
+    for folder in (there, run(there, "diffusers", tmp_path / "back")):
+        actual = changes_of_weights(load_like_diffusers(jova, folder))
+        assert actual.keys() == expected.keys()
+        for name in expected:
+            torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 7.25, 16 / 3])
+def test_an_alpha_that_float32_would_round_comes_back_exactly(jova, tmp_path, alpha):
+    folder = save_like_diffusers(adapted(jova, lora_alpha=alpha), tmp_path / "lora")
+    there = run(run(folder, "kohya", tmp_path / "kohya"), "comfyui", tmp_path / "comfyui")
+    back = open_checkpoint(run(there, "diffusers", tmp_path / "back"), strip=False)
+    assert json.loads(back.metadata[METADATA_KEY])["transformer.lora_alpha"] == alpha
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"r": 8}, "settings say rank 8 for .*its lora_A has rank 4"),
+        ({"lora_alpha": "a lot"}, "`lora_alpha` of this LoRA must be a number, got 'a lot'"),
+        ({"lora_alpha": None}, "say no `lora_alpha`"),
+        ({"alpha_pattern": {"(": 3}}, "`alpha_pattern` .* cannot be read"),
+        ({"peft_type": "LOKR"}, "This adapter is LOKR, not LORA"),
+        ({"modules_to_save": ["proj_out"]}, "`modules_to_save`"),
+        ({"bias": "lora_only"}, "`bias`"),
+        ({"layer_replication": [[0, 1], [0, 1]]}, "`layer_replication`"),
+        ({"init_lora_weights": "pissa_niter_16"}, "began as 'pissa_niter_16'"),
+        ({"use_dora": True}, "missing"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused_by_name(jova, tmp_path, changes, message):
+    folder = save_like_peft(adapted(jova), tmp_path / "peft", **changes)
+    with pytest.raises(ConversionError, match=message):
+        run(folder, "diffusers", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_files_adapter_config_is_left_alone_and_a_damaged_one_refused(jova, tmp_path):
+    folder = save_like_peft(adapted(jova), tmp_path / "peft")
+    other = folder / "other.safetensors"
+    other.write_bytes((folder / "adapter_model.safetensors").read_bytes())
+    run(other, "comfyui", tmp_path / "other")
+    alpha = load_file(tmp_path / "other" / "lora_comfyui.safetensors")[f"diffusion_model.{TEXT_Q}.alpha"]
+    assert alpha == 2  # the rank: strength 1
+    (folder / "adapter_config.json").write_text("[" * 200_000)
+    with pytest.raises(ConversionError, match="adapter_config.json is nested too deep"):
+        run(folder / "adapter_model.safetensors", "comfyui", tmp_path / "out")
+
+
+def save_one_layer(path, names, metadata=None, rank=4, **more):
+    down, up = torch.ones(rank, 24), torch.ones(24, rank)
+    save_file({names[0]: down, names[1]: up, **more}, path, metadata)
+    return path
+
+
+KOHYA = ("lora_unet_proj_out.lora_down.weight", "lora_unet_proj_out.lora_up.weight")
+PEFT = ("diffusion_model.proj_out.lora_A.weight", "diffusion_model.proj_out.lora_B.weight")
+
+
+@pytest.mark.parametrize(
+    "names, metadata, alpha",
+    [
+        (KOHYA, {"ss_network_alpha": "1.0", "ss_network_dim": "4"}, 1),
+        (KOHYA, {"ss_network_alpha": "None", "ss_network_dim": "4"}, 4),
+        (PEFT, {"ss_network_alpha": "4", "ss_network_dim": "4"}, 4),
+        (PEFT, {"lora_alpha": "16", "r": "4"}, 16),
+        (PEFT, {"lora_alpha": "16", "use_rslora": "True"}, 32),
+        (PEFT, None, 4),
+    ],
+)
+def test_alpha_in_the_metadata_of_other_trainers_is_read(tmp_path, names, metadata, alpha):
+    path = save_one_layer(tmp_path / "lora.safetensors", names, metadata)
+    out = load_file(run(path, "comfyui", tmp_path / "out") / "lora_comfyui.safetensors")
+    assert out["diffusion_model.proj_out.alpha"] == alpha
+
+
+def test_metadata_that_may_mean_two_strengths_is_refused_and_alpha_says_which(tmp_path):
+    metadata = {"ss_network_alpha": "1", "ss_network_dim": "4"}
+    path = save_one_layer(tmp_path / "lora.safetensors", PEFT, metadata)
+    with pytest.raises(ConversionError, match="it may be in the weights already.*--alpha"):
+        run(path, "diffusers", tmp_path / "out")
+    run(path, "comfyui", tmp_path / "out", alpha=4.0)
+    assert load_file(tmp_path / "out" / "lora_comfyui.safetensors")["diffusion_model.proj_out.alpha"] == 4
+
+
+def test_an_alpha_that_contradicts_the_settings_is_refused(tmp_path):
+    more = {"diffusion_model.proj_out.alpha": torch.tensor(2.0)}
+    path = save_one_layer(tmp_path / "lora.safetensors", PEFT, {"lora_alpha": "16"}, **more)
+    with pytest.raises(ConversionError, match="proj_out.alpha is 2, but the file's settings say 16"):
+        run(path, "diffusers", tmp_path / "out")
+
+
+def test_null_metadata_is_none(jova, tmp_path):
+    folder = run(save_like_diffusers(adapted(jova), tmp_path / "lora"), "kohya", tmp_path / "kohya")
+    file = folder / "lora_kohya.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length]) | {"__metadata__": None}
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    back = changes_of_weights(load_like_diffusers(jova, run(file, "diffusers", tmp_path / "back")))
+    for name, expected in changes_of_weights(adapted(jova)).items():
+        torch.testing.assert_close(back[name], expected, rtol=1e-5, atol=0)
