@@ -66,7 +66,7 @@ def _drawn(key: str, shape: list[int], gains: list) -> np.ndarray:
         x = 0.1 * x
     elif len(shape) >= 2:
         gain = next(gain for pattern, gain in gains if re.search(pattern, key))
-        x = x * (gain / np.sqrt(np.prod(shape[1:])))
+        x *= gain / np.sqrt(np.prod(shape[1:]))
     else:
         x = 0.1 * x if last.endswith("bias") else 0.5 + 0.1 * x
     return np.asarray(x, np.float32)

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 from transformers.audio_utils import mel_filter_bank
+from transformers.initialization import no_init_weights
 
 from .audio_input import int16_round_trip, is_silent, peak_normalized
 from .checkpoints import load_weights
@@ -175,7 +176,8 @@ def load_clap(state_dict: Mapping[str, torch.Tensor], tokenizer_folder: str | os
     fusion = "audio_branch.patch_embed.mel_conv2d.weight" in state_dict
     # the fused files hear torchaudio's mels, the others those of their own layer
     filters = None if fusion else state_dict.get("audio_branch.logmel_extractor.melW")
-    model = ClapModel(_config_of(state_dict, patches.shape[0], fusion))
+    with no_init_weights():
+        model = ClapModel(_config_of(state_dict, patches.shape[0], fusion))
     load_weights(model, _renamed(state_dict), "LAION's CLAP", "(position_ids|token_type_ids|relative_position_index)$")
     tokenizer = None if tokenizer_folder is None else AutoTokenizer.from_pretrained(tokenizer_folder)
     return Clap(model, _mel_filters(fusion) if filters is None else filters, tokenizer)

@@ -590,7 +590,11 @@ def plan_windows(
             reason = "it is longer than the bucket, and no `segments` say where words begin and end"
         warnings.append(f"loses {lost} of {num_frames} frames ({float(lost / frame_rate):.2f} s): {reason}")
         heard_s = (kept + 1) / frame_rate
-        if texts["transcript"] and found.has_audio and not (source.segments and _exact(source.segments[-1].end) <= heard_s):
+        if (
+            texts["transcript"]
+            and found.has_audio
+            and not (source.segments and _exact(source.segments[-1].end) <= heard_s)
+        ):
             warnings[-1] += "; the transcript may say more than is heard, and is dropped"
             texts["transcript"] = ""
     return [make(key=sample_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
