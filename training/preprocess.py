@@ -55,7 +55,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "--no_verify", action="store_true", help="do not read what is cached already to find damaged samples"
     )
     work.add_argument("--shard", default="0/1", metavar="i/n", help="do the i-th of n parts of the clips")
-    work.add_argument("--num_workers", type=int, default=0, help="processes that decode and look for mouths")
+    work.add_argument(
+        "--num_workers",
+        type=int,
+        default=1,
+        help="processes that decode and look for mouths; 0: none but this one, which a damaged clip may crash "
+        "(default: 1)",
+    )
     work.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
     work.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
     work.add_argument("--dry_run", action="store_true", help="print what would be done and its memory, write nothing")

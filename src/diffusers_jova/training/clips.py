@@ -448,6 +448,20 @@ def is_still_picture(path: Path) -> bool:
         raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
 
 
+def examine(source: Source) -> tuple[Probe, str]:
+    """Return what a clip says about itself, and the sha256 of its content.
+
+    Raises:
+        ValueError: if it is not a clip or cannot be read.
+    """
+    with source.file() as path:
+        found = probe(path)
+        if is_still_picture(path):
+            raise ValueError("it is a picture, not a video")
+        with path.open("rb") as file:
+            return found, hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def probe_kinds(path: Path) -> tuple[bool, bool]:
     """Return whether the file has pictures and whether it has sound; (True, False) if it cannot be read."""
     try:

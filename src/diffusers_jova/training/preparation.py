@@ -3,25 +3,22 @@
 """A window of a clip -> frames at the bucket's size, sound, and mouth boxes, in this process or in several."""
 # N video frames; boxes are x1, y1, x2, y2, half-open, NaN: no mouth
 
-import multiprocessing
-import os
-import threading
-from collections import deque
+import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import torch
 
 from ..images import centre_crop, resize_frames
 from ..latents import nearest_num_frames, num_audio_samples
 from ..media import read_video
 from .clips import Window
 from .faces import FaceDetector, find_mouths, map_boxes
+from .workers import Workers
 
+
+logger = logging.getLogger(__name__)
 
 MAX_MISSING_FRAMES = 4  # fewer than the file promises: more than rounding, it is damaged
 
@@ -107,55 +104,12 @@ def prepare_all(
     windows: Iterable[Window], prepare: Preparation, num_workers: int
 ) -> Iterator[tuple[Window, PreparedClip | str]]:
     """Yield each window, in order, with its prepared clip, or with why it cannot be had."""
-    if num_workers == 0:
-        for window in windows:
-            yield window, _try(prepare, window)
-        return
-    waiting = deque(windows)
-    while waiting:
-        running: deque = deque()
-        try:
-            with _worker_pool(num_workers) as pool:
-                while waiting or running:
-                    while waiting and len(running) < 2 * num_workers:
-                        running.append((waiting[0], pool.submit(_try, prepare, waiting[0])))
-                        waiting.popleft()
-                    result = running[0][1].result()
-                    yield running.popleft()[0], result
-        except BrokenProcessPool:  # a file crashed its reader: try those under way alone, to find out which
-            for window, _ in running:
-                yield window, _try_alone(prepare, window)
-
-
-def _try(prepare: Preparation, window: Window) -> PreparedClip | str:
-    try:
-        return prepare(window)
-    except Exception as error:  # whatever a damaged clip makes a decoder do, the others go on
-        return " ".join(str(error).split()) or type(error).__name__
-
-
-def _try_alone(prepare: Preparation, window: Window) -> PreparedClip | str:
-    try:
-        with _worker_pool(1) as pool:
-            return pool.submit(_try, prepare, window).result()
-    except BrokenProcessPool:
-        return "reading it crashed the process"
-
-
-def _worker_pool(num_workers: int) -> ProcessPoolExecutor:
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:  # imports once, not once per worker
-        context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(num_workers, context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:  # also when that was killed and could not say goodbye
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    with Workers(num_workers) as workers:
+        if not workers.accept(prepare):
+            logger.warning(
+                "%s cannot be sent to another process, so clips are decoded in this one, which a damaged clip may "
+                "crash: define it in a module.",
+                type(prepare.detector).__name__,
+            )
+            workers = Workers(0)
+        yield from workers.map(prepare, windows)

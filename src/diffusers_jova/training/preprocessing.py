@@ -45,10 +45,9 @@ from .clips import (
     Source,
     Window,
     choose_bucket,
+    examine,
     find_sources,
-    is_still_picture,
     plan_windows,
-    probe,
     sample_key,
 )
 from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
@@ -56,6 +55,7 @@ from .inventory import by_clip, find_leftovers, note_data
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from .names import printable
 from .preparation import Preparation, PreparedClip, prepare_all
+from .workers import Failure, Workers
 
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class PreprocessingConfig:
         no_line_dropout_variants: do not encode prompts with single lines left out.
         max_sequence_length: the most tokens per text encoder.
         shard: "i/n": do only the i-th of n parts of the clips.
-        num_workers: processes that decode and look for mouths; 0: none but this one.
+        num_workers: processes that decode and look for mouths; 0: none but this one, which a damaged clip may crash.
         preview: also write a picture per clip, with boxes and mask.
         device, dtype: of the encoders; None: a GPU if there is one, and bfloat16 on it.
     """
@@ -123,7 +123,7 @@ class PreprocessingConfig:
     no_line_dropout_variants: bool = False
     max_sequence_length: int = 512
     shard: str = "0/1"
-    num_workers: int = 0
+    num_workers: int = 1
     preview: bool = False
     device: str | None = None
     dtype: str | None = None
@@ -414,6 +414,7 @@ class _Run:
         self.cache_dir = Path(config.output_dir)
         self.writer = "-".join(str(number) for number in self.shard)
         self.summary = Summary()
+        self.unread: set[str] = set()  # clips that could not be read for now: what is cached of them stays
         self.detector = detector
         self.has_video = "video" in self.facts.phases
         self.has_audio = "audio" in self.facts.phases
@@ -426,23 +427,22 @@ class _Run:
         self.all_sources = find_sources(self.config.data, probe_captions=False)
         self.sources = self.all_sources[index::count]
         self.summary.num_sources = len(self.sources)
-        windows = []
-        for source in tqdm(self.sources, desc="plan", disable=None):
-            try:
-                windows += self._plan_source(source)
-            except (ValueError, OSError) as error:
-                self.summary.skip(source.name, " ".join(str(error).split()))
+        for source in self.sources:
+            if source.problem:
+                self.summary.skip(source.name, source.problem)
+        usable, windows = [source for source in self.sources if not source.problem], []
+        with Workers(self.config.num_workers) as workers:
+            for source, found in tqdm(workers.map(examine, usable), "plan", len(usable), disable=None):
+                try:
+                    if isinstance(found, Failure):
+                        self.unread |= set() if found.is_lasting else {source.name}
+                        raise ValueError(found)
+                    windows += self._plan_source(source, *found)
+                except ValueError as error:
+                    self.summary.skip(source.name, " ".join(str(error).split()))
         return windows
 
-    def _plan_source(self, source: Source) -> list[Window]:
-        if source.problem:
-            raise ValueError(source.problem)
-        with source.file() as path:
-            found = probe(path)
-            if is_still_picture(path):
-                raise ValueError("it is a picture, not a video")
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    def _plan_source(self, source: Source, found: Probe, sha256: str) -> list[Window]:
         self._check_modalities(found)
         source = source.with_caption(found.has_video)
         if found.has_video and self.config.instance_prompt and "video_caption" not in source.texts:
@@ -558,6 +558,7 @@ class _Run:
         stale = [
             path
             for source in self.sources
+            if source.name not in self.unread
             for path in cached.get(sample_key(source.name), ())
             if path.stem not in keys
         ]
@@ -877,7 +878,10 @@ def validate_mouth_mask(
     windows = run.plan()
     if not windows:
         raise ValueError(f"`{video}` cannot be used: {run.summary.skipped[0][1]}.")
-    clip = Preparation(run.frame_rate, None, True, run.detector)(windows[0])
+    prepare = Preparation(run.frame_rate, None, True, run.detector)
+    ((_, clip),) = prepare_all(windows[:1], prepare, run.config.num_workers)
+    if isinstance(clip, str):
+        raise ValueError(f"`{video}` cannot be used: {clip}.")
     if not np.isfinite(clip.boxes).all(axis=1).any():
         raise ValueError(f"No mouth was found in `{video}`: choose a clip with a face that looks into the camera.")
     with load_phase(run.facts.folder, "video", run.device, run.dtype) as pipe:
