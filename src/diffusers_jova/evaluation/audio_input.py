@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 
 RESAMPLING_WIDTH, ROLLOFF = 6, 0.99  # zero crossings to either side; of the lower rate's half
+AV_BENCHMARK_S = 8.0
 
 
 def mono(waveform: np.ndarray) -> np.ndarray:
@@ -57,6 +58,14 @@ def peak_normalized(waveform: np.ndarray, peak_dbfs: float = -1.0) -> np.ndarray
     if is_silent(waveform):
         raise ValueError("Silence has no peak to normalise; leave the clip out, with the status `silent`.")
     return waveform * (10 ** (peak_dbfs / 20) / np.abs(waveform).max())
+
+
+def av_benchmark_audio(
+    waveform: np.ndarray, rate: int, target_rate: int, seconds: float = AV_BENCHMARK_S
+) -> np.ndarray:
+    """Return audio (samples,) as av-benchmark feeds its networks: one channel minus its mean, resampled, then cut."""
+    waveform = mono(waveform)
+    return resample(waveform - waveform.mean(), rate, target_rate)[: int(target_rate * seconds)]
 
 
 def int16_round_trip(waveform: np.ndarray) -> np.ndarray:
