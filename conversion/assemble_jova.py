@@ -4,6 +4,8 @@
 
 python conversion/assemble_jova.py --transformer transformer --vae vae --audio_vae audio_vae --vocoder vocoder \\
     --text_encoder t5 --tokenizer t5 --text_encoder_2 qwen --tokenizer_2 qwen --output jova
+
+A part may also be a whole pipeline that has it, such as jova-nano.
 """
 
 import argparse
@@ -16,7 +18,9 @@ from diffusers_jova.conversion.key_mapping import ConversionError
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for part in PARTS:
-        parser.add_argument(f"--{part}", metavar="DIR", required=part in REQUIRED, help=f"folder of the {part}")
+        parser.add_argument(
+            f"--{part}", metavar="DIR", required=part in REQUIRED, help=f"folder of the {part}, or a pipeline"
+        )
     parser.add_argument("--output", metavar="DIR", help="folder to write; not needed with --dry_run")
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
     parser.add_argument("--dry_run", action="store_true", help="check that the parts fit, write nothing")

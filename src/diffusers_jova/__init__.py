@@ -14,6 +14,7 @@ from diffusers import ModelMixin  # diffusers looks for it here when it loads a 
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
+from .models import MODELS
 from .models.autoencoder_mmaudio import AutoencoderMMAudio
 from .models.transformer_jova import PRESETS, JoVATransformer3DModel
 from .models.vocoder_bigvgan import BigVGANVocoder
@@ -62,7 +63,7 @@ def register() -> None:
     call changes nothing.
     """
     LOADABLE_CLASSES.setdefault("diffusers_jova", {"ModelMixin": ["save_pretrained", "from_pretrained"]})
-    for cls in (JoVAPipeline, JoVATransformer3DModel, AutoencoderMMAudio, BigVGANVocoder, GriffinLimVocoder):
+    for cls in (JoVAPipeline, *MODELS):
         if not hasattr(diffusers, cls.__name__):
             setattr(diffusers, cls.__name__, cls)
     # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`

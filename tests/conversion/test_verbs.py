@@ -14,7 +14,9 @@ from diffusers import AutoencoderKLWan, DiffusionPipeline, MMAudioVAE
 from safetensors.torch import load_file
 
 from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline
+from diffusers_jova.__main__ import main as run_package
 from diffusers_jova.conversion.wan_vae import original_names
+from diffusers_jova.shipped import find_model
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "conversion.md"
@@ -151,7 +153,12 @@ def test_parts_become_a_pipeline_that_loads(run_verb, folder, pipe, tmp_path, sa
         ("audio_vae", "config.json", {"hop_length": 128}, "audio latents per second"),
         ("text_encoder", "config.json", {"d_model": 999}, "text width: transformer.text_embed_dim has"),
         ("text_encoder_2", "config.json", {"hidden_size": 999}, "text width: transformer.text_embed_dim_2 has"),
-        ("vocoder", "config.json", {"_class_name": "Vocos"}, "--vocoder must be BigVGANVocoder or MMAudioVocoder"),
+        (
+            "vocoder",
+            "config.json",
+            {"_class_name": "Vocos"},
+            "--vocoder must be BigVGANVocoder or GriffinLimVocoder or",
+        ),
     ],
 )
 def test_a_part_that_does_not_fit_is_named(run_verb, folder, tmp_path, part, file, change, message):
@@ -179,9 +186,8 @@ def test_a_truncated_part_is_refused(run_verb, folder, tmp_path):
     assert out.status == 1 and "truncated" in out.error
 
 
-def test_the_examples_of_the_docs_page_run(run_verb, folder, tmp_path, monkeypatch):
-    """Blocks marked `python` and `bash` in order, in an empty folder that has the tiny pipeline as `parts/`."""
-    shutil.copytree(folder, tmp_path / "parts")
+def test_the_examples_of_the_docs_page_run(run_verb, tmp_path, monkeypatch):
+    """All blocks in order, as they stand there, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```(python|bash|yaml title=\S+)\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) > 5
@@ -193,8 +199,13 @@ def test_the_examples_of_the_docs_page_run(run_verb, folder, tmp_path, monkeypat
         else:
             for line in code.replace("\\\n", " ").splitlines():
                 python, script, *arguments = shlex.split(line)
+                assert python == "python", line
+                if script == "-m":
+                    assert arguments.pop(0) == "diffusers_jova" and not run_package(arguments), line
+                    continue
+                assert (DOCS.parents[1] / script).is_file(), line
                 out = run_verb(Path(script).stem, *arguments)
-                assert python == "python" and out.status == 0, f"{line}\n{out.output}\n{out.error}"
+                assert out.status == 0, f"{line}\n{out.output}\n{out.error}"
 
 
 def test_the_docs_page_shows_the_key_map_as_it_is():
@@ -203,3 +214,60 @@ def test_the_docs_page_shows_the_key_map_as_it_is():
     names = re.findall(r"(?:rename|to): (\S+)", table)
     assert len(names) == 12
     assert all(f"`{name}`" in page for name in names)
+
+
+ENCODERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+
+
+def test_jova_nano_is_put_together_again_of_its_own_parts(run_verb, tmp_path, same_tensors):
+    nano = Path(find_model("jova-nano"))
+    out = run_verb("assemble_jova", *parts_of(nano), "--output", tmp_path / "jova")
+    assert out.status == 0, out.error
+    assert "defaults: " in out.output and "frame_rate=12.5" in out.output
+    shipped, ours = (json.loads((folder / "model_index.json").read_text()) for folder in (nano, tmp_path / "jova"))
+    assert ours == shipped
+    loaded, original = (JoVAPipeline.from_pretrained(folder) for folder in (tmp_path / "jova", nano))
+    assert same_tensors(loaded.vocoder.state_dict(), original.vocoder.state_dict())
+    assert loaded.config.num_frames == 21 and type(loaded.vocoder).__name__ == "GriffinLimVocoder"
+
+
+def test_a_part_may_be_a_pipeline_that_has_it_by_folder_or_by_name(run_verb, folder, tmp_path):
+    names = (argument for part in ENCODERS for argument in (f"--{part}", "jova-nano"))
+    parts = ("--transformer", "jova-nano", "--vae", "jova-nano", "--audio_vae", "jova-nano", *names)
+    out = run_verb("assemble_jova", *parts, "--vocoder", folder, "--output", tmp_path / "jova")
+    assert out.status == 0, out.error
+    pipe = JoVAPipeline.from_pretrained(tmp_path / "jova")
+    assert type(pipe.vocoder).__name__ == "BigVGANVocoder" and pipe.config.height == 64
+    out = run_verb("assemble_jova", "--transformer", "jova-nano", "--vae", folder, "--dry_run")
+    assert out.status == 1
+    assert "transformer.in_channels has 33, two times vae plus 1 of the mask has 33" not in out.error
+    assert "frames per latent: transformer has 1, vae has 4" in out.error
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"log_base": "e"}, "base of the logarithm: audio_vae has 10, vocoder has e"),
+        ({"fmax": 7600.0}, "highest frequency: audio_vae has 8000.0, vocoder has 7600.0"),
+        ({"n_fft": 2048}, "samples per window: audio_vae has 1024, vocoder has 2048"),
+        ({"hop_length": 160}, "samples per mel frame: audio_vae has 256, vocoder has 160"),
+    ],
+)
+def test_a_vocoder_for_another_log_mel_is_named(run_verb, tmp_path, change, message):
+    shutil.copytree(Path(find_model("jova-nano")) / "vocoder", tmp_path / "vocoder")
+    config = tmp_path / "vocoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    parts = [argument for part in ("transformer", "vae", "audio_vae") for argument in (f"--{part}", "jova-nano")]
+    out = run_verb("assemble_jova", *parts, "--vocoder", tmp_path / "vocoder", "--dry_run")
+    assert out.status == 1 and message in out.error
+
+
+def test_a_config_without_an_entry_or_nested_too_deep_is_no_traceback(run_verb, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "parts")
+    config = tmp_path / "parts" / "vae" / "config.json"
+    known = json.loads(config.read_text())
+    config.write_text(json.dumps({name: value for name, value in known.items() if name != "z_dim"}))
+    assert run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--dry_run").status == 0
+    config.write_text('{"a":' * 200_000)
+    out = run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--dry_run")
+    assert out.status == 1 and "config.json is nested too deep" in out.error

@@ -16,6 +16,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, __version__
 from tqdm import tqdm
 
 from ..headers import read_json
+from ..models import VOCODERS, AutoencoderMMAudio, JoVATransformer3DModel
+from ..shipped import find_model
 from .checkpoint import open_checkpoint
 from .key_mapping import ConversionError
 from .streaming import atomic_folder
@@ -24,10 +26,10 @@ from .streaming import atomic_folder
 # part -> the classes it may have, and the library whose name stands in model_index.json
 OURS, DIFFUSERS, TRANSFORMERS = "diffusers_jova", "diffusers", "transformers"
 CLASSES: dict[str, dict[str, str]] = {
-    "transformer": {"JoVATransformer3DModel": OURS},
+    "transformer": {JoVATransformer3DModel.__name__: OURS},
     "vae": {"AutoencoderKLWan": DIFFUSERS},
-    "audio_vae": {"AutoencoderMMAudio": OURS, "MMAudioVAE": DIFFUSERS},
-    "vocoder": {"BigVGANVocoder": OURS, "MMAudioVocoder": DIFFUSERS},
+    "audio_vae": {AutoencoderMMAudio.__name__: OURS, "MMAudioVAE": DIFFUSERS},
+    "vocoder": {cls.__name__: OURS for cls in VOCODERS} | {"MMAudioVocoder": DIFFUSERS},
     "text_encoder": {"T5EncoderModel": TRANSFORMERS, "UMT5EncoderModel": TRANSFORMERS},
     "text_encoder_2": {"Qwen2Model": TRANSFORMERS},
     "scheduler": {"FlowMatchEulerDiscreteScheduler": DIFFUSERS},
@@ -52,19 +54,21 @@ def assemble(
     """Copy parts into one folder that `JoVAPipeline.from_pretrained` loads; return what was (or would be) put there.
 
     Args:
-        parts: folders by the names in `PARTS`; `transformer` and `vae` are needed. Without a scheduler, a
-            `FlowMatchEulerDiscreteScheduler` of shift 5 is written.
+        parts: folders by the names in `PARTS`, or pipelines (folders, or names such as "jova-nano") that have such
+            a part; `transformer` and `vae` are needed. Without a scheduler, a `FlowMatchEulerDiscreteScheduler` of
+            shift 5 is written. Size, length and guidance scales come from the pipeline of the transformer, if any.
         dry_run: only check.
 
     Raises:
         ConversionError: With all misfits, or the first part that is not what it should be.
     """
-    parts = {name: Path(path) for name, path in parts.items() if path is not None}
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ConversionError(f"Unknown parts {', '.join(unknown)}; known are {', '.join(PARTS)}.")
+    parts = {name: find_part(name, path) for name, path in parts.items() if path is not None}
     if absent := [name for name in REQUIRED if name not in parts]:
         raise ConversionError(f"A pipeline needs {' and '.join(f'--{name}' for name in absent)}.")
     configs = {name: read_config(name, path) for name, path in parts.items()}
+    options = call_defaults(parts["transformer"])
     classes = {name: part_class(name, config) for name, config in configs.items()}
     if problems := misfits(configs):
         raise ConversionError("The parts do not fit:\n  " + "\n  ".join(problems))
@@ -82,8 +86,29 @@ def assemble(
                 shutil.copyfile(file, target)
             if "scheduler" not in parts:
                 FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
-            (folder / "model_index.json").write_text(json.dumps(model_index(classes), indent=2) + "\n")
-    return "\n".join(f"{name}: {'.'.join(found)} from {parts[name]}" for name, found in classes.items())
+            index = model_index(classes) | options
+            (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    lines = [f"{name}: {'.'.join(found)} from {parts[name]}" for name, found in classes.items()]
+    lines += ["defaults: " + ", ".join(f"{name}={value}" for name, value in options.items())] * bool(options)
+    return "\n".join(lines)
+
+
+def find_part(name: str, path: str | Path) -> Path:
+    """Return the folder of a part: `path` itself, or the part's folder in the pipeline that `path` names."""
+    folder = Path(find_model(path))
+    return folder / name if (folder / "model_index.json").is_file() else folder
+
+
+def call_defaults(transformer: Path) -> dict[str, Any]:
+    """Return what the pipeline around a transformer's folder makes by default, such as its height; {} without one."""
+    index = transformer.resolve().parent / "model_index.json"
+    try:
+        found = read_json(index) if index.is_file() else {}
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
+    if found.get("_class_name") != PIPELINE:
+        return {}
+    return {name: value for name, value in found.items() if name not in PARTS and not name.startswith("_")}
 
 
 def read_config(name: str, path: Path) -> dict[str, Any]:
@@ -126,40 +151,9 @@ def model_index(classes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
 
 def misfits(configs: Mapping[str, dict[str, Any]]) -> list[str]:
     """Return, in words, which part does not fit which."""
-    transformer, vae = configs["transformer"], configs["vae"]
-    audio, vocoder = configs.get("audio_vae"), configs.get("vocoder")
-    problems = []
-
-    def same(what: str, left: tuple[str, Any], right: tuple[str, Any]) -> None:
-        (part, value), (other, other_value) = left, right
-        if value is None or other_value is None:
-            return
-        if not math.isclose(value, other_value, rel_tol=1e-4):
-            problems.append(f"{what}: {part} has {value}, {other} has {other_value}")
-
-    if transformer.get("in_channels") is not None:
-        z_dim = vae["z_dim"]
-        same("latent channels", ("transformer.out_channels", transformer["out_channels"]), ("vae", z_dim))
-        wanted = ("two times vae plus 4 of the mask", 2 * z_dim + 4)
-        same("latent channels", ("transformer.in_channels", transformer["in_channels"]), wanted)
-        compression = ("transformer", transformer["vae_temporal_compression"])
-        same("frames per latent", compression, ("vae", vae.get("scale_factor_temporal")))
-    if (audio is None) != (vocoder is None):
-        problems.append("audio_vae and vocoder go together: one of them is not given")
-    if audio is not None:
-        rate = audio.get("sampling_rate", audio.get("sample_rate"))
-        mels = audio.get("num_mels", audio.get("mel_bins"))
-        if transformer.get("audio_in_channels") is None:
-            problems.append("audio_vae is given, but transformer has no audio branch")
-        channels = ("transformer.audio_in_channels", transformer.get("audio_in_channels"))
-        same("audio latent channels", channels, ("audio_vae", audio["latent_channels"]))
-        latent_rate = ("transformer.audio_latent_rate", transformer.get("audio_latent_rate"))
-        same("audio latents per second", latent_rate, ("audio_vae", rate / audio["hop_length"] / 2))
-    if audio is not None and vocoder is not None:
-        same("sampling rate", ("audio_vae", rate), ("vocoder", vocoder.get("sampling_rate")))
-        same("mel bands", ("audio_vae", mels), ("vocoder", vocoder["num_mels"]))
-        hop = ("vocoder", math.prod(vocoder["upsample_rates"]))
-        same("samples per mel frame", ("audio_vae", audio["hop_length"]), hop)
+    transformer = configs["transformer"]
+    problems = [] if transformer.get("in_channels") is None else video_misfits(transformer, configs["vae"])
+    problems += audio_misfits(transformer, configs.get("audio_vae"), configs.get("vocoder"))
     for suffix, width in (("", "d_model"), ("_2", "hidden_size")):
         encoder, tokenizer = configs.get(f"text_encoder{suffix}"), configs.get(f"tokenizer{suffix}")
         if (encoder is None) != (tokenizer is None):
@@ -169,5 +163,69 @@ def misfits(configs: Mapping[str, dict[str, Any]]) -> list[str]:
         dim = transformer.get(f"text_embed_dim{suffix}")
         if dim is None:
             problems.append(f"text_encoder{suffix} is given, but transformer.text_embed_dim{suffix} is null")
-        same("text width", (f"transformer.text_embed_dim{suffix}", dim), (f"text_encoder{suffix}", encoder.get(width)))
+        wanted = (f"transformer.text_embed_dim{suffix}", dim)
+        problems += differ("text width", wanted, (f"text_encoder{suffix}", encoder.get(width)))
     return problems
+
+
+def video_misfits(transformer: dict[str, Any], vae: dict[str, Any]) -> list[str]:
+    z_dim, compression = vae.get("z_dim"), transformer.get("vae_temporal_compression")
+    problems = differ("latent channels", ("transformer.out_channels", transformer.get("out_channels")), ("vae", z_dim))
+    if isinstance(z_dim, int) and isinstance(compression, int):
+        # the noisy latents, the reference image's, and its mask: one channel per frame of a latent frame
+        wanted = (f"two times vae plus {compression} of the mask", 2 * z_dim + compression)
+        problems += differ("latent channels", ("transformer.in_channels", transformer["in_channels"]), wanted)
+    given = ("vae", vae.get("scale_factor_temporal"))
+    return problems + differ("frames per latent", ("transformer", compression), given)
+
+
+def audio_misfits(
+    transformer: dict[str, Any], audio: dict[str, Any] | None, vocoder: dict[str, Any] | None
+) -> list[str]:
+    problems = []
+    if (audio is None) != (vocoder is None):
+        problems.append("audio_vae and vocoder go together: one of them is not given")
+    if audio is None:
+        return problems
+    if transformer.get("audio_in_channels") is None:
+        problems.append("audio_vae is given, but transformer has no audio branch")
+    channels = ("transformer.audio_in_channels", transformer.get("audio_in_channels"))
+    problems += differ("audio latent channels", channels, ("audio_vae", audio.get("latent_channels")))
+    mel = log_mel(audio)
+    if all(isinstance(mel[what], int) and mel[what] for what in ("sampling rate", "samples per mel frame")):
+        latent_rate = ("transformer.audio_latent_rate", transformer.get("audio_latent_rate"))
+        given = ("audio_vae", mel["sampling rate"] / mel["samples per mel frame"] / 2)
+        problems += differ("audio latents per second", latent_rate, given)
+    if vocoder is not None:
+        other = log_mel(vocoder)
+        for what in mel:
+            problems += differ(what, ("audio_vae", mel[what]), ("vocoder", other[what]))
+    return problems
+
+
+def log_mel(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what the config of an audio VAE or a vocoder says of its log-mel; None where it says nothing."""
+    rate = config.get("sampling_rate", config.get("sample_rate"))
+    upsample_rates = config.get("upsample_rates")  # a BigVGAN's; their product is the hop
+    highest = config["fmax"] or (rate and rate / 2) if "fmax" in config else None
+    return {
+        "sampling rate": rate,
+        "mel bands": config.get("num_mels", config.get("mel_bins")),
+        "samples per mel frame": math.prod(upsample_rates) if upsample_rates else config.get("hop_length"),
+        "samples per window": config.get("n_fft"),
+        "lowest frequency": config.get("fmin"),
+        "highest frequency": highest,
+        # diffusers' MMAudioVAE knows natural logarithms only, and does not say so
+        "base of the logarithm": "e" if config.get("_class_name") == "MMAudioVAE" else config.get("log_base"),
+    }
+
+
+def differ(what: str, left: tuple[str, Any], right: tuple[str, Any]) -> list[str]:
+    """Return the misfit of two values in words, none where they are equal or one says nothing."""
+    (part, value), (other, other_value) = left, right
+    if value is None or other_value is None or value == other_value:
+        return []
+    numbers = isinstance(value, int | float) and isinstance(other_value, int | float)
+    if numbers and math.isclose(value, other_value, rel_tol=1e-4):
+        return []
+    return [f"{what}: {part} has {value}, {other} has {other_value}"]

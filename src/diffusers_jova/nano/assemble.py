@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from transformers import Qwen2Model, Qwen2Tokenizer, T5EncoderModel, T5Tokenizer
 
 from ..files import replace_folder
+from ..models import VOCODERS
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import PRESETS, JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
@@ -103,10 +104,8 @@ def load_vocoder(folder: Path) -> BigVGANVocoder | GriffinLimVocoder:
     """Return the vocoder in a folder; where there is none, the one that needs no training."""
     if not folder.is_dir():
         return GriffinLimVocoder()
-    cls = {cls.__name__: cls for cls in (BigVGANVocoder, GriffinLimVocoder)}[
-        BigVGANVocoder.load_config(folder)["_class_name"]
-    ]
-    return cls.from_pretrained(folder)
+    classes = {cls.__name__: cls for cls in VOCODERS}
+    return classes[GriffinLimVocoder.load_config(folder)["_class_name"]].from_pretrained(folder)
 
 
 def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
