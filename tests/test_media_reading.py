@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from diffusers_jova.media import iter_frames, read_audio, read_video, write_video, write_wav
+from diffusers_jova.media import iter_frames, probe_media, read_audio, read_video, write_video, write_wav
 
 
 def ramp(num_frames, height=48, width=64, last=220):
@@ -19,6 +19,12 @@ def ramp(num_frames, height=48, width=64, last=220):
 
 def noise(num_samples, num_channels=1):
     return np.random.default_rng(0).uniform(-0.5, 0.5, (num_channels, num_samples)).astype(np.float32)
+
+
+def chirp(duration_s, sampling_rate=48000):
+    """`(1, N)` float32: a tone that rises by 100 Hz per second, which codecs keep as it is, unlike noise."""
+    time = np.arange(round(duration_s * sampling_rate)) / sampling_rate
+    return (0.4 * np.sin(2 * np.pi * (200 + 50 * time) * time)).astype(np.float32)[None]
 
 
 # --- one frame at a time ---
@@ -115,3 +121,165 @@ def test_nine_channels_without_a_place_are_heard_equally(tmp_path):
     channels = noise(4800, 9)
     path = write_channels(tmp_path / "many.wav", channels, "9 channels")
     assert read_audio(path)[0][0] == pytest.approx(channels.mean(axis=0), abs=1e-5)
+
+
+# --- seeking ---
+
+
+def write_clip(path, frames, codec="libx264", audio_codec=None, frame_rate=25, audio=None, **options):
+    """Write frames, and mono audio at 48 kHz if a codec is named, with the encoder's options."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=frame_rate, options={"g": "100", **options})
+        video.height, video.width, video.pix_fmt = *frames.shape[1:3], "yuv420p"
+        video.bit_rate = 2_000_000
+        sound = container.add_stream(audio_codec, rate=48000, layout="mono") if audio_codec else None
+        for index, array in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array))
+            frame.pts, frame.time_base = index, Fraction(1, frame_rate)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if sound is not None:
+            audio = chirp(len(frames) / frame_rate) if audio is None else audio
+            frame = av.AudioFrame.from_ndarray(audio, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48000, 0
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+    return path
+
+
+OPEN_GOP = {"bf": "3", "x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0"}
+
+
+@pytest.mark.parametrize(
+    "suffix, codec, audio_codec, options",
+    [
+        ("ts", "libx264", "aac", {}),
+        ("ts", "libx264", "aac", OPEN_GOP),
+        ("ts", "mpeg2video", "mp2", {"bf": "2"}),
+        ("mpg", "mpeg2video", "mp2", {"bf": "2"}),
+        ("vob", "mpeg2video", "ac3", {"bf": "2"}),
+        ("m2v", "mpeg2video", None, {"bf": "2"}),
+        ("h264", "libx264", None, OPEN_GOP),
+        ("mkv", "libx264", "aac", OPEN_GOP),
+        ("mp4", "libx264", "aac", OPEN_GOP),
+        ("avi", "libx264", "mp3", OPEN_GOP),
+        ("flv", "libx264", "aac", {}),
+    ],
+)
+def test_window_is_a_piece_of_the_whole_in_every_container(suffix, codec, audio_codec, options, tmp_path):
+    path = write_clip(tmp_path / f"clip.{suffix}", ramp(200), codec, audio_codec, g="110", **options)
+    whole = read_video(path, 25, 16000)
+    assert len(whole.frames) in (198, 199, 200)  # MPEG-PS as FFmpeg writes it repeats two timestamps
+    levels = whole.frames[:, 24, 32].mean(axis=1)
+    assert np.all(np.diff(levels) > -2) and levels[0] < 24 and levels[-1] > 216
+    for start in (38, 90, 172):
+        window = read_video(path, 25, 16000, start_s=Fraction(start, 25), duration_s=1)
+        difference = window.frames.astype(int) - whole.frames[start : start + 25]
+        assert np.abs(difference).max() <= (1 if suffix in ("mpg", "vob") else 0)  # one level is one frame
+        if audio_codec:
+            # the clocks of mkv and flv count milliseconds, 16 samples
+            pieces = (whole.waveform[:, start * 640 + lag :][:, 400:15600] for lag in range(-16, 17))
+            assert min(np.abs(window.waveform[:, 400:15600] - piece).max() for piece in pieces) < 0.1
+
+
+def test_broadcast_cut_before_its_first_key_frame_begins_at_the_key_frame(tmp_path):
+    path = write_clip(tmp_path / "clip.ts", ramp(300), "mpeg2video", "mp2", g="50")
+    content = path.read_bytes()
+    path.write_bytes(content[len(content) // 2 // 188 * 188 :])
+    clip = read_video(path, 25)
+    assert 100 < len(clip.frames) <= 150
+    assert np.all(np.diff(clip.frames[:, 24, 32].mean(axis=1)) > -2)
+    assert probe_media(path).duration_s == Fraction(len(clip.frames), 25)
+
+
+# --- durations ---
+
+
+def spoken_once(num_samples):
+    """Noise at the beginning and silence after it: by its first bytes, a much shorter file."""
+    audio = noise(num_samples)
+    audio[:, 4800:] = 0
+    return audio
+
+
+def lengths(path):
+    """Return how long a file is by `probe_media` and by what `read_video` gives."""
+    clip = read_video(path)
+    if clip.frames is not None:
+        return float(probe_media(path).duration_s), float(len(clip.frames) / clip.frame_rate)
+    return float(probe_media(path).duration_s), clip.waveform.shape[1] / clip.sampling_rate
+
+
+@pytest.mark.parametrize(
+    "suffix, codec, audio_codec",
+    [
+        ("h264", "libx264", None),
+        ("hevc", "libx265", None),
+        ("m2v", "mpeg2video", None),
+        ("mpeg", "mpeg2video", "mp2"),
+        ("ts", "libx264", "aac"),
+        ("avi", "libx264", "mp3"),
+        ("flv", "libx264", "aac"),
+        ("webm", "libvpx", "libopus"),
+    ],
+)
+def test_probe_and_reading_agree_on_how_long_a_video_is(suffix, codec, audio_codec, tmp_path):
+    options = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    path = write_clip(tmp_path / f"clip.{suffix}", ramp(50), codec, audio_codec, **options)
+    assert lengths(path) == (2, 2)
+
+
+@pytest.mark.parametrize("suffix, codec", [("aac", "aac"), ("mp3", "mp3"), ("ac3", "ac3"), ("mka", "libopus")])
+def test_probe_and_reading_agree_on_how_long_audio_is(suffix, codec, tmp_path):
+    path = tmp_path / f"sound.{suffix}"
+    options = {"write_xing": "0"} if suffix == "mp3" else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(spoken_once(96000), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    measured, read = lengths(path)
+    assert measured == pytest.approx(read, abs=0.021)
+    assert measured == pytest.approx(2, abs=0.08)  # encoders fill their frames up
+
+
+def test_file_cut_off_is_as_long_as_what_is_there_and_says_so(tmp_path):
+    path = write_clip(tmp_path / "clip.mkv", ramp(300), "mpeg4", "mp3", g="10")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    measured, read = lengths(path)
+    assert measured == read < 9
+    assert "cut off" in probe_media(path).warnings[0]
+
+
+def test_header_that_promises_too_much_is_not_believed(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", ramp(50), 25)
+    content = bytearray(path.read_bytes())
+    for box, offset in ((b"mvhd", 20), (b"mdhd", 20)):  # ISO 14496-12, version 0: the duration in units of the clock
+        at = content.index(box) + offset
+        content[at : at + 4] = (int.from_bytes(content[at : at + 4], "big") * 5).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert lengths(path) == (2, 2)
+
+
+# --- what a clip's warnings are ---
+
+
+def warnings_of(path):
+    return " | ".join(probe_media(path).warnings)
+
+
+def test_healthy_clip_has_no_warnings(tmp_path):
+    assert warnings_of(write_video(tmp_path / "clip.mp4", ramp(50), 25, noise(32000)[0], 16000)) == ""
+
+
+def test_silent_track_is_mentioned(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", ramp(50), 25, np.zeros(32000, np.float32), 16000)
+    assert "silent from beginning to end" in warnings_of(path)
+
+
+@pytest.mark.parametrize("num_samples, words", [(48000, "1.04 s before its video ends"), (144000, "after its video")])
+def test_audio_of_another_length_is_mentioned(num_samples, words, tmp_path):
+    path = write_clip(tmp_path / "clip.mkv", ramp(51), audio_codec="flac", audio=noise(num_samples))
+    assert words in warnings_of(path)

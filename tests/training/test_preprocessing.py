@@ -830,3 +830,14 @@ def test_sound_that_follows_the_mouth_is_as_long_as_the_clip():
     sound = make_sound(opening, 12.5)
     loudness = np.abs(sound.reshape(25, -1)).mean(axis=1)
     assert len(sound) == 32000 and np.corrcoef(loudness, opening)[0, 1] > 0.9
+
+
+def test_what_is_unusual_about_a_clip_is_in_the_summary_by_its_name(run, clips):
+    write_video(clips / "silent.mp4", coloured(13), 12.5, np.zeros(16640), 16000)
+    (clips / "list.m3u8").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{clips / 'silent.mp4'}\n#EXT-X-ENDLIST\n"
+    )
+    summary = run(no_mouth=True)
+    assert ("silent.mp4", "its audio track is silent from beginning to end") in summary.warnings
+    assert [name for name, reason in summary.skipped if "playlists" in reason] == ["list.m3u8"]
+    assert [row["source"] for row in summary.rows] == ["silent.mp4"]

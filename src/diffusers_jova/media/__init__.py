@@ -8,6 +8,7 @@ Everything in memory is NumPy or PIL; on disk PyAV (FFmpeg) does the work.
 from ..images import load_image
 from ..latents import exact_frame_rate
 from .containers import open_input, open_output
+from .probing import MediaInfo, probe_media
 from .reading import Clip, iter_frames, read_audio, read_video
 from .writing import (
     AI_GENERATED_COMMENT,
@@ -24,12 +25,14 @@ __all__ = [
     "AUDIO_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Clip",
+    "MediaInfo",
     "check_output_path",
     "exact_frame_rate",
     "iter_frames",
     "load_image",
     "open_input",
     "open_output",
+    "probe_media",
     "read_audio",
     "read_video",
     "write_video",

@@ -14,22 +14,25 @@ from av.stream import Disposition
 # concat, sdp, image sequences), devices, text and subtitles, and images, which `load_image` reads.
 CLIP_FORMATS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "nut", "rm", "dv", "gxf", "wtv", "nsv"),
-    *("ivf", "obu", "h264", "hevc", "vvc", "m4v", "mpegvideo", "h261", "h263", "vc1", "mjpeg", "yuv4mpegpipe", "gif"),
+    *("ivf", "obu", "h264", "hevc", "vvc", "m4v", "mpegvideo", "h261", "h263", "vc1", "mjpeg", "yuv4mpegpipe"),
+    *("gif", "apng", "webp", "jpegxl_anim"),  # where they move
     *("dirac", "cavsvideo", "dnxhd", "roq", "smk", "bink", "vmd", "flic", "swf", "live_flv", "ty", "dhav"),
     *("wav", "w64", "aiff", "caf", "au", "flac", "mp3", "aac", "ac3", "eac3", "ac4", "dts", "dtshd", "truehd", "mlp"),
     *("ape", "wv", "tta", "tak", "mpc", "mpc8", "amr", "amrnb", "amrwb", "loas", "latm", "voc", "shn", "ircam", "sox"),
     *("dsf", "iff", "oma", "xwma", "nistsphere", "gsm", "aptx", "sbc", "qcp", "iamf", "spdif"),
 )
 
+IMAGE_FORMATS = tuple(sorted(name for name in av.formats_available if name.endswith("_pipe")))
 
-def open_input(path: str | os.PathLike) -> InputContainer:
+
+def open_input(path: str | os.PathLike, formats: tuple[str, ...] = CLIP_FORMATS) -> InputContainer:
     """Return the file opened for reading. It can name no other file, and nothing is fetched.
 
     Raises:
         ValueError: if it is not a kind of file that can be a clip, such as a playlist; the message names it.
         av.FFmpegError: if it cannot be opened.
     """
-    options = {"format_whitelist": ",".join(CLIP_FORMATS), "protocol_whitelist": "file"}
+    options = {"format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
     try:
         return av.open(file_url(path), options=options, metadata_errors="replace")
     except av.FFmpegError as error:

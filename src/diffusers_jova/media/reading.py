@@ -58,9 +58,11 @@ class Timeline:
     Attributes:
         video, audio: the numbers of the streams, or None.
         zero: the file's own time of time zero, in seconds.
-        is_timed: whether the frames of the stream that begins have timestamps; without, they follow each other.
+        clock: the timestamps of video frames that hold: "pts", or "dts" for AVI, which has no others and of which
+            FFmpeg guesses wrong ones for frames out of order; None where there are none, and frames follow each other.
         frame_rate: the file's average, or None without pictures.
         display: how frames are shown, or None without pictures.
+        is_empty: whether not one frame of the stream that begins can be decoded.
         audio_end_s: when the audio ends by the file's header, after `zero`; None where it does not say.
     """
 
@@ -68,10 +70,11 @@ class Timeline:
     video: int | None
     audio: int | None
     zero: Fraction
-    is_timed: bool
+    clock: str | None
     frame_rate: Fraction | None
     display: Display | None
     audio_end_s: Fraction | None
+    is_empty: bool
 
 
 def read_video(
@@ -179,7 +182,7 @@ def read_timeline(path: str | os.PathLike) -> Timeline:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file `{path}`.")
-    with _naming(path), open_input(path) as container:
+    with naming(path), open_input(path) as container:
         video, audio = choose_stream(container, "video"), choose_stream(container, "audio")
         first_stream = video or audio
         if first_stream is None:
@@ -188,17 +191,19 @@ def read_timeline(path: str | os.PathLike) -> Timeline:
         if audio is not None and audio.duration and audio.start_time is not None:
             audio_end_s = (audio.start_time + audio.duration) * audio.time_base
         frame = next(_decode_packets(container, first_stream), None)
-        stamp = None if frame is None else _timestamp(frame)
+        clock = "dts" if video is not None and container.format.name == "avi" else "pts"
+        stamp = None if frame is None else _timestamp(frame, clock)
         zero = Fraction(0) if stamp is None else stamp
         return Timeline(
             path=path,
             video=None if video is None else video.index,
             audio=None if audio is None else audio.index,
             zero=zero,
-            is_timed=stamp is not None,
-            frame_rate=None if video is None else _average_rate(video),
+            clock=None if stamp is None else clock,
+            frame_rate=None if video is None else average_rate(video),
             display=None if video is None or frame is None else Display.of(frame, video.sample_aspect_ratio),
             audio_end_s=None if audio_end_s is None else audio_end_s - zero,
+            is_empty=frame is None,
         )
 
 
@@ -210,7 +215,7 @@ def timed_frames(timeline: Timeline, kind: str, start_s: Fraction) -> Iterator[t
     """
     preroll_s = AUDIO_PREROLL_S if kind == "audio" else Fraction(0)
     back_s = Fraction(1)
-    while timeline.is_timed and start_s > back_s:
+    while timeline.clock is not None and start_s > back_s:
         frames = _frames_after_seeking(timeline, kind, start_s, back_s)
         try:
             first = next(frames, None)
@@ -244,9 +249,10 @@ def _timed(
 ) -> Iterator[tuple[Fraction, Fraction, Any]]:
     """Yield (time, length, frame) from where the container stands; without `time`, from the first timestamp on."""
     stream = container.streams[getattr(timeline, kind)]
-    rate = _average_rate(stream) if kind == "video" else None
+    rate = average_rate(stream) if kind == "video" else None
+    clock = timeline.clock if kind == "video" else "pts"
     for frame in _decode_packets(container, stream):
-        stamp = _timestamp(frame)
+        stamp = _timestamp(frame, clock)
         if stamp is not None:
             time = stamp - timeline.zero - start_s
         if time is None:
@@ -275,12 +281,12 @@ def _decode_packets(container, stream) -> Iterator[Any]:
         yield from frames
 
 
-def _timestamp(frame) -> Fraction | None:
-    stamp = frame.dts if frame.pts is None else frame.pts  # AVI has none but the decoder's
+def _timestamp(frame, clock: str | None) -> Fraction | None:
+    stamp = None if clock is None else getattr(frame, clock)
     return None if stamp is None else stamp * frame.time_base
 
 
-def _average_rate(stream) -> Fraction:
+def average_rate(stream) -> Fraction:
     return (
         stream.average_rate or stream.guessed_rate or Fraction(25)
     )  # the last as FFmpeg, for streams that do not say
@@ -292,7 +298,7 @@ def _frames(
     """Yield `(H, W, 3)`: as number k what is on the screen at (k + 1/2) / frame_rate seconds."""
     wanted = math.inf if duration_s is None else round(Fraction(duration_s) * frame_rate)
     count, shown, end, array = 0, None, Fraction(0), None
-    with _naming(timeline.path):
+    with naming(timeline.path):
         for time, length, frame in timed_frames(timeline, "video", start_s):
             if shown is None and time * frame_rate > Fraction(1, 2):
                 raise ValueError(
@@ -326,7 +332,7 @@ def _audio(
         return None, None
     duration_s = None if duration_s is None else Fraction(duration_s)
     end_s = None if timeline.audio_end_s is None else timeline.audio_end_s - start_s
-    with _naming(timeline.path):
+    with naming(timeline.path):
         tracks = collect_waveform(timed_frames(timeline, "audio", start_s), end_s, duration_s)
     if not tracks:
         return None, None
@@ -342,7 +348,7 @@ def _audio(
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Name the file in what FFmpeg raises."""
     try:
         yield

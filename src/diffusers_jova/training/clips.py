@@ -32,9 +32,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-from av.stream import Disposition
 
 from ..latents import nearest_num_frames
+from ..media import probe_media
+from ..media.containers import CLIP_FORMATS, IMAGE_FORMATS, open_input
+from ..media.reading import read_timeline
 from ..pipelines.prompts import LABELS, is_labelled, split_lines
 from .cache import TEXTS
 from .names import FileNames, encodable, walk
@@ -408,18 +410,20 @@ def _dataset_bytes(dataset, column: str, index: int) -> bytes:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file says about itself.
+    """What a file holds.
 
     Attributes:
-        height, width: in pixels, upright; 0 without pictures.
-        has_audio: whether there is a sound track.
-        duration_s: of the pictures, or of the sound where there are none.
+        height, width: in pixels, as they are shown; 0 without video.
+        has_audio: whether there is an audio track.
+        duration_s: of the video, or of the audio where there is none, as measured.
+        warnings: what is unusual about the file, in words.
     """
 
     height: int
     width: int
     has_audio: bool
     duration_s: Fraction
+    warnings: tuple[str, ...] = ()
 
     @property
     def has_video(self) -> bool:
@@ -435,7 +439,7 @@ def is_still_picture(path: Path) -> bool:
     if not path.stat().st_size:
         return False
     try:
-        with av.open(str(path)) as container:
+        with open_input(path, (*CLIP_FORMATS, *IMAGE_FORMATS)) as container:
             if container.streams.audio or not container.streams.video:
                 return False
             # HEIF and AVIF have the layout of MP4, and say what they are by their brand (ISO 23008-12)
@@ -455,62 +459,32 @@ def examine(source: Source) -> tuple[Probe, str]:
         ValueError: if it is not a clip or cannot be read.
     """
     with source.file() as path:
-        found = probe(path)
         if is_still_picture(path):
             raise ValueError("it is a picture, not a video")
+        found = probe(path)
         with path.open("rb") as file:
             return found, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def probe_kinds(path: Path) -> tuple[bool, bool]:
-    """Return whether the file has pictures and whether it has sound; (True, False) if it cannot be read."""
+    """Return whether the file has video and whether it has audio; (True, False) if it cannot be read."""
     try:
-        found = probe(path)
-    except ValueError:
+        timeline = read_timeline(path)
+    except (ValueError, OSError):
         return True, False
-    return found.has_video, found.has_audio
+    return timeline.video is not None, timeline.audio is not None
 
 
 def probe(path: Path) -> Probe:
-    """Return what the file says about itself; its first picture is decoded, which shows most damage.
+    """Return what the file holds; its first frame is decoded, which shows most damage.
 
     Raises:
-        ValueError: if it cannot be read or has neither pictures nor sound.
+        ValueError: if it cannot be read or has neither video nor audio.
     """
     if not path.stat().st_size:
         raise ValueError("the file is empty (0 bytes)")
-    try:
-        with av.open(str(path)) as container:
-            # the cover of a song is a video stream, but not for us
-            videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            sounds = list(container.streams.audio)
-            stream = next(iter(videos + sounds), None)
-            if stream is None:
-                raise ValueError("it has neither pictures nor sound")
-            duration_s = stream.duration * stream.time_base if stream.duration else None
-            frame = next(container.decode(stream), None)
-            if frame is None:
-                raise ValueError("not one frame can be decoded")
-            height, width = (frame.height, frame.width) if videos else (0, 0)
-            if videos and frame.rotation % 180:
-                height, width = width, height
-            index = stream.index
-        if duration_s is None:  # Matroska and others say only how long the longest stream is
-            duration_s = _measure_duration(path, index)
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
-    return Probe(height, width, bool(sounds), duration_s)
-
-
-def _measure_duration(path: Path, stream_index: int) -> Fraction:
-    """Return how long a stream lasts by its packets, which need no decoding."""
-    begin, end = math.inf, 0
-    with av.open(str(path)) as container:
-        for packet in container.demux(container.streams[stream_index]):
-            if packet.pts is not None:
-                begin, end = min(begin, packet.pts), max(end, packet.pts + (packet.duration or 0))
-        time_base = container.streams[stream_index].time_base
-    return (end - begin) * time_base if end > begin else Fraction(0)
+    found = probe_media(path)
+    return Probe(found.height, found.width, found.has_audio, found.duration_s, found.warnings)
 
 
 @dataclass(frozen=True)

@@ -455,7 +455,7 @@ class _Run:
             warnings.append(
                 f"{cropped:.0%} of the picture are cropped away: it is {size}. Another of --buckets may fit"
             )
-        for warning in warnings:
+        for warning in (*found.warnings, *warnings):
             self.summary.warn(source.name, warning)
         if not windows:
             raise ValueError("none of its segments can be used")

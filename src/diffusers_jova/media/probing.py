@@ -1,0 +1,159 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What a file holds, measured and not believed: sizes as they are shown, durations by its packets."""
+
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from .containers import open_input
+from .reading import CUT_ANYWHERE, Timeline, average_rate, naming, read_timeline, timed_frames
+from .sound import to_float
+
+
+# Of what a clip says and what it holds, differences below this are how its streams were cut, above it worth a word.
+MAX_DIFFERENCE_S = 0.5
+MAX_STANDSTILL_S = 1.0  # one frame on the screen, longer than in any film
+
+SILENCE = 1e-4  # -80 dB of full scale: above the dither of 16 bits
+
+# A header may say how much of its last packets a stream means; more than so many packets are an error of the header.
+MAX_PADDING_PACKETS = 3
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds.
+
+    Attributes:
+        height, width: in pixels, as `read_video` gives them; 0 without video.
+        has_audio: whether there is an audio track.
+        duration_s: of the video, or of the audio where there is none.
+        warnings: what is unusual about it, in words.
+    """
+
+    height: int
+    width: int
+    has_audio: bool
+    duration_s: Fraction
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Extent:
+    """The time that the packets of a stream take, in seconds after time zero.
+
+    Attributes:
+        starts: of the packets that have a timestamp, in the order of the file.
+        end_s: of the last one.
+        last_length_s: its length, 0 where the file does not say.
+    """
+
+    starts: list[Fraction] = field(default_factory=list)
+    end_s: Fraction = Fraction(0)
+    last_length_s: Fraction = Fraction(0)
+
+    def add(self, start_s: Fraction, length_s: Fraction) -> None:
+        self.starts.append(start_s)
+        if start_s + length_s > self.end_s:
+            self.end_s, self.last_length_s = start_s + length_s, length_s
+
+    def shift(self, time_s: Fraction) -> None:
+        self.starts = [start + time_s for start in self.starts]
+        self.end_s += time_s
+
+
+def probe_media(path: str | os.PathLike) -> MediaInfo:
+    """Return what a file holds. All its packets are looked at, its first frame is decoded, and audio up to a sound.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_video`.
+    """
+    timeline = read_timeline(path)
+    if timeline.is_empty:
+        raise ValueError(f"`{path}` may be damaged: not one frame can be decoded.")
+    with naming(timeline.path):
+        extents, header_s, num_tracks = _read_packets(timeline)
+        video, audio = extents.get(timeline.video), extents.get(timeline.audio)
+        if video is not None:
+            duration_s = _decoded_end(timeline, "video") if timeline.clock is None else video.end_s
+        else:
+            duration_s = _audio_end(timeline, audio)
+        warnings = [*_duration_warnings(timeline, duration_s, header_s, video, audio)]
+        if num_tracks > 1:
+            warnings.append(f"it has {num_tracks} audio tracks: the default one is used, or else the largest")
+        if audio is not None and _is_silent(timeline):
+            warnings.append("its audio track is silent from beginning to end")
+    if not duration_s:
+        raise ValueError(f"`{path}` may be damaged: it lasts 0 seconds.")
+    height, width = timeline.display.shown_size if timeline.display else (0, 0)
+    return MediaInfo(height, width, audio is not None, duration_s, tuple(warnings))
+
+
+def _read_packets(timeline: Timeline) -> tuple[dict[int, _Extent], Fraction | None, int]:
+    """Return the extent of each stream, what the header says of the whole, and how many audio tracks there are.
+
+    The header's word counts only where it is written: for bare streams FFmpeg guesses it from the bit rate.
+    """
+    with open_input(timeline.path) as container:
+        streams = [container.streams[index] for index in (timeline.video, timeline.audio) if index is not None]
+        extents = {stream.index: _Extent() for stream in streams}
+        rates = {stream.index: average_rate(stream) for stream in streams if stream.type == "video"}
+        is_written = container.duration and container.format.name not in CUT_ANYWHERE
+        header_s = Fraction(container.duration, 1_000_000) if is_written else None
+        for packet in container.demux(*streams):
+            is_video = packet.stream_index in rates
+            stamp = packet.dts if is_video and timeline.clock == "dts" else packet.pts
+            if stamp is None or packet.is_discard:
+                continue
+            length_s = (packet.duration or 0) * packet.time_base
+            if not length_s and is_video:
+                length_s = 1 / rates[packet.stream_index]
+            extents[packet.stream_index].add(stamp * packet.time_base - timeline.zero, length_s)
+        if timeline.clock == "dts" and extents[timeline.video].starts:  # decoders hand out the first frame later
+            extents[timeline.video].shift(-min(extents[timeline.video].starts))
+        return extents, header_s, sum(stream.type == "audio" for stream in container.streams)
+
+
+def _audio_end(timeline: Timeline, audio: _Extent) -> Fraction:
+    """Return when the audio ends, in seconds after time zero."""
+    if not audio.last_length_s:
+        return _decoded_end(timeline, "audio")
+    said_s = timeline.audio_end_s
+    if said_s is not None and 0 < audio.end_s - said_s < MAX_PADDING_PACKETS * audio.last_length_s:
+        return said_s
+    return audio.end_s
+
+
+def _decoded_end(timeline: Timeline, kind: str) -> Fraction:
+    """Return when the last frame ends, in seconds after time zero, for streams without timestamps."""
+    return max((time + length for time, length, _ in timed_frames(timeline, kind, Fraction(0))), default=Fraction(0))
+
+
+def _is_silent(timeline: Timeline) -> bool:
+    frames = timed_frames(timeline, "audio", Fraction(0))
+    return not any(np.abs(to_float(frame)).max(initial=0) > SILENCE for _, _, frame in frames)
+
+
+def _duration_warnings(
+    timeline: Timeline, duration_s: Fraction, header_s: Fraction | None, video: _Extent | None, audio: _Extent | None
+):
+    end_s = max([duration_s, *([audio.end_s] if audio else [])])
+    if header_s is not None and header_s - end_s > MAX_DIFFERENCE_S:
+        yield f"its header promises {float(header_s):.2f} s, but it holds {float(end_s):.2f} s: it may be cut off"
+    if video is None or timeline.clock is None:
+        return
+    shown = sorted(start for start in video.starts if start >= 0)
+    length_s, start_s = max(((b - a, a) for a, b in zip(shown, shown[1:], strict=False)), default=(0, 0))
+    if length_s > MAX_STANDSTILL_S:
+        yield f"it stands still for {float(length_s):.2f} s from {float(start_s):.2f} s on, without frames of its own"
+    if audio is None or not audio.starts:
+        return
+    late_s, short_s = min(audio.starts), duration_s - audio.end_s
+    if late_s > MAX_DIFFERENCE_S:
+        yield f"its audio begins {float(late_s):.2f} s after its video"
+    if abs(short_s) > MAX_DIFFERENCE_S:
+        when = "before its video ends" if short_s > 0 else "after its video has ended, which is cut"
+        yield f"its audio ends {float(abs(short_s)):.2f} s {when}"
