@@ -2,18 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny pipelines whose components are of the real classes; `gpu` tests are skipped without an accelerator."""
 
+import copy
+
+import diffusers
 import pytest
 import torch
+import transformers
 from diffusers import AutoencoderKLWan
-from diffusers.utils.logging import disable_progress_bar
 
 from diffusers_jova import BigVGANVocoder, JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
+pytest_plugins = ["isolation"]
+
+
 def pytest_configure():
     torch.set_num_threads(1)
-    disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def pytest_collection_modifyitems(items):
@@ -53,6 +60,12 @@ def pipe() -> JoVAPipeline:
     return _make_pipeline()
 
 
+@pytest.fixture
+def own_pipe(pipe) -> JoVAPipeline:
+    """A copy of `pipe` for one test, to be changed at will."""
+    return copy.deepcopy(pipe)
+
+
 @pytest.fixture(scope="session")
 def make_pipeline():
     """Return the function that makes `pipe`, to make others with values of the transformer's config of your own."""
@@ -63,7 +76,7 @@ def make_pipeline():
 def folder(pipe, tmp_path_factory):
     """`pipe`, saved."""
     folder = tmp_path_factory.mktemp("saved") / "pipeline"
-    pipe.save_pretrained(folder)
+    copy.deepcopy(pipe).save_pretrained(folder)  # saving writes into the configs
     return folder
 
 

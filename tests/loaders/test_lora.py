@@ -1,5 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig
@@ -25,24 +27,18 @@ def make_layers(transformer, seed: int, adapter_name: str = "made", **config) ->
     return {key: tensor.detach().clone() for key, tensor in layers.items()}, metadata
 
 
-@pytest.fixture(scope="module")
-def own_pipe(load_pipeline):
-    return load_pipeline()
-
-
 @pytest.fixture
 def lora_pipe(own_pipe):
-    """A pipeline without LoRA, and without it again after the test."""
-    yield own_pipe
-    own_pipe.unload_lora_weights()
+    """A pipeline without LoRA, to be given some."""
+    return own_pipe
 
 
 @pytest.fixture(scope="module")
-def files(own_pipe, tmp_path_factory):
+def files(pipe, tmp_path_factory):
     """Folders with two LoRAs for `lora_pipe`, saved by it."""
-    folders = {}
+    folders, transformer = {}, copy.deepcopy(pipe.transformer)
     for name, seed in (("one", 1), ("two", 2)):
-        layers, metadata = make_layers(own_pipe.transformer, seed)
+        layers, metadata = make_layers(transformer, seed)
         folders[name] = tmp_path_factory.mktemp(name)
         JoVAPipeline.save_lora_weights(
             folders[name], transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata

@@ -1,6 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -544,7 +545,7 @@ def test_whole_model_compiles_without_a_graph_break():
 def steps_with_cache(model, config, inputs: list[dict]) -> list[tuple]:
     model.enable_cache(config)
     outputs = []
-    with model.cache_context("test"):
+    with model.cache_context("test"), patch.dict(CLOCK):
         for i, step in enumerate(inputs):
             CLOCK["timestep"] = 1000 - 150 * i
             outputs.append(model(**step))

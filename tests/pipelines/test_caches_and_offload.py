@@ -22,12 +22,6 @@ def expected(pipe):
     return run(pipe)
 
 
-@pytest.fixture
-def cached_pipe(pipe):
-    yield pipe
-    pipe.transformer.disable_cache()
-
-
 def cache_config(kind, pipe, skips: bool):
     if kind == "first block":
         return FirstBlockCacheConfig(threshold=1e6 if skips else 0.0)
@@ -46,48 +40,48 @@ KINDS = ("first block", "pyramid", "taylorseer")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_that_never_skips_changes_nothing(kind, cached_pipe, expected):
-    cached_pipe.transformer.enable_cache(cache_config(kind, cached_pipe, skips=False))
-    assert_same(run(cached_pipe), expected)
+def test_a_cache_that_never_skips_changes_nothing(kind, own_pipe, expected):
+    own_pipe.transformer.enable_cache(cache_config(kind, own_pipe, skips=False))
+    assert_same(run(own_pipe), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_that_skips_changes_video_and_sound_a_little_and_forgets_after_the_call(kind, cached_pipe, expected):
-    cached_pipe.transformer.enable_cache(cache_config(kind, cached_pipe, skips=True))
-    first, second = run(cached_pipe), run(cached_pipe)
+def test_a_cache_that_skips_changes_video_and_sound_a_little_and_forgets_after_the_call(kind, own_pipe, expected):
+    own_pipe.transformer.enable_cache(cache_config(kind, own_pipe, skips=True))
+    first, second = run(own_pipe), run(own_pipe)
     assert_same(first, second, tolerance=0)
     for one, other in zip(first, expected, strict=True):
         assert not torch.equal(one, other)
         assert (one - other).norm() < 0.2 * other.norm()
-    cached_pipe.transformer.disable_cache()
-    assert_same(run(cached_pipe), expected)
+    own_pipe.transformer.disable_cache()
+    assert_same(run(own_pipe), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_keeps_the_passes_of_guidance_apart(kind, cached_pipe, record, expected):
+def test_a_cache_keeps_the_passes_of_guidance_apart(kind, own_pipe, record, expected):
     """At the first step nothing is skipped: each pass must give what it gives without a cache."""
-    calls = record(cached_pipe.transformer)
-    run(cached_pipe, num_inference_steps=1)
+    calls = record(own_pipe.transformer)
+    run(own_pipe, num_inference_steps=1)
     without = [output for _, output in calls]
     calls.clear()
-    cached_pipe.transformer.enable_cache(cache_config(kind, cached_pipe, skips=True))
-    run(cached_pipe, num_inference_steps=1)
+    own_pipe.transformer.enable_cache(cache_config(kind, own_pipe, skips=True))
+    run(own_pipe, num_inference_steps=1)
     assert len(calls) == 3
     for (_, output), other in zip(calls, without, strict=True):
         assert_same(output, other)
 
 
-def test_faster_cache_is_refused_where_there_is_more_than_one_pass(cached_pipe):
+def test_faster_cache_is_refused_where_there_is_more_than_one_pass(own_pipe):
     config = FasterCacheConfig(
         is_guidance_distilled=True,
         spatial_attention_timestep_skip_range=(-1, 901),
         attention_weight_callback=lambda _: 0.5,
-        current_timestep_callback=lambda: cached_pipe.current_timestep,
+        current_timestep_callback=lambda: own_pipe.current_timestep,
     )
-    cached_pipe.transformer.enable_cache(config)
+    own_pipe.transformer.enable_cache(config)
     with pytest.raises(ValueError, match="FasterCache mixes up the 3 passes"):
-        run(cached_pipe)
-    video, audio = run(cached_pipe, guidance_scale=1.0, modality_scale=1.0)
+        run(own_pipe)
+    video, audio = run(own_pipe, guidance_scale=1.0, modality_scale=1.0)
     assert torch.isfinite(video).all() and torch.isfinite(audio).all()
 
 

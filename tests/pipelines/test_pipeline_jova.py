@@ -159,10 +159,11 @@ def test_sigmas_set_the_number_of_steps(pipe, record):
 
 
 @pytest.fixture(params=[False, True], ids=["deterministic", "stochastic"])
-def sampler(pipe, request):
-    """The pipeline whose scheduler adds no noise while it denoises, or new noise in every step."""
-    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, stochastic_sampling=request.param)
-    return pipe
+def sampler(own_pipe, request):
+    """A pipeline whose scheduler adds no noise while it denoises, or new noise in every step."""
+    config = own_pipe.scheduler.config
+    own_pipe.scheduler = type(own_pipe.scheduler).from_config(config, stochastic_sampling=request.param)
+    return own_pipe
 
 
 def test_same_seed_gives_the_same_bytes(sampler, seeded):

@@ -110,9 +110,9 @@ def test_a_pipeline_in_bfloat16_makes_nearly_the_same_latents(load_pipeline, pip
         ("audio_vae", "vocoder"),
     ],
 )
-def test_optional_components_stay_away_after_saving(missing, pipe, tmp_path):
+def test_optional_components_stay_away_after_saving(missing, own_pipe, tmp_path):
     settings = {"height": 32, "width": 32, "num_frames": 5, "frame_rate": 12.5}
-    partial = JoVAPipeline(**(pipe.components | dict.fromkeys(missing)), **settings)
+    partial = JoVAPipeline(**(own_pipe.components | dict.fromkeys(missing)), **settings)
     partial.save_pretrained(tmp_path)
     assert not any((tmp_path / name).exists() for name in missing)
     loaded = JoVAPipeline.from_pretrained(tmp_path)
@@ -126,8 +126,8 @@ def test_optional_components_stay_away_after_saving(missing, pipe, tmp_path):
             run(loaded)
 
 
-def test_an_optional_component_missing_from_the_index_needs_no_naming(pipe, tmp_path):
-    JoVAPipeline(**(pipe.components | {"text_encoder": None, "tokenizer": None})).save_pretrained(tmp_path)
+def test_an_optional_component_missing_from_the_index_needs_no_naming(own_pipe, tmp_path):
+    JoVAPipeline(**(own_pipe.components | {"text_encoder": None, "tokenizer": None})).save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     for name in ("text_encoder", "tokenizer"):
         index.pop(name, None)

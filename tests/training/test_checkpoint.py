@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from tiny_training import TINY, hide_accelerators
 
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
@@ -21,6 +21,7 @@ def one_process(monkeypatch):
     hide_accelerators(monkeypatch)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def make_run(tmp_path, lora=True, **settings):

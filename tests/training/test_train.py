@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from tiny_training import (
     REPOSITORY,
@@ -59,6 +59,7 @@ def one_process(monkeypatch):
     yield
     torch.set_num_threads(num_threads)
     AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def train(script, model, cache_dir, output_dir, *flags):
