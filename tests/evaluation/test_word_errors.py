@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -131,8 +132,8 @@ def test_whisper_is_told_the_language(whisper, record):
 
 
 def test_whisper_is_loaded_from_a_folder_with_its_spellings(whisper, tmp_path):
-    whisper.model.save_pretrained(tmp_path)
-    whisper.processor.save_pretrained(tmp_path)
+    deepcopy(whisper.model).save_pretrained(tmp_path)  # which writes into the configuration
+    deepcopy(whisper.processor).save_pretrained(tmp_path)
     (tmp_path / "normalizer.json").write_text(json.dumps(SPELLINGS))
     loaded = Whisper.from_folder(tmp_path)
     assert loaded.english_spellings == SPELLINGS
