@@ -1,6 +1,7 @@
 # make demo · make test · make lint · make docs: each sets up what it needs in .venv.
 # What the demo says: make demo TRANSCRIPT="five one six" VOICE="A calm male voice."
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
+# Tests run in random order; the first line says its seed, and make test SEED=1 repeats it.
 PYTHON ?= python3
 WORKERS ?= 2
 
@@ -12,7 +13,7 @@ RUN := $(VENV)/bin/python -m
 
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
-	@echo "make test    lint, then run all tests"
+	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
 	@echo "make lint    check style and format"
 	@echo "make docs    build the site in site/"
 	@echo "make setup   make .venv with everything above but the docs"
@@ -40,7 +41,7 @@ demo: setup
 
 # One thread per process: the models in the tests are tiny, and WORKERS processes share the cores.
 test: lint
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n $(WORKERS) --dist worksteal $(if $(SEED),--randomly-seed=$(SEED))
 
 lint: setup
 	$(RUN) ruff check .

@@ -14,7 +14,7 @@ from diffusers_jova import BigVGANVocoder, JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
-pytest_plugins = ["isolation"]
+pytest_plugins = ["isolation", "run_report"]
 
 
 def pytest_configure():

@@ -4,11 +4,14 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import isolation
+import numpy as np
+import torch
 
 
 # What the test of this name leaves changed, in the guard's words.
@@ -336,10 +339,10 @@ def pytest_runtest_protocol(item, nextitem):
 """
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
+def run_session(tmp_path):
     """Return what each test of the session failed with, {its name: {"setup", "call" or "teardown": text}}."""
-    project, folder = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("reports")
+    project, reports = tmp_path / "project", tmp_path / "reports"
+    reports.mkdir()
     (project / "data" / "inside").mkdir(parents=True)
     (project / "tests").mkdir()
     (project / "pytest.ini").touch()
@@ -348,19 +351,42 @@ def reports(tmp_path_factory):
     (project / "tests" / "conftest.py").write_text(conftest + IN_A_FORK, encoding="utf-8")
     (project / "tests" / "test_session.py").write_text(SESSION, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "tests"]
-    environment = os.environ | {"REPORTS": str(folder)}
+    environment = os.environ | {"REPORTS": str(reports)}
     environment["PYTHONPATH"] = os.pathsep.join([str(here), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return {path.name.removeprefix("test_"): json.loads(path.read_text()) for path in folder.iterdir()}
+    return {path.name.removeprefix("test_"): json.loads(path.read_text()) for path in reports.iterdir()}
 
 
-@pytest.mark.parametrize("what", LEFT)
-def test_a_test_that_leaves_something_changed_is_blamed(what, reports):
-    assert list(reports[what]) == ["teardown"], reports[what]
-    assert f"\n  {LEFT[what]}" in reports[what]["teardown"], reports[what]["teardown"]
+def test_each_test_that_leaves_something_changed_is_blamed_and_no_other(tmp_path):
+    reports = run_session(tmp_path)
+    assert reports.pop("nothing") == {}
+    assert set(reports) == set(LEFT)
+    for what, said in reports.items():
+        assert list(said) == ["teardown"], (what, said)
+        assert f"\n  {LEFT[what]}" in said["teardown"], (what, said["teardown"])
 
 
-def test_a_test_that_cleans_up_or_changes_its_own_copy_is_not_blamed(reports):
-    assert reports["nothing"] == {}
-    assert set(reports) == {"nothing", *LEFT}
+def draw():
+    return torch.rand(1).item(), np.random.rand(), random.random()
+
+
+def test_numbers_without_a_seed_are_of_the_test_whatever_ran_before(pytestconfig):
+    isolation.draw_numbers_of(pytestconfig, "a test")
+    first = draw()
+    isolation.draw_numbers_of(pytestconfig, "another test")
+    assert not set(draw()) & set(first)
+    isolation.draw_numbers_of(pytestconfig, "a test")
+    assert draw() == first
+
+
+def test_a_shared_fixture_draws_its_own_numbers_and_leaves_those_of_the_test_alone(pytestconfig):
+    isolation.draw_numbers_of(pytestconfig, "a test")
+    first = [draw(), draw()]
+    with isolation.random_numbers_of(pytestconfig, "a fixture"):
+        of_the_fixture = draw()
+    isolation.draw_numbers_of(pytestconfig, "a test")
+    assert draw() == first[0]
+    with isolation.random_numbers_of(pytestconfig, "a fixture"):
+        assert draw() == of_the_fixture
+    assert draw() == first[1]

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
-import shutil
 import struct
 import subprocess
 import wave
@@ -240,7 +239,7 @@ def test_file_says_that_it_is_ai_generated(name, tmp_path):
     assert "comment" not in write(ai_generated=False)
 
 
-@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffprobe")
+@pytest.mark.needs_program("ffprobe")
 def test_another_reader_agrees(tmp_path):
     frames, audio = flash_and_clap(12.5, 16000)
     path = write_video(tmp_path / "clip.mp4", frames, 12.5, audio, 16000, title="Portrait")

@@ -1,8 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""pocketsphinx hears real speech right and noise wrong. Speech needs flite (CI installs it)."""
-
-import shutil
+"""pocketsphinx hears real speech right and noise wrong."""
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ def listener():
     return WordListener(DIGITS)
 
 
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (Debian: apt install flite)")
+@pytest.mark.needs_program("flite")
 @pytest.mark.parametrize("text", ["three", "four nine", "one, five eight"])
 def test_it_hears_digits(listener, text):
     assert listener.hear(speak("awb", text, pace=1.0)) == text.replace(",", "")

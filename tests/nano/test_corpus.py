@@ -1,9 +1,8 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The corpus of talking digits: faces, speech, files; the same for the same seed. Speech needs flite: CI has it."""
+"""The corpus of talking digits: faces, speech, files; the same for the same seed."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +27,6 @@ from diffusers_jova.nano.pictures import colour_word, identity_distance
 from diffusers_jova.nano.speech import DIGITS, FASTEST, PITCHES, SAMPLING_RATE, VOICES, frame_loudness, speak
 
 
-needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (Debian: apt install flite)")
 NUM_PLANS = 30
 
 
@@ -87,7 +85,7 @@ def test_one_combination_in_eight_is_held_out_and_single_digits_never():
 # --- plans and sounds ---
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_the_splits_share_neither_combinations_nor_faces(plans):
     assert all(not is_held_out(plan.digits) and plan.identity < NUM_IDENTITIES for plan in plans["train"])
     assert all(is_held_out(plan.digits) and plan.identity in HELD_OUT_IDENTITIES for plan in plans["held_out"])
@@ -95,12 +93,12 @@ def test_the_splits_share_neither_combinations_nor_faces(plans):
     assert plans["train"][0].transcript == " ".join(DIGITS[digit] for digit in plans["train"][0].digits)
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_a_plan_depends_on_its_number_and_seed_alone(plans):
     assert plan_clip("train", 7) == plans["train"][7] != plan_clip("train", 7, seed=1)
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_speech_starts_at_random_moments_and_ends_in_time(plans):
     waveforms = [make_waveform(plan) for plan in plans["train"]]
     assert all(len(waveform) == round(DURATION_S * SAMPLING_RATE) for waveform in waveforms)
@@ -113,7 +111,7 @@ def test_speech_starts_at_random_moments_and_ends_in_time(plans):
     assert between.mean() < 0.3  # clips that all start together correlate at 0.6
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 @pytest.mark.parametrize("voice", VOICES)
 def test_the_longest_text_fits_and_is_evenly_loud(voice):
     for word in ("zero", "seven"):
@@ -122,14 +120,14 @@ def test_the_longest_text_fits_and_is_evenly_loud(voice):
         assert np.sqrt(np.mean(sound**2)) == pytest.approx(0.12, abs=1e-3)
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_a_comma_is_a_silent_pause():
     with_pause, without = speak("rms", "one, two"), speak("rms", "one two")
     assert len(with_pause) > len(without) + 0.05 * SAMPLING_RATE
     assert np.convolve(with_pause == 0, np.ones(2320), mode="valid").max() > 2319.5  # 145 ms of nothing
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_the_mouth_follows_the_sound(plans):
     plan = replace(plans["train"][0])
     waveform = make_waveform(plan)
@@ -142,7 +140,7 @@ def test_the_mouth_follows_the_sound(plans):
 # --- files ---
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_a_corpus_is_written_continued_and_guarded(tmp_path):
     make_corpus(tmp_path, num_train=2, num_held_out=1)
     rows = [json.loads(line) for line in (tmp_path / "train" / "metadata.jsonl").read_text().splitlines()]
@@ -162,7 +160,7 @@ def test_a_corpus_is_written_continued_and_guarded(tmp_path):
         make_corpus(tmp_path, num_train=1, num_held_out=1, seed=1)
 
 
-@needs_flite
+@pytest.mark.needs_program("flite")
 def test_a_corpus_of_one_person_shows_nobody_else(tmp_path):
     plans = [plan_clip("train", index, identity=10_007, voice="awb") for index in range(NUM_PLANS)]
     assert {plan.face() for plan in plans} == {Identity.from_seed(10_007, person="man")}

@@ -1,8 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The VAEs in checkpoints/jova-nano: their statistics, and what of a clip they keep. Speech needs flite: CI has it."""
+"""The VAEs in checkpoints/jova-nano: their statistics, and what of a clip they keep."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "jova-nano"
 
-pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (Debian: apt install flite)")
+pytestmark = pytest.mark.needs_program("flite")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""training/nano/train.sh from an empty folder to a report, with next to no training. Speech needs flite: CI has it."""
+"""training/nano/train.sh from an empty folder to a report, with next to no training."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "training" / "nano" / "train.sh"
 pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
 
 
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (Debian: apt install flite)")
+@pytest.mark.needs_program("flite")
 def test_the_script_makes_a_pipeline_and_its_report(tmp_path):
     environment = os.environ | {"PYTHON": sys.executable, "QUICK": "1", "ACCELERATE_USE_CPU": "true"}
     result = subprocess.run(["sh", str(SCRIPT), str(tmp_path)], env=environment, capture_output=True, text=True)
