@@ -7,6 +7,7 @@ python training/preprocess.py --data clips/ --model nano/ --output_dir cache/
 
 import argparse
 import logging
+import shlex
 import sys
 
 from diffusers_jova.training.preprocessing import PreprocessingConfig, dry_run, preprocess
@@ -68,7 +69,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace, command: str | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     options = vars(args).copy()
     is_dry = options.pop("dry_run")
@@ -77,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
         if is_dry:
             print(dry_run(config))
             return 0
-        summary = preprocess(config)
+        summary = preprocess(config, command=command)
     except (ValueError, OSError, ImportError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -86,4 +87,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(parse_args()))
+    logging.getLogger("diffusers_jova").setLevel(logging.INFO)
+    sys.exit(main(parse_args(), shlex.join(sys.orig_argv)))

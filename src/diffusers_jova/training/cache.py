@@ -4,6 +4,7 @@
 
     fingerprint.json             which models and settings made the cache
     data.json                    which data it holds, see `inventory`
+    report.json                  what the last run said about the clips, and its command; see `summary`
     index.jsonl                  one row per sample: `datasets.load_dataset("json", data_files="cache/index.jsonl")`
     samples/{key}.safetensors    the tensors of one sample; its row is in the file's metadata
     shared.safetensors           what all samples share: the unconditional prompt, one black frame per size
@@ -155,13 +156,23 @@ def _content_hash(row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
 @contextmanager
 def _readable(path: str | os.PathLike) -> Iterator[None]:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file `{path}`: run training/preprocess.py.")
+        raise FileNotFoundError(f"There is no file `{path}`: run {command_that_made(path)}.")
     try:
         yield
     except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"`{path}` is damaged ({error}): run training/preprocess.py again, which makes it anew."
+            f"`{path}` is damaged ({error}): run {command_that_made(path)} again, which makes it anew."
         ) from None
+
+
+def command_that_made(path: str | os.PathLike) -> str:
+    """Return the command in the report of the cache in which `path` lies; without a report the script's name."""
+    for folder in Path(path).parents[:2]:
+        try:
+            return f"`{json.loads((folder / 'report.json').read_text(encoding='utf-8'))['command']}`"
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return "training/preprocess.py"
 
 
 def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str, Any]]:

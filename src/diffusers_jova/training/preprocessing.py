@@ -20,9 +20,10 @@ import json
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from tqdm import tqdm
 
 from ..files import whole_file
 from ..images import centre_crop
@@ -55,6 +55,8 @@ from .inventory import by_clip, find_leftovers, note_data
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from .names import printable
 from .preparation import Preparation, PreparedClip, prepare_all
+from .progress import progress
+from .summary import Summary, report_path
 from .workers import Failure, Workers
 
 
@@ -289,97 +291,43 @@ def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype
 # --- the whole ---
 
 
-@dataclass
-class Summary:
-    """What became of the clips. `str(summary)` is what people read; it is the same however often a run was stopped.
-
-    Attributes:
-        rows: of the samples of this run's clips, whether made now or before.
-        num_sources: clips found.
-        skipped: (clip, reason) of those that gave no sample.
-        warnings: (clip, what to know about it).
-        removed: clips that are gone, and whose samples were deleted.
-        unclear: clips that are not in this run's data, but may be in `unseen` data of the same cache.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    num_sources: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    warnings: list[tuple[str, str]] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
-    unseen: list[str] = field(default_factory=list)
-
-    def warn(self, name: str, message: str) -> None:
-        name, message = printable(name), printable(message)
-        logger.warning("%s: %s", name, message)
-        self.warnings.append((name, message))
-
-    def skip(self, name: str, reason: str) -> None:
-        name, reason = printable(name), printable(reason)
-        logger.warning("%s: skipped: %s", name, reason)
-        self.skipped.append((name, reason))
-
-    def __str__(self) -> str:
-        kinds = {kind: [row for row in self.rows if row["kind"] == kind] for kind in cache.KINDS}
-        names = {"both": "with pictures and sound", "video": "silent", "audio": "sound alone"}
-        duration_s = sum(row["duration_s"] for row in self.rows)
-        clips = len({row["source"] for row in self.rows})
-        lines = [f"cached: {len(self.rows)} samples of {clips} of {self.num_sources} clips, {duration_s:.2f} s"]
-        lines += [
-            f"  {names[kind]}: {len(rows)}, {sum(row['duration_s'] for row in rows):.2f} s"
-            for kind, rows in kinds.items()
-            if rows
-        ]
-        pictures = kinds["both"] + kinds["video"]
-        if pictures:
-            lines.append(f"  with a mouth: {sum(row['has_mouth'] for row in pictures)} of {len(pictures)}")
-        crowds = [row for row in pictures if row["faces"] > 1]
-        facts = {
-            "several faces, the largest is taken": [f"{row['source']} ({row['faces']})" for row in crowds],
-            "no mouth found, no mouth loss": [r["source"] for r in pictures if not r["has_mouth"]],
-            "sound but no transcript": [
-                r["source"] for r in self.rows if r["kind"] != "video" and not r["transcript"]
-            ],
-            "a transcript but no sound": [r["source"] for r in kinds["video"] if r["transcript"]],
-            "no video caption": [r["source"] for r in pictures if not r["video_caption"]],
-        }
-        for title, clips in facts.items():
-            if clips:
-                lines.append(f"{title}: {', '.join(map(printable, dict.fromkeys(clips)))}")
-        if self.removed:
-            lines.append(f"gone, removed from the cache: {', '.join(map(printable, self.removed))}")
-        if self.unclear:
-            lines.append(
-                f"not in this data, but still in the cache: {', '.join(map(printable, self.unclear))} (they may be in "
-                f"{', '.join(map(printable, self.unseen))}, which cannot be read: with --remove_missing they go)"
-            )
-        for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
-            if entries:
-                lines += [f"{title}: {len(entries)}", *(f"  {name}: {message}" for name, message in sorted(entries))]
-        return "\n".join(lines)
-
-
-def preprocess(config: PreprocessingConfig, detector: FaceDetector | None = None) -> Summary:
-    """Write the cache and return what became of the clips.
+def preprocess(
+    config: PreprocessingConfig, detector: FaceDetector | None = None, command: str | None = None
+) -> Summary:
+    """Write the cache and its report, and return what became of the clips.
 
     Args:
         config: what to do.
         detector: finds faces; None for dlib's.
+        command: what was started, which the summary names where it has to be started again; None for that of `config`.
 
     Raises:
         ValueError, FileNotFoundError: for settings or data that cannot be used, or a cache that other models or
             settings made; before any work is done.
         OSError: if the disk is full; what was written stays and is used again.
     """
-    return _Run(config, detector).run()
+    run = _Run(config, detector)
+    run.summary.command = command or command_of(config)
+    return run.run()
+
+
+def command_of(config: PreprocessingConfig) -> str:
+    """Return a command that does what `config` says."""
+    words = ["python", "training/preprocess.py"]
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if value is True:
+            words.append(f"--{item.name}")
+        elif value is not False and value != item.default:
+            words += [f"--{item.name}", *(value if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)
 
 
 def dry_run(config: PreprocessingConfig) -> str:
     """Return, as a text, what a run would do and about how much memory each phase takes. Nothing is written."""
     run = _Run(config)
-    windows = run.plan()
     run.check_cache()
+    windows = run.plan()
     duration_s = float(sum(window.num_frames / run.frame_rate for window in windows))
     lines = [f"plan: {len(windows)} samples of {run.summary.num_sources} clips, {duration_s:.2f} s"]
     lines += [f"  skipped: {name}: {reason}" for name, reason in run.summary.skipped]
@@ -432,7 +380,7 @@ class _Run:
                 self.summary.skip(source.name, source.problem)
         usable, windows = [source for source in self.sources if not source.problem], []
         with Workers(self.config.num_workers) as workers:
-            for source, found in tqdm(workers.map(examine, usable), "plan", len(usable), disable=None):
+            for source, found in progress(workers.map(examine, usable), "plan", len(usable)):
                 try:
                     if isinstance(found, Failure):
                         self.unread |= set() if found.is_lasting else {source.name}
@@ -477,12 +425,13 @@ class _Run:
     # 2. Phases
 
     def run(self) -> Summary:
+        fingerprint = self.check_cache()
         windows = self.plan()
         if not windows and not (self.cache_dir / "fingerprint.json").is_file():
             return self.summary
-        self._open_cache()
+        self._open_cache(fingerprint)
         self._remove_missing(windows)
-        todo = [window for window in tqdm(windows, "verify", disable=None) if not self._is_current(window)]
+        todo = [window for window in progress(windows, "verify", len(windows)) if not self._is_current(window)]
         previews = [w for w in windows if self.config.preview and not self._preview_path(w.key).is_file()]
         failed = self._video_phase(todo, previews)
         todo = [window for window in todo if window.key not in failed]
@@ -490,7 +439,7 @@ class _Run:
         for phase in ("text", "text_2"):
             self._text_phase(phase, todo)
         self._write_shared()
-        for window in todo:
+        for window in progress(todo, "assemble", len(todo)):
             self._assemble(window)
         self._remove_parts(windows)
         self.summary.rows = [
@@ -499,6 +448,7 @@ class _Run:
             if window.key not in failed
         ]
         cache.write_index(self.cache_dir, self.writer)
+        self.summary.write(report_path(self.cache_dir, self.shard), self.writer)
         return self.summary
 
     def settings(self) -> dict[str, Any]:
@@ -535,8 +485,7 @@ class _Run:
             )
         return expected
 
-    def _open_cache(self) -> None:
-        fingerprint = self.check_cache()
+    def _open_cache(self, fingerprint: Mapping[str, Any]) -> None:
         for folder in ("samples", "parts"):
             (self.cache_dir / folder).mkdir(parents=True, exist_ok=True)
         cache.write_fingerprint(self.cache_dir, fingerprint, self.writer)
@@ -611,7 +560,10 @@ class _Run:
         with self._load("video", bool(shared or missing)) as pipe:
             self._share("video", {name: self._black(pipe.vae, name) for name in shared})
             prepared = prepare_all(windows, prepare, self.config.num_workers)
-            for window, clip in tqdm(prepared, "video", len(windows), disable=None):
+            for window, clip in progress(prepared, "video", len(windows)):
+                if isinstance(clip, str) and window.key not in missing:
+                    self.summary.warn(window.source.name, f"has no preview: {clip}")
+                    continue
                 if isinstance(clip, str):
                     self.summary.skip(window.source.name, clip)
                     failed.add(window.key)
@@ -678,7 +630,7 @@ class _Run:
         if not missing:
             return
         with self._load("audio") as pipe:
-            for window in tqdm(missing, "audio", disable=None):
+            for window in progress(missing, "audio", len(missing)):
                 waveform = cache.read_tensors(self._part_path(window.key, "video"))["waveform"]
                 num_latents = num_audio_latents(
                     rows[window.key]["num_frames"], self.frame_rate, self.facts.audio_latent_rate
@@ -696,7 +648,7 @@ class _Run:
         name, limit = EMBEDS_OF[phase], self.config.max_sequence_length
         with self._load(phase) as pipe:
             self._share(phase, {shared_name: encode_text(pipe, name, ("", "", ""), limit) for shared_name in shared})
-            for window in tqdm(missing, phase, disable=None):
+            for window in progress(missing, phase, len(missing)):
                 tensors = {
                     f"{name}{suffix}": encode_text(pipe, name, lines, limit)
                     for suffix, lines in self._variants(window.texts).items()

@@ -1,0 +1,166 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What became of the clips: for people, who read the end of it, and as a file, which has all of it."""
+
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import whole_file
+from .names import printable
+
+
+logger = logging.getLogger(__name__)
+
+NUM_NAMED = 5  # clips that are named for one reason; the file names all
+NUM_LOGGED = 3  # lines in the log for one reason
+MANY, MANY_OF = 3, 0.01  # clips skipped for one reason, or this part of all: it is said loudly
+
+
+@dataclass
+class Summary:
+    """What became of the clips. `str(summary)` is what people read; it is the same however often a run was stopped.
+
+    Attributes:
+        rows: of the samples of this run's clips, whether made now or before.
+        num_sources: clips found.
+        skipped: (clip, reason) of those that gave no sample.
+        warnings: (clip, what to know about it).
+        removed: clips that are gone, and whose samples were deleted.
+        unclear: clips that are not in this run's data, but may be in `unseen` data of the same cache.
+        command: what to start to do it again.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    num_sources: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    command: str = ""
+    _logged: Counter = field(default_factory=Counter, repr=False)
+
+    def warn(self, name: str, message: str) -> None:
+        self.warnings.append((printable(name), printable(message)))
+        self._log(name, message)
+
+    def skip(self, name: str, reason: str) -> None:
+        self.skipped.append((printable(name), printable(reason)))
+        self._log(name, f"skipped: {reason}")
+
+    def _log(self, name: str, message: str) -> None:
+        reason = kind_of(message)
+        self._logged[reason] += 1
+        if self._logged[reason] <= NUM_LOGGED:
+            more = " (more like this are counted at the end)" * (self._logged[reason] == NUM_LOGGED)
+            logger.warning("%s: %s%s", printable(name), printable(message), more)
+
+    def facts(self) -> dict[str, list[str]]:
+        """Return what is worth knowing about the samples, and the clips that it is true of."""
+        pictures = [row for row in self.rows if row["kind"] != "audio"]
+        facts = {
+            "several faces, the largest is taken": [
+                f"{r['source']} ({r['faces']})" for r in pictures if r["faces"] > 1
+            ],
+            "no mouth found, no mouth loss": [r["source"] for r in pictures if not r["has_mouth"]],
+            "sound but no transcript": [
+                r["source"] for r in self.rows if r["kind"] != "video" and not r["transcript"]
+            ],
+            "a transcript but no sound": [r["source"] for r in self.rows if r["kind"] == "video" and r["transcript"]],
+            "no video caption": [r["source"] for r in pictures if not r["video_caption"]],
+            "gone, removed from the cache": self.removed,
+        }
+        return {title: list(dict.fromkeys(map(printable, clips))) for title, clips in facts.items() if clips}
+
+    def __str__(self) -> str:
+        lines = self._counts() + [f"{title}: {_some(clips)}" for title, clips in self.facts().items()]
+        if self.unclear:
+            lines.append(
+                f"not in this data, but still in the cache: {_some(map(printable, self.unclear))} (they may be in "
+                f"{_some(map(printable, self.unseen))}, which cannot be read: with --remove_missing they go)"
+            )
+        for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
+            if entries:
+                lines += [f"{title}: {len(entries)}", *_grouped(entries)]
+        return "\n".join(lines + self._alarm())
+
+    def _counts(self) -> list[str]:
+        names = {"both": "with pictures and sound", "video": "silent", "audio": "sound alone"}
+        duration_s = sum(row["duration_s"] for row in self.rows)
+        clips = len({row["source"] for row in self.rows})
+        lines = [f"cached: {len(self.rows)} samples of {clips} of {self.num_sources} clips, {duration_s:.2f} s"]
+        for kind, name in names.items():
+            seconds = [row["duration_s"] for row in self.rows if row["kind"] == kind]
+            lines += [f"  {name}: {len(seconds)}, {sum(seconds):.2f} s"] if seconds else []
+        mouths = [row["has_mouth"] for row in self.rows if row["kind"] != "audio"]
+        return lines + ([f"  with a mouth: {sum(mouths)} of {len(mouths)}"] if mouths else [])
+
+    def _alarm(self) -> list[str]:
+        """Return the last lines, if many clips are missing for one reason."""
+        lines = [
+            f"!!! {len(entries)} of {self.num_sources} clips are missing in the cache: {entries[0][1]}"
+            for entries in groups(self.skipped)
+            if len(entries) >= MANY or len(entries) >= MANY_OF * self.num_sources
+        ]
+        if lines:
+            lines.append("!!! Mend them or take them away, then run again; what is cached is not made again:")
+            lines.append(f"!!! {printable(self.command)}")
+        return lines
+
+    def write(self, path: str | os.PathLike, writer: str = "") -> None:
+        """Write the whole report as JSON: nothing is grouped or left out."""
+        report = {
+            "command": self.command,
+            "clips": self.num_sources,
+            "samples": len(self.rows),
+            "seconds": round(sum(row["duration_s"] for row in self.rows), 6),
+            "skipped": [{"clip": name, "reason": reason} for name, reason in sorted(self.skipped)],
+            "warnings": [{"clip": name, "warning": message} for name, message in sorted(self.warnings)],
+            "facts": self.facts(),
+            "not_in_this_data": list(map(printable, self.unclear)),
+        }
+        with whole_file(path, writer) as partial:
+            partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def kind_of(message: str) -> str:
+    """Return `message` without its names and numbers: the same for all clips to which the same happened."""
+    return re.sub(r"`[^`]*`|'[^']*'|\d+(?:[.,:]\d+)*", "*", message)
+
+
+def groups(entries: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Return (clip, message) in groups of one kind, the largest first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, message in sorted(entries):
+        found.setdefault(kind_of(message), []).append((name, message))
+    return sorted(found.values(), key=lambda group: (-len(group), group))
+
+
+def _grouped(entries: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each clip; where a reason has more clips than are named, one line for all of them."""
+    lines = []
+    for group in groups(entries):
+        if len(group) <= NUM_NAMED:
+            lines += [f"  {name}: {message}" for name, message in group]
+        else:
+            lines.append(f"  {len(group)} clips, like {group[0][0]}: {group[0][1]}")
+            lines.append(f"    {_some(dict.fromkeys(name for name, _ in group))}")
+    return lines
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - NUM_NAMED} more (see the report)" if len(names) > NUM_NAMED else ""
+    return ", ".join(names[:NUM_NAMED]) + more
+
+
+def report_path(cache_dir: str | os.PathLike, shard: tuple[int, int] = (0, 1)) -> Path:
+    """Return where the report of a run lies; parts of a data set have one each."""
+    return Path(cache_dir) / ("report.json" if shard[1] == 1 else f"report-{shard[0]}-of-{shard[1]}.json")
