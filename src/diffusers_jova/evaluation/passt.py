@@ -19,6 +19,7 @@ from .audio_input import av_benchmark_audio, is_silent, peak_normalized
 from .checkpoints import load_weights
 from .distributions import kl_of_logits
 from .measurement import Measurement, Status
+from .vit_block import Block
 
 
 SAMPLING_RATE = 32000
@@ -34,38 +35,6 @@ VERSE_EPS = 1e-6
 PROTOCOLS = ("passt-verse", "passt-avb")
 
 
-class Attention(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.qkv, self.proj = nn.Linear(SIZE, 3 * SIZE), nn.Linear(SIZE, SIZE)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        query, key, value = self.qkv(hidden_states).unflatten(-1, (3, NUM_HEADS, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-class Mlp(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(SIZE, 4 * SIZE), nn.Linear(4 * SIZE, SIZE)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(hidden_states)))
-
-
-class Block(nn.Module):
-    """A pre-norm layer of a vision transformer."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(SIZE, eps=1e-6), nn.LayerNorm(SIZE, eps=1e-6)
-        self.attn, self.mlp = Attention(), Mlp()
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = hidden_states + self.attn(self.norm1(hidden_states))
-        return hidden_states + self.mlp(self.norm2(hidden_states))
-
-
 class PaSST(nn.Module):
     """A vision transformer over overlapping patches of a mel spectrogram, with two class tokens."""
 
@@ -78,7 +47,7 @@ class PaSST(nn.Module):
         self.time_new_pos_embed = nn.Parameter(torch.zeros(1, SIZE, 1, GRID[1]))
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Conv2d(1, SIZE, PATCH, stride=STRIDE)
-        self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(SIZE, NUM_HEADS) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(SIZE, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(SIZE, eps=1e-5), nn.Linear(SIZE, NUM_CLASSES))
         self.head_dist = nn.Linear(
