@@ -1,15 +1,24 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""A decoded video frame -> what a viewer sees: upright, and with square pixels."""
+"""A decoded video frame -> what a viewer sees: upright, square pixels, standard range, no combing."""
 # H W rows and columns as they are shown
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import av.filter
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Interpolation
+
+from ..images import BACKGROUND as IMAGE_BACKGROUND
+from .hdr import is_hdr, to_sdr
+
+
+BACKGROUND = np.array(IMAGE_BACKGROUND, np.uint16)
 
 
 # Pixels this much wider or narrower than square are rounding of an encoder; beyond the second limit, an error of one.
@@ -52,19 +61,79 @@ class Display:
         return cls(frame.height, width, *_orientation(frame), is_stretched)
 
     def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """Return `(H, W, 3)` uint8, a view of memory of its own."""
+        """Return `(H, W, 3)` uint8 in memory of its own. A frame of another size than the first gets the first's."""
         size = {}
         if (frame.height, frame.width) != (self.height, self.width):
             size = {"height": self.height, "width": self.width, "interpolation": Interpolation.BICUBIC}
-        frame = frame.reformat(
-            format="rgb24", src_color_range=frame.color_range, dst_color_range=ColorRange.JPEG, threads=1, **size
-        )
-        plane = frame.planes[0]
-        array = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
-        array = array[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+        if is_hdr(frame):
+            array = to_sdr(frame, **size)
+        elif any(component.is_alpha for component in frame.format.components):
+            array = _pixels(frame, "rgba", size)
+            alpha = array[..., 3:].astype(np.uint16)
+            array = ((array[..., :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+        else:
+            array = _pixels(frame, "rgb24", size)
         if self.transpose:
             array = array.transpose(1, 0, 2)
         return array[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+
+def _pixels(frame: av.VideoFrame, format: str, size: dict) -> np.ndarray:
+    """Return the frame as `(H, W, 3 or 4)` uint8, a view of the memory that it was converted to."""
+    frame = frame.reformat(
+        format=format, src_color_range=frame.color_range, dst_color_range=ColorRange.JPEG, threads=1, **size
+    )
+    plane, num_channels = frame.planes[0], len(format.rstrip("24"))
+    array = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    return array[:, : num_channels * frame.width].reshape(frame.height, frame.width, num_channels)
+
+
+def deinterlace(
+    timed_frames: Iterable[tuple[Fraction, Fraction, av.VideoFrame]],
+) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame]]:
+    """Yield as many frames at the same times, from the first interlaced one on without combing, by FFmpeg's bwdif.
+
+    Each is the first of its two fields, completed; frames that are marked as progressive stay as they are.
+    """
+    graph, geometry, waiting = None, None, deque()
+    for time, length, frame in timed_frames:
+        if graph is not None and geometry != (frame.width, frame.height, frame.format.name):
+            yield from _pull(graph, waiting, flush=True)
+            graph = None
+        if graph is None and not frame.interlaced_frame:
+            yield time, length, frame
+            continue
+        if graph is None:
+            graph, geometry, count = _bwdif(frame), (frame.width, frame.height, frame.format.name), 0
+        frame.pts, count = count, count + 1  # the filter wants an order, the times are ours
+        waiting.append((time, length))
+        graph.vpush(frame)
+        yield from _pull(graph, waiting)
+    if graph is not None:
+        yield from _pull(graph, waiting, flush=True)
+
+
+def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000), name="source"
+    )
+    graph.link_nodes(
+        source, graph.add("bwdif", mode="send_frame", deint="interlaced"), graph.add("buffersink")
+    ).configure()
+    return graph
+
+
+def _pull(graph: av.filter.Graph, waiting: deque, flush: bool = False) -> Iterator:
+    if flush:
+        graph.vpush(None)
+    while waiting:
+        try:
+            frame = graph.vpull()
+        except (av.BlockingIOError, av.EOFError):  # it wants the next frame first
+            return
+        yield *waiting.popleft(), frame
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:

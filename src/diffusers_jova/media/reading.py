@@ -17,7 +17,7 @@ import numpy as np
 
 from ..latents import exact_frame_rate
 from .containers import choose_stream, open_input
-from .display import Display
+from .display import Display, deinterlace
 from .sound import collect_waveform, fit, join_tracks
 
 
@@ -299,7 +299,7 @@ def _frames(
     wanted = math.inf if duration_s is None else round(Fraction(duration_s) * frame_rate)
     count, shown, end, array = 0, None, Fraction(0), None
     with naming(timeline.path):
-        for time, length, frame in timed_frames(timeline, "video", start_s):
+        for time, length, frame in deinterlace(timed_frames(timeline, "video", start_s)):
             if shown is None and time * frame_rate > Fraction(1, 2):
                 raise ValueError(
                     f"`{timeline.path}` has no frame from {float(start_s):.2f} to {float(start_s + time):.2f} s that "
