@@ -130,6 +130,7 @@ class Checkpoints:
                 f"Cannot write `{path}`: {error}. The earlier checkpoints ({kept}) are whole: free some space and "
                 "start the same command with --resume_from_checkpoint latest."
             ) from error
+        logger.info(f"Wrote `{path}`.")
         self._on_main(self._prune)
         return path
 

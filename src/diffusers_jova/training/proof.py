@@ -92,7 +92,9 @@ class Proof:
 
 def hash_frozen(transformer: nn.Module) -> dict[str, str]:
     """Return a hash of each parameter that does not learn."""
-    return {name: hash_tensor(p) for name, p in transformer.named_parameters() if not p.requires_grad}
+    frozen = {name: parameter for name, parameter in transformer.named_parameters() if not parameter.requires_grad}
+    logger.info(f"Hashing {len(frozen)} frozen tensors: none of them may change ...")
+    return {name: hash_tensor(parameter) for name, parameter in frozen.items()}
 
 
 def hash_tensor(tensor: torch.Tensor) -> str:
@@ -145,10 +147,13 @@ def measure_losses(
     """
     losses: dict[str, list[float]] = {"video": [], "mouth": [], "audio": []}
     for key in clips.rows:
-        batch = collate([clips[Visit(key, -number)] for number in range(1, NUM_NOISES + 1)]).to(device)
-        found = training_step(transformer, batch, scales, config).losses
+        visits = [Visit(key, -number) for number in range(1, NUM_NOISES + 1)]
+        found = []
+        for start in range(0, NUM_NOISES, config.train_batch_size):  # no more at a time than training had
+            batch = collate([clips[visit] for visit in visits[start : start + config.train_batch_size]]).to(device)
+            found.append(training_step(transformer, batch, scales, config).losses)
         for name, values in losses.items():
-            values.append(found[name].mean().item() if name in found else math.nan)
+            values.append(torch.cat([f[name] for f in found]).mean().item() if name in found[0] else math.nan)
     return losses
 
 
@@ -188,8 +193,9 @@ def compare_with_base(
     jobs = [(prompts[i % len(prompts)], config.validation_seed + i) for i in range(config.num_proof_samples)]
     pictures = show_clips(pipe, clips, device)
 
-    def make(job: tuple[dict[str, Any], int], **options: Any) -> dict[str, torch.Tensor]:
-        prompt, seed = job
+    def make(number: int, **options: Any) -> dict[str, torch.Tensor]:
+        prompt, seed = jobs[number]
+        logger.info(f"  sample {number + 1} of {len(jobs)} ...")
         output = call_pipeline(pipe, prompt, seed, device, output_type="latent", **options)
         latents = {"video": output.frames, "audio": output.audio}
         return {name: tensor for name, tensor in latents.items() if tensor is not None}
@@ -203,19 +209,18 @@ def compare_with_base(
 
     logger.info(f"Judging base and LoRA by {len(clips)} clip(s) and {len(jobs)} sample(s) of each: the base ...")
     losses = measure_losses(pipe.transformer, clips, scales, config, device)
-    first = make(jobs[0])
-    shown = [write(number, 0, first if number == 0 else make(job)) for number, job in enumerate(jobs)]
+    first = make(0)
+    shown = [write(number, 0, make(number) if number else first) for number in range(len(jobs))]
 
     logger.info("Judging the LoRA ...")
     pipe.load_lora_weights(config.output_dir, weight_name=LORA_FILE)
     lora_losses = measure_losses(pipe.transformer, clips, scales, config, device)
     proof.strength_0 = {
-        name: torch.equal(first[name], latents)
-        for name, latents in make(jobs[0], attention_kwargs={"scale": 0.0}).items()
+        name: torch.equal(first[name], latents) for name, latents in make(0, attention_kwargs={"scale": 0.0}).items()
     }
     lora_shown = []
-    for number, job in enumerate(jobs):
-        latents = make(job, attention_kwargs={"scale": 1.0})
+    for number in range(len(jobs)):
+        latents = make(number, attention_kwargs={"scale": 1.0})
         if number == 0:
             proof.strength_1 = {n: (first[n] - x).square().mean().sqrt().item() for n, x in latents.items()}
         lora_shown.append(write(number, 1, latents))
