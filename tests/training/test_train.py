@@ -29,6 +29,7 @@ from tiny_training import (
     write_cache,
 )
 
+from diffusers_jova.media import read_video
 from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
@@ -354,6 +355,17 @@ def test_clips_lost_between_checkpoint_and_validation_are_made_when_the_run_goes
     train("train.py", model, clips, out, *flags)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == made  # of the averaged weights of step 2
     assert sorted(path.name for path in folder.parent.iterdir()) == ["step-2", "step-4"]
+
+
+def test_two_processes_make_lost_clips_once(model, clips, tmp_path):
+    out, flags = validated_run(model, clips, tmp_path, "--report_to", "none", "--train_batch_size", "2")
+    lost = out / "validation" / "step-2" / "00.mp4"
+    frames = read_video(lost).frames
+    lost.unlink()
+    flags[flags.index("--train_batch_size") + 1] = "1"
+    in_processes(2, train, "train.py", model, clips, out, *flags, "--num_processes", "2")
+    assert (read_video(lost).frames == frames).all()
+    assert sorted(path.name for path in lost.parent.parent.glob("*/*")) == ["00.mp4", "00.mp4", "01.mp4", "01.mp4"]
 
 
 def test_validation_clips_appear_together_or_not_at_all(model, clips, tmp_path, monkeypatch):

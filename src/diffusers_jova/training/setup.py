@@ -194,8 +194,11 @@ def validate_step(
         transformer, ema: Their averaged weights make the clips, where there is an average.
         missing_only: Of a resumed run: make only what a kill between checkpoint and validation took away.
     """
-    is_due = bool(prompts) and step > 0 and step % config.validation_steps == 0
-    if not is_due or (missing_only and is_validated(config, step, len(prompts))):
+    if not prompts or step == 0 or step % config.validation_steps:
+        return
+    is_done = missing_only and is_validated(config, step, len(prompts))
+    accelerator.wait_for_everyone()  # all have looked before one writes
+    if is_done:
         return
     if accelerator.is_main_process or is_sharded(accelerator):
         with averaged(transformer, ema), accelerator.autocast():
