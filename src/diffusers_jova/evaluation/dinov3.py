@@ -4,7 +4,7 @@
 # N pictures, D features; tokens: one for the picture, registers, then patches row by row
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,18 +32,17 @@ class Dino:
         return cls(model.to(device))
 
     @torch.no_grad()
-    def features(self, pictures: Iterable[np.ndarray], batch_size: int = 8) -> dict[str, torch.Tensor]:
+    def features(self, pictures: Sequence[np.ndarray], batch_size: int = 8) -> dict[str, torch.Tensor]:
         """Return the features (N, D) of pictures (H, W, 3) uint8, RGB, for each protocol.
 
         `patch`, Verse-Bench's, is the last token but one: the patch left of the bottom right corner. `cls` is the
         token of the whole picture, `patchmean` the mean of all patches.
         """
-        pixels = [dino_pixels(picture) for picture in pictures]  # 0.6 MB each
         found = {protocol: [] for protocol in PROTOCOLS}
         first_patch = 1 + self.model.config.num_register_tokens
-        for start in range(0, len(pixels), batch_size):
-            batch = torch.stack(pixels[start : start + batch_size]).to(self.model.device)
-            tokens = self.model(batch).last_hidden_state.cpu()
+        for start in range(0, len(pictures), batch_size):
+            batch = torch.stack([dino_pixels(picture) for picture in pictures[start : start + batch_size]])
+            tokens = self.model(batch.to(self.model.device)).last_hidden_state.cpu()
             found["patch"].append(tokens[:, -2])
             found["cls"].append(tokens[:, 0])
             found["patchmean"].append(tokens[:, first_patch:].mean(dim=1))
