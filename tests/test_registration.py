@@ -1,6 +1,10 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import ast
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -12,7 +16,7 @@ import diffusers_jova
 from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline, JoVATransformer3DModel
 
 
-CLASSES = [JoVAPipeline, JoVATransformer3DModel, AutoencoderMMAudio, BigVGANVocoder]
+CLASSES = [JoVAPipeline, *MODELS]
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +82,40 @@ def test_pipeline_loads_from_a_folder(cls, folder):
 def test_auto_model_loads_the_transformer_with_and_without_the_index(folder):
     assert type(AutoModel.from_pretrained(str(folder), subfolder="transformer")) is JoVATransformer3DModel
     assert type(AutoModel.from_pretrained(str(folder / "transformer"))) is JoVATransformer3DModel
+
+
+FRESH = """
+import sys
+{imports}
+import diffusers
+from diffusers import AutoModel, DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained({folder!r})
+assert type(pipe).__module__ == "diffusers_jova.pipelines.pipeline_jova", type(pipe)
+assert type(pipe) is diffusers.JoVAPipeline is diffusers.pipelines.JoVAPipeline
+assert type(AutoModel.from_pretrained({folder!r} + "/transformer")) is diffusers.JoVATransformer3DModel
+assert not hasattr(diffusers, "JoVASomethingElse") and diffusers.AutoencoderKLWan
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import diffusers_jova", "import diffusers, diffusers_jova", "import diffusers_jova.shipped, diffusers.utils"],
+)
+def test_pipeline_loads_whichever_package_is_imported_first(folder, imports):
+    code = FRESH.format(imports=imports, folder=str(folder))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_importing_the_package_loads_neither_torch_nor_diffusers():
+    code = "import sys, diffusers_jova; print([name for name in ('torch', 'diffusers') if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_public_names_are_the_same_at_run_time_and_for_type_checkers():
+    tree = ast.parse(Path(diffusers_jova.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))  # TYPE_CHECKING
+    typed = {alias.name: f"{'.' * node.level}{node.module}" for node in block.body for alias in node.names}
+    assert typed == diffusers_jova.MODULES
+    assert {*typed, "register"} == set(diffusers_jova.__all__) <= set(dir(diffusers_jova))

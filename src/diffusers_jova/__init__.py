@@ -7,31 +7,43 @@ pipe = diffusers_jova.JoVAPipeline.from_pretrained(folder_or_repository)
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-import diffusers
-import diffusers.pipelines
-from diffusers import ModelMixin  # diffusers looks for it here when it loads a component of ours
-from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
-from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+from .registration import register, register_with_diffusers
 
-from .models import MODELS
-from .models.autoencoder_mmaudio import AutoencoderMMAudio
-from .models.transformer_jova import PRESETS, JoVATransformer3DModel
-from .models.vocoder_bigvgan import BigVGANVocoder
-from .models.vocoder_griffin_lim import GriffinLimVocoder
-from .pipelines.pipeline_jova import JoVAPipeline
-from .pipelines.pipeline_output import JoVAPipelineOutput
-from .pipelines.prompts import load_prompt_embeds, save_prompt_embeds
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
+    from .media import read_video, write_video, write_wav
+    from .models.autoencoder_mmaudio import AutoencoderMMAudio
+    from .models.transformer_jova import PRESETS, JoVATransformer3DModel
+    from .models.vocoder_bigvgan import BigVGANVocoder
+    from .models.vocoder_griffin_lim import GriffinLimVocoder
+    from .pipelines.pipeline_jova import JoVAPipeline
+    from .pipelines.pipeline_output import JoVAPipelineOutput
+    from .pipelines.prompts import load_prompt_embeds, save_prompt_embeds
+    from .pipelines.random_pipeline import create_pipeline
 
 
 __version__ = "0.1.0.dev0"
 
-# Imported when first used: they need PyAV, or more of transformers, which would slow down every import.
-LAZY = {
-    "create_pipeline": "pipelines.random_pipeline",
-    "read_video": "media",
-    "write_video": "media",
-    "write_wav": "media",
+# Imported when first used, as in diffusers: torch alone takes seconds, which `--help` should not.
+MODULES = {
+    "AutoencoderMMAudio": ".models.autoencoder_mmaudio",
+    "BigVGANVocoder": ".models.vocoder_bigvgan",
+    "GriffinLimVocoder": ".models.vocoder_griffin_lim",
+    "JoVAPipeline": ".pipelines.pipeline_jova",
+    "JoVAPipelineOutput": ".pipelines.pipeline_output",
+    "JoVATransformer3DModel": ".models.transformer_jova",
+    "ModelMixin": "diffusers",  # diffusers looks for it here when it loads a component of ours
+    "PRESETS": ".models.transformer_jova",
+    "create_pipeline": ".pipelines.random_pipeline",
+    "load_prompt_embeds": ".pipelines.prompts",
+    "read_video": ".media",
+    "save_prompt_embeds": ".pipelines.prompts",
+    "write_video": ".media",
+    "write_wav": ".media",
 }
 
 __all__ = [
@@ -43,37 +55,26 @@ __all__ = [
     "JoVAPipelineOutput",
     "JoVATransformer3DModel",
     "ModelMixin",
+    "create_pipeline",
     "load_prompt_embeds",
+    "read_video",
     "register",
     "save_prompt_embeds",
-    *LAZY,
+    "write_video",
+    "write_wav",
 ]
 
 
 def __getattr__(name: str):
-    if name not in LAZY:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{LAZY[name]}", __name__), name)
+    value = getattr(importlib.import_module(MODULES[name], __name__), name)
+    globals()[name] = value
+    return value
 
 
-def register() -> None:
-    """Make the classes known to diffusers, so that `DiffusionPipeline` and `AutoModel` load them too.
-
-    Importing the package has done it already. It only adds: a class of the same name in diffusers wins, and a second
-    call changes nothing.
-    """
-    LOADABLE_CLASSES.setdefault("diffusers_jova", {"ModelMixin": ["save_pretrained", "from_pretrained"]})
-    for cls in (JoVAPipeline, *MODELS):
-        if not hasattr(diffusers, cls.__name__):
-            setattr(diffusers, cls.__name__, cls)
-    # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`
-    SINGLE_FILE_LOADABLE_CLASSES.setdefault(
-        JoVATransformer3DModel.__name__,
-        {"checkpoint_mapping_fn": lambda checkpoint, **kwargs: checkpoint, "default_subfolder": "transformer"},
-    )
-    # upstream's own test of `encode_prompt` looks the class up there
-    if not hasattr(diffusers.pipelines, JoVAPipeline.__name__):
-        setattr(diffusers.pipelines, JoVAPipeline.__name__, JoVAPipeline)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
-register()
+register_with_diffusers()

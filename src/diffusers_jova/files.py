@@ -7,6 +7,7 @@ What is given its final name has been flushed to the disk, so that a power cut l
 
 import errno
 import itertools
+import json
 import os
 import re
 import shutil
@@ -18,10 +19,11 @@ from hashlib import blake2b
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 
 LONGEST_NAME = 200  # bytes: file systems allow 255, and the names of temporary files are a little longer
+LONGEST_REASON = 300  # characters of a library's message
 NO_SPACE = 1 << 20  # bytes: with less than this free, an error that does not say why is a full disk
 
 # errno -> what happened, what to do
@@ -212,6 +214,61 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the disk in its own
         raise write_error(path, error) from error
+
+
+# --- damaged files ---
+
+
+@contextmanager
+def reading(path: str | os.PathLike, advice: str = "copy or download it again") -> Iterator[None]:
+    """Say which file it was, whatever goes wrong in a block that does nothing but read `path` and look at it.
+
+    Libraries raise nearly anything for a file that is cut short, is of another kind or holds other types.
+
+    Raises:
+        ValueError: That `path` is damaged; the operating system's errors, which name the file, stay as they are.
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"`{path}` is damaged ({reason(error)}): {advice}.") from error
+
+
+@contextmanager
+def reading_folder(folder: str | os.PathLike) -> Iterator[None]:
+    """As `reading`, for a model's or a pipeline's folder: when loading fails, look which of its files is damaged."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's
+            raise
+        for path in sorted(Path(folder).rglob("*")):
+            check_file(path)
+        if isinstance(error, OSError | ValueError):
+            raise
+        raise ValueError(f"`{folder}` cannot be loaded ({reason(error)}): copy or download it again.") from error
+
+
+def check_file(path: Path) -> None:
+    """Raise ValueError if `path`, of a model's folder, is not what its name says. Weights are not read."""
+    with reading(path):
+        if path.suffix == ".safetensors":
+            with safe_open(path, "numpy"):
+                pass
+        elif path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
+            raise ValueError("it must hold a JSON object, {...}")
+
+
+def reason(error: Exception) -> str:
+    """Return an error's kind and the beginning of its message, on one line."""
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    known = isinstance(error, ValueError | SafetensorError)  # what they say needs no name in front
+    return (text if known and text else f"{kind}: {text}" if text else kind)[:LONGEST_REASON]
 
 
 # --- one run at a time ---
