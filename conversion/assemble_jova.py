@@ -10,9 +10,9 @@ A part may also be a whole pipeline that has it, such as jova-nano.
 
 import argparse
 
-from diffusers_jova.conversion.assemble import PARTS, REQUIRED, assemble
 from diffusers_jova.conversion.command import run
-from diffusers_jova.conversion.key_mapping import ConversionError
+from diffusers_jova.conversion.errors import ConversionError
+from diffusers_jova.conversion.parts import PARTS, REQUIRED
 
 
 def parse_args(argv=None):
@@ -28,6 +28,8 @@ def parse_args(argv=None):
 
 
 def main(args):
+    from diffusers_jova.conversion.assemble import assemble  # late: it takes seconds
+
     if args.output is None and not args.dry_run:
         raise ConversionError("Say where to write with --output DIR, or pass --dry_run.")
     parts = {part: getattr(args, part) for part in PARTS}

@@ -9,7 +9,6 @@ python conversion/convert_bigvgan.py --to bigvgan --input vocoder --output bigvg
 
 import argparse
 
-from diffusers_jova.conversion import audio
 from diffusers_jova.conversion.command import add_arguments, execute, open_input, read_json, run
 
 
@@ -23,6 +22,8 @@ def parse_args(argv=None):
 
 
 def main(args):
+    from diffusers_jova.conversion import audio  # late: it takes seconds
+
     config = read_json(args.config) if args.config else None
     execute(audio.vocoder(open_input(args), args.to, args.audio_mode, config), args)
 

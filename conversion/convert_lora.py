@@ -9,19 +9,20 @@ python conversion/convert_lora.py --to diffusers --input peft_folder --output lo
 
 import argparse
 
-from diffusers_jova.conversion import lora
 from diffusers_jova.conversion.command import add_arguments, execute, open_input, run
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", required=True, choices=list(lora.FORMATS), help="format to write")
+    parser.add_argument("--to", required=True, choices=["diffusers", "comfyui", "kohya"], help="format to write")
     add_arguments(parser)
     parser.add_argument("--alpha", type=float, help="alpha of all layers, whatever the file says")
     return parser.parse_args(argv)
 
 
 def main(args):
+    from diffusers_jova.conversion import lora  # late: it takes seconds
+
     execute(lora.convert(open_input(args, strip=False), args.to, args.alpha), args)
 
 

@@ -9,7 +9,6 @@ python conversion/convert_mmaudio.py --to upstream --input v1-44.pth --output mm
 
 import argparse
 
-from diffusers_jova.conversion import audio
 from diffusers_jova.conversion.command import add_arguments, execute, open_input, run
 
 
@@ -26,6 +25,8 @@ def parse_args(argv=None):
 
 
 def main(args):
+    from diffusers_jova.conversion import audio  # late: it takes seconds
+
     execute(audio.autoencoder(open_input(args), args.to, args.audio_mode, args.raw), args)
 
 

@@ -8,7 +8,6 @@ python conversion/convert_wan_vae.py --to wan --input vae --output wan
 
 import argparse
 
-from diffusers_jova.conversion import wan_vae
 from diffusers_jova.conversion.command import add_arguments, execute, open_input, run
 
 
@@ -21,6 +20,8 @@ def parse_args(argv=None):
 
 
 def main(args):
+    from diffusers_jova.conversion import wan_vae  # late: it takes seconds
+
     convert = {"diffusers": wan_vae.to_diffusers, "wan": wan_vae.to_original}[args.to]
     execute(convert(open_input(args)), args)
 

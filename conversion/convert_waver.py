@@ -8,11 +8,9 @@ python conversion/convert_waver.py --to waver --branch audio --input jova/transf
 
 import argparse
 
-from diffusers_jova.conversion import waver
-from diffusers_jova.conversion.checkpoint import open_checkpoint
 from diffusers_jova.conversion.command import add_arguments, execute, open_input, read_json, run
-from diffusers_jova.conversion.key_mapping import ConversionError
-from diffusers_jova.models.transformer_jova import PRESETS
+from diffusers_jova.conversion.errors import ConversionError
+from diffusers_jova.presets import PRESETS
 
 
 def parse_args(argv=None):
@@ -29,6 +27,9 @@ def parse_args(argv=None):
 
 
 def main(args):
+    from diffusers_jova.conversion import waver  # late: it takes seconds
+    from diffusers_jova.conversion.checkpoint import open_checkpoint
+
     checkpoint = open_input(args)
     options = {"branch": args.branch, "preset": args.preset, "key_map": args.key_map}
     options["config"] = read_json(args.config) if args.config else None

@@ -13,7 +13,9 @@ from diffusers import AutoencoderKLWan, AutoModel, DiffusionPipeline, FlowMatchE
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES, _get_custom_components_and_folders
 
 import diffusers_jova
-from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline, JoVATransformer3DModel
+from diffusers_jova import JoVAPipeline, JoVATransformer3DModel
+from diffusers_jova.models import MODELS
+from diffusers_jova.registration import CLASSES as REGISTERED
 
 
 CLASSES = [JoVAPipeline, *MODELS]
@@ -38,6 +40,10 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("cls", CLASSES)
 def test_class_is_reachable_on_diffusers(cls):
     assert getattr(diffusers, cls.__name__) is cls
+
+
+def test_all_classes_are_registered():
+    assert set(REGISTERED) == {cls.__name__ for cls in CLASSES}
 
 
 def test_registering_twice_changes_nothing():

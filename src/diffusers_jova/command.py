@@ -83,7 +83,7 @@ def _output_is_closed() -> bool:
 
 def say(text: object) -> None:
     """Print `text`, which may hold names of others, with its line feeds."""
-    print(printable_lines(text))
+    print(printable_lines(text), flush=True)
 
 
 class PrintableFormatter(logging.Formatter):

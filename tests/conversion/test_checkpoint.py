@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusers_jova.conversion.checkpoint import SAFETENSORS_DTYPES, open_checkpoint
-from diffusers_jova.conversion.key_mapping import ConversionError
+from diffusers_jova.conversion.errors import ConversionError
 
 
 ENTRY = {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}

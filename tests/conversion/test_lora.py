@@ -11,7 +11,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from diffusers_jova.conversion.checkpoint import open_checkpoint
-from diffusers_jova.conversion.key_mapping import ConversionError
+from diffusers_jova.conversion.errors import ConversionError
 from diffusers_jova.conversion.lora import METADATA_KEY, convert
 from diffusers_jova.loaders.lora import JoVALoraLoaderMixin
 

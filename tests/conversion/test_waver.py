@@ -14,7 +14,7 @@ from diffusers_jova.conversion.checkpoint import (
     contiguous_stride,
     open_checkpoint,
 )
-from diffusers_jova.conversion.key_mapping import ConversionError
+from diffusers_jova.conversion.errors import ConversionError
 from diffusers_jova.conversion.waver import to_jova, to_waver
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 

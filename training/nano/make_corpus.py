@@ -7,11 +7,12 @@ python training/nano/make_corpus.py --output_dir person --num_train 24 --num_hel
 """
 
 import argparse
+import sys
 
-from diffusers_jova.nano.corpus import make_corpus
+from diffusers_jova.command import run
 
 
-if __name__ == "__main__":
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", required=True, help="folder of the corpus; an unfinished one is continued")
     parser.add_argument("--num_train", type=int, default=6000, help="clips to train on (default: 6000)")
@@ -20,4 +21,14 @@ if __name__ == "__main__":
     parser.add_argument("--identity", type=int, help="seed of a face: all clips show this one person (default: many)")
     parser.add_argument("--voice", help="slt, rms, awb or kal16: all clips have this voice (default: all of them)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that draw (default: 2)")
-    make_corpus(**vars(parser.parse_args()))
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from diffusers_jova.nano.corpus import make_corpus  # late: it takes seconds
+
+    make_corpus(**vars(args))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, parse_args()))

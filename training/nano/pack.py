@@ -7,19 +7,29 @@ python training/nano/pack.py --base outputs/nano/base --transformer outputs/nano
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from diffusers_jova import JoVAPipeline, JoVATransformer3DModel
-from diffusers_jova.nano.assemble import pack
+from diffusers_jova.command import run
+from diffusers_jova.files import check_output
 
 
-if __name__ == "__main__":
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True, help="folder that train_components.py wrote")
     parser.add_argument("--transformer", required=True, help="folder that train.py wrote")
-    parser.add_argument("--output_dir", required=True, help="folder of the pipeline")
-    args = parser.parse_args()
-    pipe = JoVAPipeline.from_pretrained(
-        args.base, transformer=JoVATransformer3DModel.from_pretrained(args.transformer)
-    )
-    pack(pipe, Path(args.output_dir))
+    parser.add_argument("--output_dir", required=True, help="folder of the pipeline; one that is there is replaced")
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    check_output(args.output_dir, {"the base": args.base, "the transformer": args.transformer})
+    from diffusers_jova import JoVAPipeline, JoVATransformer3DModel  # late: they take seconds
+    from diffusers_jova.nano.assemble import pack
+
+    transformer = JoVATransformer3DModel.from_pretrained(args.transformer)
+    pack(JoVAPipeline.from_pretrained(args.base, transformer=transformer), Path(args.output_dir))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, parse_args()))

@@ -12,11 +12,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from diffusers_jova import JoVAPipeline
-from diffusers_jova.nano.report import STEPS, write_report
+from diffusers_jova.command import run
+from diffusers_jova.files import check_output
+from diffusers_jova.nano.settings import STEPS
 
 
-if __name__ == "__main__":
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder of the pipeline")
     parser.add_argument("--output_dir", required=True, help="folder of the report")
@@ -24,9 +25,20 @@ if __name__ == "__main__":
     parser.add_argument("--num_pictured", type=int, default=100, help="of them with a picture (default: 100)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="to compare (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the corpus (default: 0)")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    check_output(args.output_dir, {"the model": args.model})
+    from diffusers_jova import JoVAPipeline  # late: they take seconds
+    from diffusers_jova.nano.report import write_report
+
     pipe = JoVAPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
     command = "python training/nano/report.py " + shlex.join(sys.argv[1:])
     folder = Path(args.output_dir)
     print(write_report(pipe, folder, command, args.num_clips, args.num_pictured, args.steps, args.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, parse_args()))

@@ -8,12 +8,15 @@ A component that is there is kept, so an interrupted run is continued.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from diffusers_jova.nano.assemble import COMPONENTS, assemble, train_component
+from diffusers_jova.command import run
+from diffusers_jova.files import check_output, lock_folder
+from diffusers_jova.nano.settings import COMPONENTS
 
 
-if __name__ == "__main__":
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder that make_corpus.py wrote")
     parser.add_argument("--output_dir", required=True, help="folder of the pipeline")
@@ -22,15 +25,21 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}_steps", type=int, default=steps, help=f"(default: {steps})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="of the video VAE")
-    args = parser.parse_args()
-    for name in args.only or COMPONENTS:
-        train_component(
-            name,
-            Path(args.corpus),
-            Path(args.output_dir),
-            getattr(args, f"{name}_steps"),
-            args.seed,
-            args.mixed_precision,
-        )
-    if not args.only:
-        assemble(Path(args.output_dir), args.seed)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    check_output(args.output_dir, {"the corpus": args.corpus})
+    from diffusers_jova.nano.assemble import assemble, train_component  # late: it takes seconds
+
+    corpus, output_dir = Path(args.corpus), Path(args.output_dir)
+    with lock_folder(output_dir):
+        for name in args.only or COMPONENTS:
+            steps = getattr(args, f"{name}_steps")
+            train_component(name, corpus, output_dir, steps, args.seed, args.mixed_precision)
+        if not args.only:
+            assemble(output_dir, args.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, parse_args()))

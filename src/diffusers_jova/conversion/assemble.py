@@ -19,7 +19,8 @@ from ..headers import read_json
 from ..models import VOCODERS, AutoencoderMMAudio, JoVATransformer3DModel
 from ..shipped import find_model
 from .checkpoint import open_checkpoint
-from .key_mapping import ConversionError
+from .errors import ConversionError
+from .parts import PARTS, REQUIRED, TOKENIZERS
 from .streaming import atomic_folder
 
 
@@ -34,9 +35,6 @@ CLASSES: dict[str, dict[str, str]] = {
     "text_encoder_2": {"Qwen2Model": TRANSFORMERS},
     "scheduler": {"FlowMatchEulerDiscreteScheduler": DIFFUSERS},
 }
-TOKENIZERS = ("tokenizer", "tokenizer_2")
-PARTS = (*CLASSES, *TOKENIZERS)
-REQUIRED = ("transformer", "vae")
 # a whole model in a part's folder whose encoder is the class that we load from it
 ENCODERS = {
     "T5ForConditionalGeneration": "T5EncoderModel",

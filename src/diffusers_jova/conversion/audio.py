@@ -21,7 +21,7 @@ from diffusers_jova.models.vocoder_bigvgan import BigVGANVocoder
 
 from . import bigvgan, mmaudio
 from .checkpoint import Checkpoint
-from .key_mapping import ConversionError
+from .errors import ConversionError
 from .plan import Plan, meta_model, note_sources, shapes_of, source_config
 from .report import Report
 from .streaming import Step

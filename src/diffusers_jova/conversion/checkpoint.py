@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..headers import read_header, read_json
-from .key_mapping import ConversionError
+from .errors import ConversionError
 
 
 SAFETENSORS_DTYPES = {

@@ -8,11 +8,15 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .checkpoint import Checkpoint, open_checkpoint, read_config
-from .key_mapping import ConversionError
-from .plan import Plan
+from .. import command
+from .errors import ConversionError
+
+
+if TYPE_CHECKING:  # they take seconds to import, which `--help` should not
+    from .checkpoint import Checkpoint
+    from .plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser, key_map: str | None = None) -> None:
@@ -37,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser, key_map: str | None = None) -
 
 def open_input(args: argparse.Namespace, strip: bool = True) -> Checkpoint:
     """Return the checkpoint of --input; see `open_checkpoint`."""
+    from .checkpoint import open_checkpoint
+
     if args.output is None and not args.dry_run:
         raise ConversionError("Say where to write with --output DIR, or pass --dry_run.")
     return open_checkpoint(args.input, prefix=args.prefix, strip=strip)
@@ -44,6 +50,8 @@ def open_input(args: argparse.Namespace, strip: bool = True) -> Checkpoint:
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """Return the JSON object of a --config file."""
+    from .checkpoint import read_config
+
     config = read_config(Path(path))
     if not config:
         raise ConversionError(f"--config {path} does not exist or is empty.")
@@ -52,7 +60,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def execute(plan: Plan, args: argparse.Namespace) -> None:
     """Print the plan, check it, and write the output unless this is a dry run."""
-    print(plan.describe(args.max_shard_size), flush=True)
+    command.say(plan.describe(args.max_shard_size))
     plan.check(args.output, args.overwrite, args.allow_missing)
     if args.dry_run:
         print("dry run: nothing was written")
@@ -61,9 +69,6 @@ def execute(plan: Plan, args: argparse.Namespace) -> None:
         print(f"wrote {args.output}")
 
 
-def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Call `main`; an error that the user can mend ends the program with one line and status 1."""
-    try:
-        main(args)
-    except ConversionError as error:
-        sys.exit(f"error: {error}")
+def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> NoReturn:
+    """Call `main` and end the program; see `command.run`."""
+    sys.exit(command.run(main, args, status=1))

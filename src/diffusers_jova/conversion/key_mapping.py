@@ -20,6 +20,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from .errors import ConversionError
+
 
 BUILT_IN = Path(__file__).parent / "key_maps"  # FILE.yaml there can be named in `extends`
 SIDES = ("file", "model")
@@ -35,10 +37,6 @@ VERBS: dict[str, tuple[set[str], set[str]]] = {
 }
 BOUND = {"branch", "head"}  # placeholders that `KeyMap.bind` replaces, so that one table serves both branches
 PLACEHOLDER = re.compile(r"<(\w+)(\*?)>")
-
-
-class ConversionError(ValueError):
-    """A checkpoint or a key map that cannot be converted; the message says why and what to do."""
 
 
 def placeholders(pattern: str) -> set[str]:

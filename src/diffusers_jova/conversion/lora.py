@@ -18,7 +18,7 @@ import torch
 
 from ..loaders.lora_layout import DIFFUSERS, METADATA_KEY, PREFIX, find_adapter_config, peft_settings, read_layers
 from .checkpoint import Checkpoint
-from .key_mapping import ConversionError
+from .errors import ConversionError
 from .plan import Plan, note_sources
 from .report import Report
 from .streaming import Step

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from .key_mapping import ConversionError
+from .errors import ConversionError
 
 
 Shape = tuple[int, ...]

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
 from .checkpoint import Checkpoint
-from .key_mapping import ConversionError
+from .errors import ConversionError
 from .plan import Piece, Plan, meta_model, note_sources, shapes_of, source_config, steps_of
 from .report import Report
 

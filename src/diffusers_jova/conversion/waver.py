@@ -25,7 +25,8 @@ from torch import Tensor
 from diffusers_jova.models.transformer_jova import PRESETS, JoVAStream, JoVATransformer3DModel
 
 from .checkpoint import Checkpoint
-from .key_mapping import ConversionError, KeyMap, load_key_map
+from .errors import ConversionError
+from .key_mapping import KeyMap, load_key_map
 from .plan import Piece, Plan, meta_model, note_sources, shapes_of, source_config, steps_of
 from .report import Report, Shape
 from .streaming import Step

@@ -18,10 +18,10 @@ from .corpus import ClipPlan, describe
 from .faces import Pose, draw_face
 from .measuring import Measures, TalkingClips, generate, held_out_plans, measure, record, round_trip
 from .pictures import TABLES, colour_word, identity_distance
+from .settings import STEPS
 from .speech import VOICES
 
 
-STEPS = (4, 8, 12, 20, 30, 50)
 NUM_CLIPS_PER_STEPS = 40
 ON_SHEET = 8  # clips on the contact sheet
 NOISE_SEED = 1000

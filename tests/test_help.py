@@ -1,0 +1,62 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""`--help` answers at once: no program imports torch before it knows its arguments."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+REPOSITORY = Path(__file__).parents[1]
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "av", "tqdm")
+# Runs a program and then says on the standard error output what it has imported
+SAY = f"""
+import runpy, sys
+start, sys.argv = sys.argv[1], sys.argv[1:]
+try:
+    if start == "diffusers_jova":
+        runpy.run_module(start, run_name="__main__")
+    else:
+        runpy.run_path(start, run_name="__main__")
+finally:
+    print("imported:", [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+
+
+def has_a_parser(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return bool({"ArgumentParser"} & names or {"run_script"} & called)
+
+
+SCRIPTS = [
+    path
+    for folder in ("training", "conversion")
+    for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    if has_a_parser(path)
+]
+VERBS = ("demo", "create", "generate", "encode")
+PROGRAMS = [
+    ["diffusers_jova"],
+    *(["diffusers_jova", verb] for verb in VERBS),
+    *([str(path.relative_to(REPOSITORY))] for path in SCRIPTS),
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_help_imports_nothing_heavy(program):
+    env = {**os.environ, "COLUMNS": "120"}
+    command = [sys.executable, "-c", SAY, *program, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=env)
+    assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
+    assert done.stderr.splitlines()[-1] == "imported: []"
+
+
+def test_every_script_is_among_them():
+    names = {path.name for path in SCRIPTS}
+    assert {"preprocess.py", "train.py", "train_lora.py", "assemble_jova.py", "convert_lora.py", "pack.py"} <= names
