@@ -1,5 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import os
 import re
 import shutil
@@ -139,11 +140,11 @@ def test_create_writes_a_pipeline_whole_or_not_at_all(tmp_path, capsys, monkeypa
     assert "Choose 'jova-nano'" in error_of(capsys)
 
     def full(*args, **kwargs):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(JoVAPipeline, "save_pretrained", full)
     assert main(["create", "--output", str(tmp_path / "other")]) == 2
-    assert error_of(capsys) == "error: No space left on device"
+    assert re.search(r"Cannot write `.*other`: the disk is full\. .*: free some space", error_of(capsys))
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]
 
 

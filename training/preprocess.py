@@ -10,7 +10,7 @@ import logging
 import shlex
 import sys
 
-from diffusers_jova.training.preprocessing import PreprocessingConfig, dry_run, preprocess
+from diffusers_jova.command import run, say, start_logging
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -69,21 +69,23 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def main(args: argparse.Namespace, command: str | None = None) -> int:
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+def make_cache(args: argparse.Namespace, command: str | None = None) -> int:
+    from diffusers_jova.training.preprocessing import PreprocessingConfig, dry_run, preprocess  # late: takes seconds
+
+    start_logging("%(levelname)s: %(message)s")
     options = vars(args).copy()
     is_dry = options.pop("dry_run")
     config = PreprocessingConfig(**options | {"buckets": tuple(args.buckets)})
-    try:
-        if is_dry:
-            print(dry_run(config))
-            return 0
-        summary = preprocess(config, command=command)
-    except (ValueError, OSError, ImportError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    print(summary)
+    if is_dry:
+        say(dry_run(config))
+        return 0
+    summary = preprocess(config, command=command)
+    say(summary)
     return 0 if summary.rows else 1
+
+
+def main(args: argparse.Namespace, command: str | None = None) -> int:
+    return run(lambda args: make_cache(args, command), args)
 
 
 if __name__ == "__main__":

@@ -11,34 +11,41 @@ Several GPUs: torchrun --nproc_per_node 8 training/train.py ..., or accelerate l
 The result is output_dir/transformer: load it and pass it to JoVAPipeline.from_pretrained(DIR, transformer=...).
 """
 
-from diffusers_jova.training.checkpoint import Checkpoints, find_checkpoint
-from diffusers_jova.training.config import TrainingConfig, run_script
-from diffusers_jova.training.dataset import CachedClips
-from diffusers_jova.training.initialization import load_transformer, read_scales
-from diffusers_jova.training.optimization import (
-    averaged,
-    check_finite,
-    create_ema,
-    create_lr_scheduler,
-    create_optimizer,
-    gradient_norms,
-    trainable,
-)
-from diffusers_jova.training.setup import (
-    create_accelerator,
-    create_batches,
-    encode_validation_prompts,
-    plan_memory,
-    prepare_output_dir,
-    print_plan,
-    save_transformer,
-    validate_step,
-)
-from diffusers_jova.training.step import training_step
-from diffusers_jova.training.tracking import TrainingLog
+from diffusers_jova.training.config import TrainingConfig, own_output_dir, run_script
 
 
 def main(config: TrainingConfig) -> None:
+    with own_output_dir(config):
+        train(config)
+
+
+def train(config: TrainingConfig) -> None:
+    # imported late: they take seconds, and `--help` needs none of them
+    from diffusers_jova.training.checkpoint import Checkpoints, find_checkpoint
+    from diffusers_jova.training.dataset import CachedClips
+    from diffusers_jova.training.initialization import load_transformer, read_scales
+    from diffusers_jova.training.optimization import (
+        averaged,
+        check_finite,
+        create_ema,
+        create_lr_scheduler,
+        create_optimizer,
+        gradient_norms,
+        trainable,
+    )
+    from diffusers_jova.training.setup import (
+        create_accelerator,
+        create_batches,
+        encode_validation_prompts,
+        plan_memory,
+        prepare_output_dir,
+        print_plan,
+        save_transformer,
+        validate_step,
+    )
+    from diffusers_jova.training.step import training_step
+    from diffusers_jova.training.tracking import TrainingLog
+
     # 1. Everything that can go wrong early: settings, folders, cache, memory
     checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
     clips = CachedClips(

@@ -8,57 +8,57 @@
 The result is loaded by `pipe.load_lora_weights("lora/")`.
 """
 
-from pathlib import Path
-
-from diffusers_jova.training.adapters import add_lora, lora_update_norms, quantize_base, save_lora
-from diffusers_jova.training.checkpoint import Checkpoints, find_checkpoint
-from diffusers_jova.training.config import LoraTrainingConfig, run_script
-from diffusers_jova.training.dataset import CachedClips
-from diffusers_jova.training.initialization import load_transformer, read_scales
-from diffusers_jova.training.optimization import (
-    averaged,
-    check_finite,
-    create_ema,
-    create_lr_scheduler,
-    create_optimizer,
-    gradient_norms,
-    trainable,
-)
-from diffusers_jova.training.proof import (
-    Proof,
-    compare_with_base,
-    count_changed,
-    count_clips,
-    describe,
-    hash_frozen,
-    model_card,
-    split_clips,
-    write_proof,
-)
-from diffusers_jova.training.setup import (
-    create_accelerator,
-    create_batches,
-    encode_validation_prompts,
-    is_sharded,
-    plan_memory,
-    prepare_output_dir,
-    print_plan,
-    validate_step,
-    weight_dtype,
-)
-from diffusers_jova.training.step import training_step
-from diffusers_jova.training.tracking import TrainingLog
-from diffusers_jova.training.validation import free_memory, load_decoders
-
-
-def load_base(config: LoraTrainingConfig, device):
-    transformer = load_transformer(config, weight_dtype(config))
-    if config.base_quantization is not None:
-        quantize_base(transformer, config.base_quantization, device)
-    return transformer
+from diffusers_jova.training.config import LoraTrainingConfig, own_output_dir, run_script
 
 
 def main(config: LoraTrainingConfig) -> None:
+    with own_output_dir(config):
+        train(config)
+
+
+def train(config: LoraTrainingConfig) -> None:
+    # imported late: they take seconds, and `--help` needs none of them
+    from pathlib import Path
+
+    from diffusers_jova.training.adapters import add_lora, lora_update_norms, save_lora
+    from diffusers_jova.training.checkpoint import Checkpoints, find_checkpoint
+    from diffusers_jova.training.dataset import CachedClips
+    from diffusers_jova.training.initialization import read_scales
+    from diffusers_jova.training.optimization import (
+        averaged,
+        check_finite,
+        create_ema,
+        create_lr_scheduler,
+        create_optimizer,
+        gradient_norms,
+        trainable,
+    )
+    from diffusers_jova.training.proof import (
+        Proof,
+        compare_with_base,
+        count_changed,
+        count_clips,
+        describe,
+        hash_frozen,
+        model_card,
+        split_clips,
+        write_proof,
+    )
+    from diffusers_jova.training.setup import (
+        create_accelerator,
+        create_batches,
+        encode_validation_prompts,
+        is_sharded,
+        load_base,
+        plan_memory,
+        prepare_output_dir,
+        print_plan,
+        validate_step,
+    )
+    from diffusers_jova.training.step import training_step
+    from diffusers_jova.training.tracking import TrainingLog
+    from diffusers_jova.training.validation import free_memory, load_decoders
+
     # 1. Everything that can go wrong early: settings, folders, cache, memory
     checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
     clips = CachedClips(

@@ -6,10 +6,9 @@ python training/validate_mouth_mask.py --video clip.mp4 --model nano/ --output m
 """
 
 import argparse
-import logging
 import sys
 
-from diffusers_jova.training.preprocessing import validate_mouth_mask
+from diffusers_jova.command import run, start_logging
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -29,16 +28,17 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def main(args: argparse.Namespace) -> int:
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    try:
-        test = validate_mouth_mask(**vars(args))
-    except (ValueError, OSError, ImportError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+def measure(args: argparse.Namespace) -> None:
+    from diffusers_jova.training.preprocessing import validate_mouth_mask  # late: it takes seconds
+
+    start_logging("%(levelname)s: %(message)s")
+    test = validate_mouth_mask(**vars(args))
     print(f"mean change of a pixel, of 255: inside the mouth {test.inside:.2f}, outside {test.outside:.2f}")
     print(f"Wrote {args.output}.")
-    return 0
+
+
+def main(args: argparse.Namespace) -> int:
+    return run(measure, args)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@
 import argparse
 import importlib.util
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from .command import run
+from .files import check_output, reading_folder, whole_folder
 
 
 # Arguments of `generate` that go to the pipeline's call as they are; None leaves the choice to the checkpoint.
@@ -112,7 +114,6 @@ def check_device(device: str | None) -> str:
 def load_pipeline(model: str, device: str, dtype: str | None, **components):
     """Return the pipeline in folder `model`, of that name on the Hub, or that comes with us, in main memory."""
     import torch
-    from safetensors import SafetensorError, safe_open
 
     from . import JoVAPipeline
     from .shipped import find_model
@@ -127,33 +128,19 @@ def load_pipeline(model: str, device: str, dtype: str | None, **components):
     if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
         raise FileNotFoundError(f"{model!r} is no pipeline's folder: it has no model_index.json.")
     dtype = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
-    try:
+    with reading_folder(model):
         return JoVAPipeline.from_pretrained(model, dtype=dtype, **components)
-    except (SafetensorError, OSError, ValueError, RuntimeError):
-        # the loaders say in many ways, and not always with its name, that a file is cut short
-        for path in sorted(Path(model).rglob("*.safetensors")):
-            try:
-                with safe_open(path, "pt"):
-                    pass
-            except SafetensorError as error:
-                raise ValueError(
-                    f"{str(path)!r} is no whole safetensors file ({error}): copy or download it again."
-                ) from error
-        raise
 
 
 def run_create(args: argparse.Namespace) -> None:
-    from .pipelines.random_pipeline import create_pipeline
-
     if args.output.exists():
         raise FileExistsError(f"{str(args.output)!r} exists already: remove it, or choose another --output.")
     if not args.output.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder {str(args.output.absolute().parent)!r} does not exist: create it first.")
-    # whole or not at all
-    with tempfile.TemporaryDirectory(prefix=f".{args.output.name}.", dir=args.output.absolute().parent) as temporary:
-        folder = Path(temporary) / args.output.name
+    from .pipelines.random_pipeline import create_pipeline  # late: it takes seconds
+
+    with whole_folder(args.output) as folder:
         create_pipeline(args.preset, args.seed).save_pretrained(folder)
-        folder.rename(args.output)
     print(f"Wrote {args.output}: a {args.preset} pipeline with random weights. What it makes is noise.")
 
 
@@ -163,6 +150,8 @@ def run_generate(args: argparse.Namespace) -> None:
     # everything that can be wrong is looked at before the weights are read
     suffixes = media.VIDEO_SUFFIXES if "video" in args.modalities else media.AUDIO_SUFFIXES
     media.check_output_path(args.output, suffixes)
+    inputs = {"the --image": args.image, "the --prompt_embeds": args.prompt_embeds}
+    check_output(args.output, inputs | {f"the --lora {lora}": lora for lora in args.lora if Path(lora).is_file()})
     if args.lora_scale and (not args.lora or len(args.lora_scale) not in (1, len(args.lora))):
         raise ValueError(f"Got {len(args.lora)} --lora and {len(args.lora_scale)} --lora_scale: give one scale each.")
     for lora in args.lora:
@@ -224,6 +213,7 @@ def run_encode(args: argparse.Namespace) -> None:
     from .pipelines.prompts import format_prompt, save_prompt_embeds
 
     media.check_output_path(args.output, (".safetensors",))
+    check_is_prompt_embeds(args.output)
     texts = {name: getattr(args, name) for name in TEXTS}
     if not any(texts[name] for name in ("prompt", "audio_prompt", "transcript")):
         raise ValueError("There is nothing to encode: give --prompt, --audio_prompt or --transcript.")
@@ -239,12 +229,27 @@ def run_encode(args: argparse.Namespace) -> None:
     print(f"Wrote {args.output}.")
 
 
+def check_is_prompt_embeds(path: Path) -> None:
+    """Raise ValueError if there is a file at `path` that `encode` did not write: it may be a model's weights."""
+    from .pipelines.prompts import load_prompt_embeds
+
+    if path.exists():
+        try:
+            load_prompt_embeds(path)
+        except ValueError as error:
+            raise ValueError(
+                f"`{path}` exists and is not an encoded prompt, so it is not written over: choose another --output, "
+                "or remove it first."
+            ) from error
+
+
 def run_demo(args: argparse.Namespace) -> None:
     from . import media
 
     started = time.perf_counter()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     media.check_output_path(args.output)
+    check_output(args.output, {"the --image": args.image})
     inputs = {name: getattr(args, name) for name in DEMO}
     inputs["image"] = media.load_image(args.image) if args.image is not None else None
     import torch
@@ -269,12 +274,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 def main(args: list[str] | None = None) -> int:
     args = parse_args(args)
-    try:
-        args.run(args)
-    except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+    return run(args.run, args)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ What is given its final name has been flushed to the disk, so that a power cut l
 
 import errno
 import itertools
-import json
 import os
 import re
 import shutil
@@ -17,9 +16,12 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
+from pickle import UnpicklingError
 
 from filelock import BaseFileLock, FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+
+from .headers import read_header, read_json
 
 
 LONGEST_NAME = 200  # bytes: file systems allow 255, and the names of temporary files are a little longer
@@ -43,6 +45,10 @@ DISK_ERRORS = {
 
 class InUseError(OSError):
     """Another process is at work in a folder."""
+
+
+class DamagedError(ValueError):
+    """A file is not what it should be; the message names it."""
 
 
 # --- whole or not at all ---
@@ -91,8 +97,7 @@ def whole_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[P
     with _explained(path), _workplace(path, shared=False) as partial:
         _refuse_existing(path, overwrite)
         yield partial
-        for part in (*partial.rglob("*"), partial):
-            sync(part)
+        _sync_tree(partial)
         _refuse_existing(path, overwrite)
         if path.exists():
             os.replace(path, _replaced(partial))
@@ -154,7 +159,8 @@ def _clear(place: Path, path: Path) -> None:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Give `source` the name `target`; a folder that has it already goes."""
+    """Give `source`, once it is on the disk, the name `target`; a folder that has it already goes."""
+    _sync_tree(source)
     if target.exists():
         remove_folder(target)
     os.replace(source, target)
@@ -180,19 +186,30 @@ def sync(path: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
+def _sync_tree(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
 # --- errors of the disk ---
 
 
-def write_error(path: str | os.PathLike, error: Exception, kept: str = "What was written before is whole") -> OSError:
+def write_error(
+    path: str | os.PathLike,
+    error: Exception,
+    kept: str = "What was written before is whole",
+    again: str = "start the same command again",
+) -> OSError:
     """Return the error that says why `path` cannot be written, what to do, and what is safe.
 
     Args:
         error: Of the operating system, or of a library that wraps such an error in its own.
         kept: What is not lost.
+        again: How to go on.
     """
     code = _errno_of(error, Path(path))
     what, advice = DISK_ERRORS.get(code, (str(error) or type(error).__name__, "correct that"))
-    explained = OSError(f"Cannot write `{path}`: {what}. {kept}: {advice}, and start the same command again.")
+    explained = OSError(f"Cannot write `{path}`: {what}. {kept}: {advice}, and {again}.")
     explained.errno = code
     return explained
 
@@ -226,19 +243,19 @@ def reading(path: str | os.PathLike, advice: str = "copy or download it again") 
     Libraries raise nearly anything for a file that is cut short, is of another kind or holds other types.
 
     Raises:
-        ValueError: That `path` is damaged; the operating system's errors, which name the file, stay as they are.
+        DamagedError: For all of it but the operating system's errors, which name the file themselves.
     """
     try:
         yield
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, DamagedError):
         raise
     except Exception as error:
-        raise ValueError(f"`{path}` is damaged ({reason(error)}): {advice}.") from error
+        raise DamagedError(f"`{path}` is damaged ({reason(error)}): {advice}.") from error
 
 
 @contextmanager
-def reading_folder(folder: str | os.PathLike) -> Iterator[None]:
-    """As `reading`, for a model's or a pipeline's folder: when loading fails, look which of its files is damaged."""
+def reading_folder(folder: str | os.PathLike, advice: str = "copy or download it again") -> Iterator[None]:
+    """As `reading`, for a folder of models: when loading fails, look which of its files is damaged."""
     try:
         yield
     except MemoryError:
@@ -247,24 +264,35 @@ def reading_folder(folder: str | os.PathLike) -> Iterator[None]:
         if type(error).__name__ == "OutOfMemoryError":  # torch's
             raise
         for path in sorted(Path(folder).rglob("*")):
-            check_file(path)
+            check_file(path, advice)
         if isinstance(error, OSError | ValueError):
             raise
-        raise ValueError(f"`{folder}` cannot be loaded ({reason(error)}): copy or download it again.") from error
+        raise DamagedError(f"`{folder}` cannot be loaded ({reason(error)}): {advice}.") from error
 
 
-def check_file(path: Path) -> None:
-    """Raise ValueError if `path`, of a model's folder, is not what its name says. Weights are not read."""
-    with reading(path):
+def check_file(path: Path, advice: str = "copy or download it again") -> None:
+    """Raise DamagedError if `path`, of a model's folder, is not what its name says; no code in it is run."""
+    if path.is_dir():
+        if path.suffix in (".safetensors", ".json"):
+            raise DamagedError(f"`{path}` is a folder, and should be a file: {advice}.")
+        return
+    with reading(path, advice):
         if path.suffix == ".safetensors":
-            with safe_open(path, "numpy"):
-                pass
-        elif path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
-            raise ValueError("it must hold a JSON object, {...}")
+            read_header(path)
+        elif path.suffix in (".bin", ".pt", ".pth"):
+            import torch  # late: whoever has such files has it already
+
+            torch.load(path, weights_only=True, map_location="cpu")
+    if path.suffix == ".json":
+        read_json(path)
 
 
 def reason(error: Exception) -> str:
     """Return an error's kind and the beginning of its message, on one line."""
+    if isinstance(error, UnpicklingError):
+        return "it is not a file of weights alone: what else it holds, such as code, was not run"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     text = " ".join(str(error).split())
     kind = type(error).__name__
     known = isinstance(error, ValueError | SafetensorError)  # what they say needs no name in front
@@ -297,18 +325,19 @@ def lock_folder(folder: str | os.PathLike, name: str = "run") -> Iterator[None]:
         _unlock(lock)
 
 
-def who_locks(folder: str | os.PathLike, pattern: str = "run") -> dict[str, str]:
-    """Return the names of the locks of `folder` that are held now, by this or another process, and who holds each."""
-    held = {}
-    for path in sorted(Path(folder).glob(f".{pattern}.lock")):
-        lock = FileLock(path, blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            held[path.stem.removeprefix(".")] = _owner(path)
-        else:
-            lock.release()
-    return held
+def lock_holder(folder: str | os.PathLike, name: str = "run") -> str | None:
+    """Return which process has a lock of `folder`, in words; None if nobody has. What a killed one left is removed."""
+    path = Path(folder) / f".{name}.lock"
+    if not path.exists():
+        return None
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return _owner(path)
+    _remove_lock_files(path)
+    lock.release()
+    return None
 
 
 def _lock(folder: Path, name: str) -> BaseFileLock:
@@ -334,11 +363,15 @@ def _lock(folder: Path, name: str) -> BaseFileLock:
 def _unlock(lock: BaseFileLock) -> None:
     path = Path(lock.lock_file)
     if lock.lock_counter == 1:  # removed while it is held: whoever opens it now sees that it has no name any more
-        path.with_suffix(".owner").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        _remove_lock_files(path)
     lock.release()
     with suppress(OSError):  # somebody's files lie there, as a rule
         path.parent.rmdir()
+
+
+def _remove_lock_files(path: Path) -> None:
+    path.with_suffix(".owner").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _owner(lock_file: Path) -> str:
@@ -349,6 +382,13 @@ def _owner(lock_file: Path) -> str:
 
 
 # --- outputs are not inputs ---
+
+
+def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+    """Whether two paths lead to one file or folder, through links and however they are spelled."""
+    if os.path.realpath(a) == os.path.realpath(b):
+        return True
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
 def check_output(output: str | os.PathLike, inputs: Mapping[str, str | os.PathLike | None]) -> None:
@@ -366,7 +406,7 @@ def check_output(output: str | os.PathLike, inputs: Mapping[str, str | os.PathLi
             continue
         source = Path(os.path.realpath(path))
         relation = None
-        if source == target or (target.exists() and os.path.samefile(source, target)):
+        if is_same_place(source, target):
             relation = "is"
         elif source in target.parents:
             relation = "lies in"

@@ -98,7 +98,7 @@ def test_what_is_not_there_is_named(tmp_path):
             read(tmp_path)
 
 
-@pytest.mark.parametrize("content, message", [("", "empty"), ('{"key": "a"}\n{"key', "line 2")])
+@pytest.mark.parametrize("content, message", [("", "empty"), ('{"key": "a", "kind": "both"}\n{"key', "line 2")])
 def test_damaged_index_is_named(content, message, tmp_path):
     (tmp_path / "index.jsonl").write_text(content)
     with pytest.raises(ValueError, match=f"index.jsonl.*{message}"):

@@ -498,12 +498,13 @@ def test_bad_settings_stop_a_lora_run_with_a_clear_error(model, clips, tmp_path,
         train("train_lora.py", model, clips, tmp_path / "out", *flags)
 
 
-def test_an_error_is_one_line_and_a_bad_exit(monkeypatch):
+def test_an_error_is_one_line_and_a_bad_exit(monkeypatch, capsys):
     flags = ["--model", "m", "--cache_dir", "c", "--output_dir", "o", "--max_train_steps", "0"]
     monkeypatch.setattr(sys, "argv", ["train.py", *flags])
     with pytest.raises(SystemExit) as stopped:
         run_script(print, TrainingConfig, "x")
-    assert stopped.value.code == "error: `max_train_steps` must be at least 1, got 0."
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "error: `max_train_steps` must be at least 1, got 0.\n"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_clip(model, tmp_path):

@@ -4,14 +4,10 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import glob
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +20,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..files import whole_folder
 from .checkpoint import SAFETENSORS_DTYPES
-from .key_mapping import ConversionError
+from .errors import ConversionError
 
 
 DTYPE_NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
-DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "files may not be that large there",
-}
 WRITEBACK_BYTES = 1 << 26  # how much may wait in memory before the disk is told to begin
 SPARE_BYTES = 1 << 24  # for headers, index and config
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -228,46 +220,17 @@ def nonfinite(tensor: Tensor) -> str | None:
 def atomic_folder(output: str | Path, num_bytes: int, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder beside `output` that becomes `output` when the block ends without an error.
 
-    A killed process leaves at most a folder `.NAME.incomplete-*`, which the next call for the same output removes; one
-    that is still being written is locked, and left alone.
-
     Raises:
         ConversionError: If `output` exists and `overwrite` is False, or holds one of `inputs`; if the disk has less
-            than `num_bytes` free; or if it fills up.
+            than `num_bytes` free.
+        OSError: If writing failed, or another process is writing the same folder; see `files.whole_folder`.
     """
     output = Path(os.path.realpath(output))
     check_output(output, num_bytes, overwrite, inputs)
     output.parent.mkdir(parents=True, exist_ok=True)
-    leftover_name = f".{output.name}.incomplete-"
-    for leftover in output.parent.glob(f"{glob.escape(leftover_name)}*"):
-        if (lock := _lock(leftover)) is not None:
-            shutil.rmtree(leftover, ignore_errors=True)
-            os.close(lock)
-    folder = Path(tempfile.mkdtemp(prefix=leftover_name, dir=output.parent))
-    lock = _lock(folder)
-    try:
+    with whole_folder(output, overwrite) as folder:
+        folder.mkdir()
         yield folder
-        folder.chmod(0o755)
-        for path in (*folder.rglob("*"), folder):
-            _fsync(path)
-        if output.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=leftover_name, dir=output.parent))
-            os.replace(output, replaced)
-            os.replace(folder, output)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            os.replace(folder, output)
-        _fsync(output.parent)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise ConversionError(
-            f"Writing {output.name} failed, {DISK_ERRORS[error.errno]}: it needs {human(num_bytes)}. Nothing was left "
-            "behind; free some space or take another --output."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
 def check_output(output: Path, num_bytes: int, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
@@ -287,28 +250,6 @@ def check_output(output: Path, num_bytes: int, overwrite: bool, inputs: Iterable
         raise ConversionError(
             f"No space for {output.name}: it needs {human(num_bytes)}, the disk of {parent} has {human(free)} free."
         )
-
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor that locks `folder` until it is closed or the process ends; None if another has it."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def human(num_bytes: int) -> str:

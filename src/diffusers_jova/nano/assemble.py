@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from transformers import Qwen2Model, Qwen2Tokenizer, T5EncoderModel, T5Tokenizer
 
-from ..files import replace_folder
+from ..files import whole_folder
 from ..models import VOCODERS
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import PRESETS, JoVATransformer3DModel
@@ -32,7 +32,6 @@ TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compressi
 SCHEDULER = {"shift": 5.0, "stochastic_sampling": True}
 # What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
 BEST_SETTINGS = {"num_inference_steps": 30, "guidance_scale": 3.0, "audio_guidance_scale": 3.5}
-COMPONENTS = {"text": 2000, "video_vae": 14000, "audio_vae": 1800, "vocoder": 0}  # and the steps of each
 
 
 def train_component(
@@ -118,14 +117,13 @@ def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
             for parameter in component.parameters():
                 parameter.data = parameter.data.half()
     pipe.register_to_config(**BEST_SETTINGS)
-    partial = output_dir.with_name(f".{output_dir.name}.partial")
-    pipe.save_pretrained(partial)
-    for path in partial.rglob("*.json"):
-        written = json.loads(path.read_text(encoding="utf-8"))
-        # where the parts lay on the machine that trained them is nobody's business
-        config = {name: value for name, value in written.items() if name != "_name_or_path"}
-        if "dtype" in config:  # what transformers loads the weights in; diffusers loads the other parts in float32
-            config["dtype"] = "float32"
-        if config != written:
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    replace_folder(partial, output_dir)
+    with whole_folder(output_dir, overwrite=True) as partial:
+        pipe.save_pretrained(partial)
+        for path in partial.rglob("*.json"):
+            written = json.loads(path.read_text(encoding="utf-8"))
+            # where the parts lay on the machine that trained them is nobody's business
+            config = {name: value for name, value in written.items() if name != "_name_or_path"}
+            if "dtype" in config:  # what transformers loads the weights in; diffusers loads the other parts in float32
+                config["dtype"] = "float32"
+            if config != written:
+                path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm import trange
 
-from ..files import replace_folder
+from ..files import whole_folder
 from ..media import read_video
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..training.preparation import resize_frames
@@ -225,7 +225,5 @@ def set_statistics(vae: torch.nn.Module, latents: Iterator[torch.Tensor]) -> Non
 
 def save_component(component, folder: str | Path) -> None:
     """Write a component's folder, whole or not at all."""
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    component.save_pretrained(temporary)
-    replace_folder(temporary, folder)
+    with whole_folder(folder, overwrite=True) as partial:
+        component.save_pretrained(partial)

@@ -41,10 +41,11 @@ from typing import Any
 
 import torch
 import xxhash
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..files import whole_file
+from ..files import DamagedError, lock_holder, reading, reading_folder, sync, whole_file
+from ..headers import read_json
 
 
 VERSION = 1
@@ -69,6 +70,18 @@ PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece coun
 def _write_json_lines(path: Path, rows: list[Mapping[str, Any]], writer: str) -> None:
     with whole_file(path, writer) as partial:
         partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def who_writes(cache_dir: str | os.PathLike, but_of: int | None = None) -> str | None:
+    """Return which process of preprocessing is at work in a cache, in words; None if none is.
+
+    Args:
+        but_of: leaves out those that do one of so many equal parts.
+    """
+    for path in Path(cache_dir).glob(".shard-*-of-*.lock"):
+        if not path.stem.endswith(f"-of-{but_of}") and (holder := lock_holder(cache_dir, path.stem.removeprefix("."))):
+            return holder
+    return None
 
 
 # --- samples and their index ---
@@ -111,7 +124,7 @@ def read_sample(cache_dir: str | os.PathLike, key: str, device: str | torch.devi
 
 def read_row(path: str | os.PathLike) -> dict[str, Any]:
     """Return the row in the metadata of a file by `write_sample` or `write_tensors`, without reading its tensors."""
-    with _readable(path), safe_open(path, framework="pt") as file:
+    with readable(path), safe_open(path, framework="pt") as file:
         row = _row_of(file)
         row.pop(CONTENT_HASH, None)
         return row
@@ -131,17 +144,20 @@ def write_tensors(
 
 def read_tensors(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
     """Return the tensors of a file, with the errors of `read_sample`."""
-    with _readable(path):
+    with readable(path):
         with safe_open(path, framework="pt") as file:
             row, tensors = _row_of(file), {name: file.get_tensor(name) for name in file.keys()}
         expected = row.pop(CONTENT_HASH, None)
         if expected is not None and expected != _content_hash(row, tensors):
-            raise SafetensorError("its content is not what was written")
+            raise ValueError("its content is not what was written")
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def _row_of(file) -> dict[str, Any]:
-    return json.loads((file.metadata() or {}).get("row", "{}"))
+    row = json.loads((file.metadata() or {}).get("row", "{}"))
+    if not isinstance(row, dict):
+        raise ValueError("its row is not a JSON object")
+    return row
 
 
 def _content_hash(row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
@@ -154,15 +170,12 @@ def _content_hash(row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
 
 
 @contextmanager
-def _readable(path: str | os.PathLike) -> Iterator[None]:
+def readable(path: str | os.PathLike) -> Iterator[None]:
+    """Say which file of the cache it was, and what to do, if it is missing or damaged; see `files.reading`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file `{path}`: run {command_that_made(path)}.")
-    try:
+    with reading(path, f"run {command_that_made(path)} again, which makes it anew"):
         yield
-    except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"`{path}` is damaged ({error}): run {command_that_made(path)} again, which makes it anew."
-        ) from None
 
 
 def command_that_made(path: str | os.PathLike) -> str:
@@ -187,7 +200,9 @@ def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str
             rows = {path: rows.get(path) or read_row(path) for path in paths}
         except FileNotFoundError:  # another machine has removed it
             continue
+        sync(cache_dir / "samples")  # a power cut must not leave an index of samples that are not there
         _write_json_lines(cache_dir / "index.jsonl", list(rows.values()), writer)
+        sync(cache_dir)
         if paths == sample_paths(cache_dir):  # none came or went in the meantime
             return list(rows.values())
 
@@ -207,13 +222,12 @@ def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
     rows = []
     if not path.stat().st_size:
         raise ValueError(f"`{path}` is empty: no clip was cached.")
-    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"`{path}`, line {number}, is damaged ({error}): run training/preprocess.py again."
-            ) from None
+    for number, line in enumerate(path.read_bytes().rstrip(b"\n").split(b"\n"), start=1):
+        with reading(f"{path}, line {number}", "run training/preprocess.py again"):
+            row = json.loads(line)
+            if not isinstance(row["key"], str) or row["kind"] not in KINDS:
+                raise ValueError("it is not the row of a sample")
+            rows.append(row)
     return rows
 
 
@@ -266,7 +280,12 @@ def model_fingerprint(model_dir: str | os.PathLike) -> dict[str, dict[str, str]]
     model_dir = Path(model_dir)
     if not (model_dir / "model_index.json").is_file():
         raise FileNotFoundError(f"`{model_dir}` is no pipeline's folder: it has no model_index.json.")
-    index = _read_json(model_dir / "model_index.json")
+    with reading_folder(model_dir):
+        return _fingerprint(model_dir)
+
+
+def _fingerprint(model_dir: Path) -> dict[str, dict[str, str]]:
+    index = read_json(model_dir / "model_index.json")
     present = {name: index[name][1] for name in COMPONENTS if (index.get(name) or [None])[0]}
     return {name: {"class": class_name} | _hash_component(model_dir / name) for name, class_name in present.items()}
 
@@ -290,7 +309,7 @@ def read_fingerprint(cache_dir: str | os.PathLike) -> dict[str, Any]:
         raise FileNotFoundError(
             f"`{cache_dir}` holds no cache, it has no fingerprint.json: run training/preprocess.py."
         )
-    return _read_json(path)
+    return read_json(path)
 
 
 def check_fingerprint(cache_dir: str | os.PathLike, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,13 +348,6 @@ def _differences(found: Any, expected: Any, name: str = "") -> list[str]:
     return [f"{name} ({found}, now {expected})"]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"`{path}` is damaged: {error}.") from None
-
-
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a component, sorted; not those of a variant like "fp16"."""
     return sorted(path for path in folder.glob("*.safetensors") if WEIGHTS_NAME.fullmatch(path.name))
@@ -350,7 +362,7 @@ def _hash_component(folder: Path) -> dict[str, str]:
         return {"files": _hash(part for path in paths for part in (path.name.encode(), path.read_bytes()))}
     config = {
         name: value
-        for name, value in _read_json(config_path).items()
+        for name, value in read_json(config_path).items()
         if name not in IGNORED_CONFIG and not name.endswith(IGNORED_CONFIG_SUFFIX)
     }
     weights = weight_files(folder)
@@ -365,7 +377,7 @@ def _hash_component(folder: Path) -> dict[str, str]:
 def _sample_weights(path: Path) -> Iterator[bytes]:
     """Yield the names, shapes and dtypes of the tensors in a safetensors file, and pieces of their content."""
     try:
-        with path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             (header_size,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(header_size))
             for name, entry in sorted(header.items()):
@@ -376,8 +388,8 @@ def _sample_weights(path: Path) -> Iterator[bytes]:
                 for offset in sorted({begin, max((begin + end - PIECE) // 2, begin), max(end - PIECE, begin)}):
                     file.seek(offset)
                     yield file.read(min(PIECE, end - offset))
-    except (struct.error, ValueError, MemoryError, OverflowError) as error:
-        raise ValueError(f"`{path}` is no complete safetensors file: {error}.") from None
+    except MemoryError:  # a length of the header that the file does not have
+        raise DamagedError(f"`{path}` is not a complete safetensors file: copy or download it again.") from None
 
 
 def _hash(parts) -> str:

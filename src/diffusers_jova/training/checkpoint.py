@@ -26,13 +26,14 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..files import remove_folder, replace_folder
+from ..files import reading, reading_folder, remove_folder, replace_folder, write_error
 from .adapters import LORA_FILE, load_lora, save_lora
 from .config import TrainingConfig, read_yaml, to_dict, write_yaml
 
 
 logger = logging.getLogger(__name__)
 
+ADVICE = "go on from an earlier checkpoint, with --resume_from_checkpoint checkpoint-N"
 STATE_FILE = "training_state.json"
 EMA_FILE = "ema.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -63,7 +64,7 @@ def find_checkpoint(output_dir: str | os.PathLike, resume_from_checkpoint: str |
 
     Raises:
         FileNotFoundError: If there is no checkpoint of that name; the message lists those that there are.
-        ValueError: If the folder already has checkpoints and nothing says to go on from them.
+        ValueError: If the folder already has checkpoints and nothing says to go on from them, or another run's result.
     """
     checkpoints = list_checkpoints(output_dir)
     names = ", ".join(path.name for path in checkpoints) or "none"
@@ -73,13 +74,26 @@ def find_checkpoint(output_dir: str | os.PathLike, resume_from_checkpoint: str |
                 f"`{output_dir}` already holds {names}: go on with --resume_from_checkpoint latest, or choose another "
                 "`output_dir`."
             )
+        _refuse_finished(output_dir)
         return None
     if resume_from_checkpoint == "latest":
+        if not checkpoints:
+            _refuse_finished(output_dir)
         return checkpoints[-1] if checkpoints else None
     for path in (Path(output_dir) / resume_from_checkpoint, Path(resume_from_checkpoint)):
         if checkpoint_step(path) is not None:
             return path
     raise FileNotFoundError(f"There is no checkpoint `{resume_from_checkpoint}`. `{output_dir}` holds: {names}.")
+
+
+def _refuse_finished(output_dir: str | os.PathLike) -> None:
+    """Raise ValueError if the folder holds the result of another run, which would be written over."""
+    for name in (LORA_FILE, "transformer"):
+        if (Path(output_dir) / name).exists():
+            raise ValueError(
+                f"`{output_dir}` already holds the result of another run, `{name}`, which would be lost: choose "
+                "another `output_dir`, or remove it first."
+            )
 
 
 class Checkpoints:
@@ -126,10 +140,8 @@ class Checkpoints:
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the disk's errors
             shutil.rmtree(partial, ignore_errors=True)
             kept = ", ".join(checkpoint.name for checkpoint in list_checkpoints(self.output_dir)) or "none"
-            raise OSError(
-                f"Cannot write `{path}`: {error}. The earlier checkpoints ({kept}) are whole: free some space and "
-                "start the same command with --resume_from_checkpoint latest."
-            ) from error
+            again = "start the same command with --resume_from_checkpoint latest"
+            raise write_error(path, error, f"The earlier checkpoints ({kept}) are whole", again) from error
         logger.info(f"Wrote `{path}`.")
         self._on_main(self._prune)
         return path
@@ -141,30 +153,37 @@ class Checkpoints:
             ValueError: If the checkpoint is damaged or of another model.
         """
         self.accelerator.wait_for_everyone()
-        try:
+        with reading(path / STATE_FILE, ADVICE):
             state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-            self.accelerator.load_state(str(path))
-        except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
-            raise ValueError(f"`{path}` cannot be resumed from: {error}") from error
-        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-        if self.ema is not None and state["ema"] is None:
+            step, ema, digest = int(state["step"]), state["ema"], state["data_digest"]
+            optimization_step = 0 if ema is None else int(ema["optimization_step"])
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if self.ema is not None and ema is None:
             raise ValueError(f"`{path}` was written without `use_ema`: go on without it.")
+        with reading_folder(path, ADVICE):
+            self.accelerator.load_state(str(path))
         if self.ema is not None:
-            averages = load_file(path / EMA_FILE)
-            device = self.ema.shadow_params[0].device
-            self.ema.shadow_params = [averages[str(i)].to(device) for i in range(len(averages))]
-            self.ema.optimization_step = state["ema"]["optimization_step"]
-        self._compare_settings(path, state)
-        return state["step"]
+            self._load_average(path / EMA_FILE)
+            self.ema.optimization_step = optimization_step
+        self._compare_settings(path, digest)
+        return step
 
-    def _compare_settings(self, path: Path, state: dict[str, Any]) -> None:
+    def _load_average(self, path: Path) -> None:
+        with reading(path, ADVICE):
+            averages = load_file(path)
+            averages = [averages[str(i)] for i in range(len(averages))]
+        if [a.shape for a in averages] != [parameter.shape for parameter in self.ema.shadow_params]:
+            raise ValueError(f"`{path}` is of another model: resume with the settings of the run that wrote it.")
+        self.ema.shadow_params = [a.to(old.device) for a, old in zip(averages, self.ema.shadow_params)]
+
+    def _compare_settings(self, path: Path, data_digest: str) -> None:
         """Warn of what makes the rest of the run another run."""
         before = read_yaml(path / CONFIG_FILE, type(self.config))
         after = to_dict(self.config)
         # a setting that is younger than the checkpoint had its default
         before = {item.name: item.default for item in fields(self.config)} | before
         changed = [name for name in after if name not in FREE_SETTINGS and before[name] != after[name]]
-        if state["data_digest"] != self.data_digest:
+        if data_digest != self.data_digest:
             changed.append("the clips in the cache")
         if changed and self.accelerator.is_main_process:
             logger.warning(f"This is no longer the run that wrote `{path}`: changed are {', '.join(changed)}.")

@@ -9,13 +9,16 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..command import run
+from ..files import check_output, lock_folder, whole_file
 from ..shipped import find_model
 
 
@@ -371,7 +374,8 @@ def to_dict(config: TrainingConfig) -> dict[str, Any]:
 
 def write_yaml(config: TrainingConfig, path: str | os.PathLike) -> None:
     """Write the settings so that `--config` reads them back."""
-    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with whole_file(path, "") as partial:
+        partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def read_validation_prompts(entries: Sequence[str | dict]) -> list[dict[str, Any]]:
@@ -413,9 +417,34 @@ def read_prompt_file(path: Path) -> list[dict[str, Any]]:
     return [{"prompt": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
+# --- what the scripts do around their work ---
+
+# where launchers say which of several processes this is; accelerate reads the same
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+
+
+@contextmanager
+def own_output_dir(config: TrainingConfig) -> Iterator[None]:
+    """Keep other runs out of `output_dir` until the block ends; of several processes the first one does so.
+
+    Raises:
+        ValueError: If `output_dir` is, lies in or holds what the run reads.
+        InUseError: If another run is at work there.
+    """
+    check_output(
+        config.output_dir,
+        {
+            "the folder of `model`": config.model,
+            "the cache": config.cache_dir,
+            "the folder of `video_transformer`": config.video_transformer,
+            "the folder of `audio_transformer`": config.audio_transformer,
+        },
+    )
+    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
+    with nullcontext() if config.dry_run or rank != "0" else lock_folder(config.output_dir):
+        yield
+
+
 def run_script(main: Callable[[Any], None], cls: type, description: str | None) -> None:
-    """Parse the settings and call `main` with them; foreseeable errors end with one line instead of a traceback."""
-    try:
-        main(parse_config(cls, description=description))
-    except (ValueError, OSError, MemoryError) as error:
-        sys.exit(f"error: {error}")
+    """Parse the settings, call `main` with them, and end the program; see `command.run`."""
+    sys.exit(run(lambda _: main(parse_config(cls, description=description)), status=1))

@@ -24,6 +24,7 @@ from .cache import (
     read_index,
     read_sample,
     read_shared,
+    readable,
     sample_path,
     variant_suffix,
 )
@@ -175,7 +176,17 @@ class CachedClips(Dataset):
 
     def __getitem__(self, visit: Visit) -> Sample:
         row, modalities = self.rows[visit.key], self.modalities[visit.key]
+        path = sample_path(self.cache_dir, visit.key)
         tensors = read_sample(self.cache_dir, visit.key)
+        with readable(path):
+            media = self._media(row, tensors, modalities)
+        texts = self._texts(row, tensors, draw_lines(visit, self.seed, self.caption_dropout, self.line_dropout))
+        return Sample(visit, float(row["frame_rate"]), **media, **texts)
+
+    def _media(
+        self, row: dict[str, Any], tensors: dict[str, torch.Tensor], modalities: tuple[str, ...]
+    ) -> dict[str, torch.Tensor | None]:
+        """Return the moments and the mouth's cells of a clip; None for what it lacks or the branch does not want."""
         video = dict.fromkeys(("video_moments", "image_moments", "black_moments", "mouth_mask"))
         if "video" in modalities:
             video = {
@@ -185,8 +196,7 @@ class CachedClips(Dataset):
                 "mouth_mask": self._mouth_mask(row, tensors),
             }
         audio_moments = tensors["audio_moments"].float() if "audio" in modalities else None
-        texts = self._texts(row, tensors, draw_lines(visit, self.seed, self.caption_dropout, self.line_dropout))
-        return Sample(visit, float(row["frame_rate"]), **video, audio_moments=audio_moments, **texts)
+        return video | {"audio_moments": audio_moments}
 
     def _mouth_mask(self, row: dict[str, Any], tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mouth's cells (F, H, W); none of them where the clip has no boxes."""

@@ -16,6 +16,8 @@ import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 
+from ..files import reading_folder
+from ..headers import read_json
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
 from .config import TrainingConfig
@@ -79,7 +81,7 @@ def find_transformer(folder: str | os.PathLike) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the transformer's config in a folder, defaults included."""
-    with init_empty_weights():
+    with init_empty_weights(), reading_folder(folder):
         config = dict(JoVATransformer3DModel.from_config(JoVATransformer3DModel.load_config(folder)).config)
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
@@ -107,7 +109,7 @@ def load_branch(folder: Path, branch: str, dtype: torch.dtype = torch.float32) -
     except ValueError as error:
         raise ValueError(f"`{folder}`: {error}") from None
     absent = BRANCH_KEYS[OTHER_BRANCH[branch]][0]
-    with quiet_diffusers():  # it would list the other branch's weights
+    with quiet_diffusers(), reading_folder(folder):  # it would list the other branch's weights
         transformer, info = JoVATransformer3DModel.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, **{absent: config[absent]}
         )
@@ -135,7 +137,8 @@ def load_joint(
         model_config = read_config(folders["video"])
         for branch in BRANCH_KEYS:
             branch_config(model_config, branch)
-        return JoVATransformer3DModel.from_pretrained(folders["video"], dtype=dtype)
+        with reading_folder(folders["video"]):
+            return JoVATransformer3DModel.from_pretrained(folders["video"], dtype=dtype)
     video = load_branch(folders["video"], "video", dtype)
     # which channels the sound has, and what joins the two, is the model's own business
     model_config = read_config(find_transformer(config.model))
@@ -237,9 +240,9 @@ def read_component_config(model: str | os.PathLike, name: str) -> Any:
     index_path = Path(model) / "model_index.json"
     if not index_path.is_file():
         raise FileNotFoundError(f"`{model}` is no pipeline's folder: it has no model_index.json.")
-    _, class_name = json.loads(index_path.read_text(encoding="utf-8")).get(name) or (None, None)
-    if class_name is None:
-        return None
-    cls = AutoencoderMMAudio if class_name == "AutoencoderMMAudio" else getattr(diffusers, class_name)
-    with init_empty_weights():
+    with reading_folder(model), init_empty_weights():
+        _, class_name = read_json(index_path).get(name) or (None, None)
+        if class_name is None:
+            return None
+        cls = AutoencoderMMAudio if class_name == "AutoencoderMMAudio" else getattr(diffusers, class_name)
         return cls.from_config(cls.load_config(Path(model) / name)).config

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..models.transformer_jova import JoVATransformer3DModel
 from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches
-from .cache import sample_path
+from .cache import readable, sample_path
 from .config import LoraTrainingConfig, TrainingConfig
 from .dataset import CachedClips
 
@@ -73,10 +73,11 @@ def largest_batch(clips: CachedClips, batch_size: int) -> BatchShape:
     shapes = []
     for keys in clips.buckets():
         modalities = clips.modalities[keys[0]]
-        with safe_open(sample_path(clips.cache_dir, keys[0]), framework="pt") as file:
+        path = sample_path(clips.cache_dir, keys[0])
+        with readable(path), safe_open(path, framework="pt") as file:
             tensors = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        video = halve(tensors["video_moments"]) if "video" in modalities else None
-        audio = halve(tensors["audio_moments"]) if "audio" in modalities else None
+            video = halve(tensors["video_moments"]) if "video" in modalities else None
+            audio = halve(tensors["audio_moments"]) if "audio" in modalities else None
         texts = tuple(tensors.get(name) for name in ("prompt_embeds", "prompt_embeds_2"))
         shapes.append(BatchShape(batch_size, video, audio, texts))
     return max(shapes, key=lambda shape: count(shape.video) + count(shape.audio))

@@ -16,7 +16,6 @@ stopped and ends with the same bytes.
 import dataclasses
 import gc
 import hashlib
-import json
 import logging
 import os
 import re
@@ -32,7 +31,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from ..files import whole_file
+from ..files import InUseError, check_output, is_same_place, lock_folder, reading_folder, whole_file
+from ..headers import read_json
 from ..images import centre_crop
 from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path
@@ -166,7 +166,12 @@ def read_model_facts(model: str | os.PathLike) -> ModelFacts:
     folder = Path(find_model(model))
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"`{folder}` is no pipeline's folder: it has no model_index.json.")
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    with reading_folder(folder):
+        return _read_facts(folder)
+
+
+def _read_facts(folder: Path) -> ModelFacts:
+    index = read_json(folder / "model_index.json")
     phases = tuple(phase for phase in PHASES if (index.get(COMPONENTS_OF[phase][-1]) or [None])[0])
     if not {"video", "audio"} & set(phases) or not {"text", "text_2"} & set(phases):
         raise ValueError(
@@ -191,7 +196,7 @@ def read_model_facts(model: str | os.PathLike) -> ModelFacts:
 
 def _component_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def parse_buckets(config: PreprocessingConfig, facts: ModelFacts) -> tuple[Bucket, ...]:
@@ -275,9 +280,11 @@ def encode_text(pipe: JoVAPipeline, name: str, lines: tuple[str, ...], max_seque
 @contextmanager
 def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype) -> Iterator[JoVAPipeline]:
     """Give a pipeline that holds only the components of `phase`, and free them afterwards."""
-    index = json.loads((model / "model_index.json").read_text(encoding="utf-8"))
+    index = read_json(model / "model_index.json")
     parts = {name for name, value in index.items() if isinstance(value, list)} - set(COMPONENTS_OF[phase])
-    pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, **dict.fromkeys(parts)).to(device)
+    with reading_folder(model):
+        pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, **dict.fromkeys(parts))
+    pipe = pipe.to(device)
     try:
         yield pipe
     finally:
@@ -304,11 +311,32 @@ def preprocess(
     Raises:
         ValueError, FileNotFoundError: for settings or data that cannot be used, or a cache that other models or
             settings made; before any work is done.
+        InUseError: if another run is at work in the cache.
         OSError: if the disk is full; what was written stays and is used again.
     """
     run = _Run(config, detector)
+    check_output(config.output_dir, {"the model": run.facts.folder})
+    if is_same_place(config.output_dir, config.data):
+        raise ValueError(f"`{config.output_dir}` holds the clips: choose another folder for the cache.")
     run.summary.command = command or command_of(config)
-    return run.run()
+    with own_cache(config.output_dir, *run.shard):
+        return run.run()
+
+
+@contextmanager
+def own_cache(cache_dir: str | os.PathLike, index: int, count: int) -> Iterator[None]:
+    """Keep other runs from a cache until the block ends, but for those that do another of `count` equal parts.
+
+    Raises:
+        InUseError: If another run is at work in the cache.
+    """
+    with lock_folder(cache_dir, f"shard-{index}-of-{count}"):
+        if holder := cache.who_writes(cache_dir, but_of=count):
+            raise InUseError(
+                f"another run ({holder}) is at work in `{cache_dir}` and divides the clips in another way than "
+                f"--shard {index}/{count}: wait until it has ended, or choose another folder."
+            )
+        yield
 
 
 def command_of(config: PreprocessingConfig) -> str:

@@ -16,12 +16,15 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
+from ..command import start_logging
+from ..files import whole_folder
 from ..media import check_output_path
 from ..models.transformer_jova import JoVATransformer3DModel
-from .checkpoint import CONFIG_FILE, clean_up, replace_folder
+from .adapters import quantize_base
+from .checkpoint import CONFIG_FILE, clean_up
 from .config import LoraTrainingConfig, TrainingConfig, accumulation_steps, write_yaml
 from .dataset import Batch, CachedClips, StepSampler, collate
-from .initialization import branch_config, find_transformer, read_config
+from .initialization import branch_config, find_transformer, load_transformer, read_config
 from .memory import (
     GIB,
     MemoryEstimate,
@@ -70,7 +73,7 @@ def create_accelerator(config: TrainingConfig, clips: CachedClips) -> Accelerato
     )
     if accelerator.device.type == "cpu":
         give_back_freed_memory()
-    logging.basicConfig(format="%(message)s")
+    start_logging()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("diffusers_jova").setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
@@ -208,6 +211,14 @@ def validate_step(
     accelerator.wait_for_everyone()
 
 
+def load_base(config: LoraTrainingConfig, device: torch.device) -> JoVATransformer3DModel:
+    """Return the transformer that a LoRA is put on, quantised if `base_quantization` says so."""
+    transformer = load_transformer(config, weight_dtype(config))
+    if config.base_quantization is not None:
+        quantize_base(transformer, config.base_quantization, device)
+    return transformer
+
+
 def save_transformer(
     transformer: JoVATransformer3DModel, state_dict: dict[str, torch.Tensor], output_dir: str | os.PathLike
 ) -> Path:
@@ -218,10 +229,9 @@ def save_transformer(
         state_dict: The weights, gathered from all processes.
     """
     folder = Path(output_dir) / "transformer"
-    partial = folder.with_name(".transformer.partial")
     with init_empty_weights():
         whole = JoVATransformer3DModel.from_config(transformer.config)
     whole.load_state_dict(state_dict, assign=True)
-    whole.save_pretrained(partial)
-    replace_folder(partial, folder)
+    with whole_folder(folder, overwrite=True) as partial:
+        whole.save_pretrained(partial)
     return folder

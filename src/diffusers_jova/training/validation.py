@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..files import replace_folder
+from ..files import reading_folder, replace_folder
 from ..media import write_video, write_wav
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
@@ -51,7 +51,8 @@ def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[st
         return []
     logger.info(f"Loading the text encoders of `{config.model}` for {len(prompts)} validation prompt(s) ...")
     absent = dict.fromkeys(("transformer", *DECODERS))
-    pipe = JoVAPipeline.from_pretrained(config.model, **absent, dtype=torch.float32).to(device)
+    with reading_folder(config.model):
+        pipe = JoVAPipeline.from_pretrained(config.model, **absent, dtype=torch.float32).to(device)
     encoded = []
     with torch.no_grad():
         for prompt in prompts:
@@ -84,7 +85,7 @@ def prompt_of_clip(clips: CachedClips, key: str) -> dict[str, Any]:
 
 def load_decoders(config: TrainingConfig, transformer: JoVATransformer3DModel, device: torch.device) -> JoVAPipeline:
     """Return a pipeline around `transformer` with VAEs and vocoder, without text encoders."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), reading_folder(config.model):
         pipe = JoVAPipeline.from_pretrained(
             config.model, transformer=transformer, **dict.fromkeys(ENCODERS), dtype=torch.float32
         )
