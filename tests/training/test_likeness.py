@@ -66,8 +66,8 @@ def test_pictures_of_one_person_are_nearer_to_each_other_than_to_another():
     pictures = [own[0], own[2]]
     assert picture_distance(own[1:2], pictures) < 0.02 < picture_distance(other[1:2], pictures)
     assert picture_distance(portraits(10_007, size=64), pictures) < 0.02  # of any size
-    found = compare_likeness([other[:1], other[1:]], [own[:1], own[1:]], pictures)
-    assert found["pictures"].verdict == "nearer"
+    likeness, _ = compare_likeness([other[:1], other[1:]], [own[:1], own[1:]], pictures)
+    assert likeness["pictures"].verdict == "nearer"
 
 
 @pytest.mark.skipif(find_face_network() is None, reason="needs pip install 'diffusers-jova[faces]'")
@@ -79,6 +79,15 @@ def test_faces_of_one_person_are_nearer_to_each_other_than_to_another():
     wall = np.full((1, 64, 64, 3), 128, np.uint8)
     assert describe_faces(wall, network).shape == (0, 128)
     assert math.isnan(face_distance(describe_faces(wall, network), own))
+
+
+@pytest.mark.skipif(find_face_network() is None, reason="needs pip install 'diffusers-jova[faces]'")
+def test_samples_that_lost_their_faces_are_counted():
+    own, wall = portraits(10_007, number=1), np.full((1, 64, 64, 3), 128, np.uint8)
+    likeness, faces_found = compare_likeness([own, own], [wall, wall], [own[0]])
+    assert faces_found == {"base": 2, "lora": 0} and likeness.keys() == {"pictures"}
+    proof = Proof({}, 7, 0, {"video": 1}, num_judged=1, likeness=likeness, faces_found=faces_found)
+    assert "a face was found in 2 sample(s) of the base and 0 of the LoRA" in describe(proof)
 
 
 def test_some_frames_are_the_first_the_last_and_two_between():

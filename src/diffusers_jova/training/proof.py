@@ -75,6 +75,7 @@ class Proof:
         num_judged: Clips by which base and LoRA were judged, and whether training did not see them.
         losses: "video", "mouth" and "audio": the losses on these clips, each with the same noises.
         likeness: "faces" and "pictures": the samples' distances to these clips, as the model's VAE shows them.
+        faces_found: Samples of "base" and "lora" in which a face was found; empty where none was looked for.
     """
 
     updates: dict[str, tuple[float, float]]
@@ -88,6 +89,7 @@ class Proof:
     is_held_out: bool = False
     losses: dict[str, Comparison] = field(default_factory=dict)
     likeness: dict[str, Comparison] = field(default_factory=dict)
+    faces_found: dict[str, int] = field(default_factory=dict)
 
 
 def hash_frozen(transformer: nn.Module) -> dict[str, str]:
@@ -229,28 +231,35 @@ def compare_with_base(
         if np.isfinite(values).any() and any(values):  # without a mouth its loss is zero
             proof.losses[name] = compare(values, lora_losses[name])
     if pictures and shown[0] is not None:
-        proof.likeness = compare_likeness(shown, lora_shown, pictures)
+        proof.likeness, proof.faces_found = compare_likeness(shown, lora_shown, pictures)
 
 
 def compare_likeness(
     base: Sequence[np.ndarray], lora: Sequence[np.ndarray], pictures: list[np.ndarray]
-) -> dict[str, Comparison]:
-    """Return which samples are nearer to the clips' pictures: their faces, where faces can be found, and their pixels.
+) -> tuple[dict[str, Comparison], dict[str, int]]:
+    """Return which samples are nearer to the clips' pictures, by faces and by pixels, and how many show a face.
+
+    Faces are compared where both samples of a pair show one. Where dlib or its networks are not installed, none is
+    looked for.
 
     Args:
         base, lora: Frames (N, height, width, 3) uint8 of each sample.
         pictures: One of each clip, (height, width, 3) uint8.
     """
-    found = {}
+    likeness, faces_found = {}, {}
     network = find_face_network()
     if network is not None:
         known = np.concatenate([describe_faces(picture[None], network) for picture in pictures])
-        distances = [[face_distance(describe_faces(x, network), known) for x in samples] for samples in (base, lora)]
-        faces = compare(*distances)
-        if faces.number:
-            found["faces"] = faces
-    found["pictures"] = compare(*([picture_distance(x, pictures) for x in samples] for samples in (base, lora)))
-    return found
+        faces = {
+            "base": [describe_faces(x, network) for x in base],
+            "lora": [describe_faces(x, network) for x in lora],
+        }
+        faces_found = {name: sum(len(found) > 0 for found in samples) for name, samples in faces.items()}
+        comparison = compare(*([face_distance(found, known) for found in samples] for samples in faces.values()))
+        if comparison.number:
+            likeness["faces"] = comparison
+    likeness["pictures"] = compare(*([picture_distance(x, pictures) for x in samples] for samples in (base, lora)))
+    return likeness, faces_found
 
 
 def decode(pipe: JoVAPipeline, latents: dict[str, torch.Tensor], prompt: dict[str, Any]) -> JoVAPipelineOutput:
@@ -284,8 +293,9 @@ def describe(proof: Proof) -> str:
             f"  distance of {number} sample(s) to these clips, as the model's VAE shows them, less is nearer:"
         )
         lines += [f"    {name}: {describe_comparison(comparison)}" for name, comparison in proof.likeness.items()]
-        if "faces" in proof.likeness:
-            lines.append(f"    (faces by dlib's descriptor, which takes less than {SAME_PERSON} for one person)")
+        if proof.faces_found:
+            found = "{base} sample(s) of the base and {lora} of the LoRA".format(**proof.faces_found)
+            lines.append(f"    a face was found in {found}; dlib takes faces nearer than {SAME_PERSON} for one person")
     lines.append("  weights, which tell how far it moved and not whether it got better:")
     for modality in MODALITIES:
         lines.append(f"    {modality}: {describe_update(modality, proof)}")
