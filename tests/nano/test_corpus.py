@@ -4,9 +4,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusers_jova.media import read_video
 from diffusers_jova.nano.corpus import (
@@ -28,6 +30,7 @@ from diffusers_jova.nano.speech import DIGITS, FASTEST, PITCHES, SAMPLING_RATE, 
 
 
 NUM_PLANS = 30
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,12 @@ def test_seeds_are_different_people_and_words_can_be_fixed():
     assert Identity.from_seed(3) == Identity.from_seed(3) != Identity.from_seed(4)
     with pytest.raises(ValueError, match="There is no hair 'mauve': choose one of"):
         Identity.from_seed(3, hair="mauve")
+
+
+def test_the_portrait_is_the_person_whose_clips_the_readme_makes():
+    with Image.open(REPOSITORY / "training" / "portrait.png") as portrait:
+        face = draw_face(Identity.from_seed(10_007, person="woman"), Pose(), portrait.width)
+        assert np.abs(np.asarray(portrait.convert("RGB"), float) - np.asarray(face)).mean() < 1
 
 
 def test_the_mouth_opens_and_little_else_moves():

@@ -1,5 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import shlex
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -164,6 +165,31 @@ def test_the_papers_recipe_is_what_the_two_files_say():
         assert (config.lr_scheduler, config.lr_warmup_steps) == ("constant", 0)
     assert (stage1.mouth_loss_weight, stage2.mouth_loss_weight, stage2.branch) == (0.0, 5.0, "joint")
     assert yaml.safe_load((CONFIGS / "paper_stage2.yaml").read_text())["mouth_loss_weight"] == 5.0
+
+
+def test_a_lora_of_jova_nano_has_the_noise_levels_that_jova_nano_was_trained_with():
+    flags = ["--model", "jova-nano", *FLAGS[2:]]
+    lora = parse_config(LoraTrainingConfig, [*flags, "--config", str(CONFIGS / "lora_nano.yaml")])
+    whole = parse_config(TrainingConfig, [*flags, "--config", str(CONFIGS / "nano.yaml")])
+    for name in ("sigma_sampling", "sigma_shift", "logit_mean", "logit_std", "caption_dropout",
+                 "image_conditioning_probability", "independent_timesteps", "mouth_loss_weight"):  # fmt: skip
+        assert getattr(lora, name) == getattr(whole, name)
+    assert lora.sigma_shift == 5.0 and lora.sigma_sampling == "logit_normal" and lora.num_held_out > 0
+
+
+def test_the_commands_of_the_readme_name_the_model_and_flags_that_exist():
+    text = (CONFIGS.parent / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    section = text[: text.index("## The paper's two stages")]
+    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("python ")]
+    assert [Path(command[1]).name for command in commands] == [
+        "preprocess.py", "train_lora.py", "-m", "make_corpus.py"]  # fmt: skip
+    for command in commands[:3]:
+        assert command[command.index("--model") + 1] == "jova-nano"
+    flags = [str(CONFIGS / "lora_nano.yaml") if "lora_nano" in word else word for word in commands[1][2:]]
+    assert parse_config(LoraTrainingConfig, flags).rank == 16
+    repository = CONFIGS.parents[1]
+    for name in ("training/portrait.png", "training/configs/lora_nano.yaml"):
+        assert name in section and (repository / name).stat().st_size < 50_000
 
 
 def test_validation_prompts_are_texts_mappings_and_files(tmp_path):
