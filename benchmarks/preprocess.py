@@ -13,13 +13,12 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import dlib
 import numpy as np
 import skimage.data
 from PIL import Image
 
-from diffusers_jova.media import write_video
+from diffusers_jova.media import open_input, write_video
 from diffusers_jova.training.clips import Bucket, Source, Window
 from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file, intersection_over_union
 from diffusers_jova.training.preparation import Preparation
@@ -101,7 +100,7 @@ def compare(name: str, path: Path, detector: DlibFaceDetector, args: argparse.Na
 def bare_dlib(path: Path, landmarks_file: Path, as_grey: bool) -> None:
     """Decode and run dlib as its own examples do, on colour pictures, or on grey ones, which is faster."""
     find_faces, find_landmarks = dlib.get_frontal_face_detector(), load_landmarks(landmarks_file)
-    with av.open(str(path)) as container:
+    with open_input(path) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
             picture = frame.to_ndarray(format="gray" if as_grey else "rgb24")

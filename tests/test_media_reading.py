@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from diffusers_jova.media import iter_frames, probe_media, read_audio, read_video, write_video, write_wav
 
@@ -283,3 +284,104 @@ def test_silent_track_is_mentioned(tmp_path):
 def test_audio_of_another_length_is_mentioned(num_samples, words, tmp_path):
     path = write_clip(tmp_path / "clip.mkv", ramp(51), audio_codec="flac", audio=noise(num_samples))
     assert words in warnings_of(path)
+
+
+# --- audio of every kind ---
+
+
+def clap(sampling_rate, num_channels, at_s=0.5):
+    """One second of silence with a clap in it."""
+    waveform = np.zeros((num_channels, sampling_rate), np.float32)
+    waveform[:, round(at_s * sampling_rate) :][:, : sampling_rate // 400] = 0.9
+    return waveform
+
+
+def first_loud(waveform, sampling_rate, after_s=0.0):
+    start = round(after_s * sampling_rate)
+    return (start + np.argmax(np.abs(waveform[0, start:]) > 0.3)) / sampling_rate
+
+
+def two_parts(tmp_path, suffix):
+    """Write a second of silence at 48 kHz mono, and one with a clap at 32 kHz stereo."""
+    first = write_channels(tmp_path / f"first.{suffix}", clap(48000, 1) * 0, "mono", "aac", 48000)
+    return first, write_channels(tmp_path / f"second.{suffix}", clap(32000, 2), "stereo", "aac", 32000)
+
+
+def test_rate_and_channels_that_change_in_a_bare_stream_move_no_sound(tmp_path):
+    first, second = two_parts(tmp_path, "aac")
+    path = tmp_path / "both.aac"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    (before, _), (alone, _) = read_audio(first, 16000), read_audio(second, 16000)
+    waveform, _ = read_audio(path, 16000)
+    seconds = before.shape[1] / 16000
+    assert waveform.shape == (1, before.shape[1] + alone.shape[1])
+    assert first_loud(waveform, 16000) - seconds == pytest.approx(first_loud(alone, 16000), abs=2e-3)
+    assert float(probe_media(path).duration_s) == pytest.approx(waveform.shape[1] / 16000, abs=1e-3)
+
+
+def test_rate_and_channels_that_change_in_a_container_move_no_sound(tmp_path):
+    parts = two_parts(tmp_path, "aac")
+    path = tmp_path / "both.ts"
+    with av.open(str(path), "w") as output, av.open(str(parts[0])) as template:
+        stream = output.add_stream_from_template(template.streams.audio[0])
+        for part, delay_s in zip(parts, (0, Fraction(3, 2)), strict=True):
+            with av.open(str(part)) as container:
+                for packet in container.demux(audio=0):
+                    if packet.pts is None:
+                        continue
+                    packet.pts = packet.dts = packet.pts + int(delay_s / packet.time_base)
+                    packet.stream = stream
+                    output.mux(packet)
+    (alone, _), (waveform, _) = read_audio(parts[1], 16000), read_audio(path, 16000)
+    assert first_loud(waveform, 16000, after_s=0.5) == pytest.approx(1.5 + first_loud(alone, 16000), abs=0.025)
+
+
+def test_several_recordings_in_one_file_are_refused_by_name(tmp_path):
+    path = write_clip(tmp_path / "both.ts", ramp(50), "mpeg2video", "mp2")
+    path.write_bytes(path.read_bytes() * 2)
+    for read in (read_video, probe_media, read_audio):
+        with pytest.raises(ValueError, match="both.ts.*several recordings"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_alaw", "adpcm_ima_wav"]
+)
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_every_kind_of_sample_is_read(codec, num_channels, tmp_path):
+    tone = np.repeat(chirp(0.5, 16000), num_channels, axis=0)
+    path = write_channels(tmp_path / "sound.wav", tone, {1: "mono", 2: "stereo"}[num_channels], codec, 16000)
+    waveform, sampling_rate = read_audio(path)
+    assert sampling_rate == 16000 and waveform.shape[0] == num_channels
+    assert waveform[:, :8000] == pytest.approx(tone, abs={"adpcm_ima_wav": 0.2}.get(codec, 0.02))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused_by_name(value, tmp_path):
+    samples = noise(1600)
+    samples[0, 800] = value
+    path = write_channels(tmp_path / "broken.wav", samples, "mono", "pcm_f32le", 16000)
+    with pytest.raises(ValueError, match="broken.wav.*not finite"):
+        read_audio(path)
+
+
+def write_tracks(path, levels, default=None):
+    """Write a mono track per level, of one second, and flag one of them default."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in levels]
+        for index, stream in enumerate(streams):
+            stream.disposition = Disposition.default if index == default else Disposition(0)
+        for stream, level in zip(streams, levels, strict=True):
+            samples = np.full((1, 16000), round(level * 32767), np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("default, level", [(0, 0.1), (1, 0.3), (None, 0.1)])
+def test_the_default_track_is_read(default, level, tmp_path):
+    path = write_tracks(tmp_path / "tracks.mkv", [0.1, 0.3], default)
+    assert read_audio(path)[0] == pytest.approx(np.full((1, 16000), level), abs=1e-3)
+    assert "2 audio tracks" in warnings_of(path)

@@ -9,7 +9,16 @@ from fractions import Fraction
 import numpy as np
 
 from .containers import open_input
-from .reading import CUT_ANYWHERE, Timeline, average_rate, naming, read_timeline, timed_frames
+from .reading import (
+    CUT_ANYWHERE,
+    MAX_STEP_BACK_S,
+    Timeline,
+    average_rate,
+    jump_back,
+    naming,
+    read_timeline,
+    timed_frames,
+)
 from .sound import to_float
 
 
@@ -49,11 +58,13 @@ class _Extent:
         starts: of the packets that have a timestamp, in the order of the file.
         end_s: of the last one.
         last_length_s: its length, 0 where the file does not say.
+        last_decoded_s: when the last packet in the order of the file is to be decoded, by the file's own time.
     """
 
     starts: list[Fraction] = field(default_factory=list)
     end_s: Fraction = Fraction(0)
     last_length_s: Fraction = Fraction(0)
+    last_decoded_s: Fraction | None = None
 
     def add(self, start_s: Fraction, length_s: Fraction) -> None:
         self.starts.append(start_s)
@@ -111,7 +122,13 @@ def _read_packets(timeline: Timeline) -> tuple[dict[int, _Extent], Fraction | No
             length_s = (packet.duration or 0) * packet.time_base
             if not length_s and is_video:
                 length_s = 1 / rates[packet.stream_index]
-            extents[packet.stream_index].add(stamp * packet.time_base - timeline.zero, length_s)
+            extent = extents[packet.stream_index]
+            decoded_s = stamp * packet.time_base if packet.dts is None else packet.dts * packet.time_base
+            if extent.last_decoded_s is not None and decoded_s < extent.last_decoded_s - MAX_STEP_BACK_S:
+                step_s = extent.last_decoded_s - decoded_s
+                raise jump_back(timeline.path, extent.last_decoded_s - timeline.zero, step_s)
+            extent.last_decoded_s = decoded_s
+            extent.add(stamp * packet.time_base - timeline.zero, length_s)
         if timeline.clock == "dts" and extents[timeline.video].starts:  # decoders hand out the first frame later
             extents[timeline.video].shift(-min(extents[timeline.video].starts))
         return extents, header_s, sum(stream.type == "audio" for stream in container.streams)
@@ -119,7 +136,7 @@ def _read_packets(timeline: Timeline) -> tuple[dict[int, _Extent], Fraction | No
 
 def _audio_end(timeline: Timeline, audio: _Extent) -> Fraction:
     """Return when the audio ends, in seconds after time zero."""
-    if not audio.last_length_s:
+    if not audio.last_length_s or timeline.is_bare_audio:
         return _decoded_end(timeline, "audio")
     said_s = timeline.audio_end_s
     if said_s is not None and 0 < audio.end_s - said_s < MAX_PADDING_PACKETS * audio.last_length_s:

@@ -29,6 +29,12 @@ AUDIO_PREROLL_S = Fraction(3, 10)
 # damage.
 CUT_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "vc1", "cavsvideo", "aac", "mp3", "ac3", "eac3")
 
+# Bare audio, whose timestamps FFmpeg makes by counting packets, as if the sampling rate never changed.
+BARE_AUDIO = ("aac", "mp3", "ac3", "eac3", "dts", "dtshd", "truehd", "mlp", "amr", "amrnb", "amrwb", "loas", "latm")
+
+# Timestamps that go back by more are not rounding: the file was made of several.
+MAX_STEP_BACK_S = Fraction(1, 2)
+
 # Frame threads of a decoder hold a frame each: above this many pixels, a frame is large enough to share among threads.
 MAX_FRAME_THREADS_AREA = 4096 * 2304
 
@@ -62,6 +68,7 @@ class Timeline:
             FFmpeg guesses wrong ones for frames out of order; None where there are none, and frames follow each other.
         frame_rate: the file's average, or None without pictures.
         display: how frames are shown, or None without pictures.
+        is_bare_audio: whether it is audio without a container.
         is_empty: whether not one frame of the stream that begins can be decoded.
         audio_end_s: when the audio ends by the file's header, after `zero`; None where it does not say.
     """
@@ -74,6 +81,7 @@ class Timeline:
     frame_rate: Fraction | None
     display: Display | None
     audio_end_s: Fraction | None
+    is_bare_audio: bool
     is_empty: bool
 
 
@@ -203,6 +211,7 @@ def read_timeline(path: str | os.PathLike) -> Timeline:
             frame_rate=None if video is None else average_rate(video),
             display=None if video is None or frame is None else Display.of(frame, video.sample_aspect_ratio),
             audio_end_s=None if audio_end_s is None else audio_end_s - zero,
+            is_bare_audio=container.format.name in BARE_AUDIO,
             is_empty=frame is None,
         )
 
@@ -253,8 +262,11 @@ def _timed(
     clock = timeline.clock if kind == "video" else "pts"
     for frame in _decode_packets(container, stream):
         stamp = _timestamp(frame, clock)
-        if stamp is not None:
-            time = stamp - timeline.zero - start_s
+        if stamp is not None and not (timeline.is_bare_audio and time is not None):
+            stamped = stamp - timeline.zero - start_s
+            if time is not None and stamped < time - MAX_STEP_BACK_S:
+                raise jump_back(timeline.path, time + start_s, time - stamped)
+            time = stamped
         if time is None:
             continue
         if kind == "audio":
@@ -354,6 +366,13 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"Cannot read `{path}`, which may be damaged: {error.strerror or error}.") from error
+
+
+def jump_back(path: Path, time_s: Fraction, step_s: Fraction) -> ValueError:
+    return ValueError(
+        f"`{path}` is several recordings in one: at {float(time_s):.2f} s its timestamps go back by "
+        f"{float(step_s):.2f} s. Split it there, or encode it anew."
+    )
 
 
 def _nothing(path: Path, start_s: float | Fraction) -> ValueError:
