@@ -7,7 +7,7 @@ import torch
 from name_seeded import assert_equals, checksum, golden, name_seeded_weights, noise
 
 from diffusers_jova.evaluation.audio_input import av_benchmark_audio
-from diffusers_jova.evaluation.cnn14 import Cnn14, load_cnn14
+from diffusers_jova.evaluation.cnn14 import Cnn14, av_benchmark_output, load_cnn14, mova_probabilities_of
 
 
 RATES = {"cnn14_16k": 16000, "cnn14_32k": 32000}
@@ -64,3 +64,25 @@ def test_av_benchmark_hears_one_channel_without_its_mean_for_eight_seconds():
     assert heard.shape == (128000,)
     assert abs(heard.mean()) < 1e-4
     assert np.abs(heard[100:1000] - np.sin(np.arange(100, 1000) / 10) / 2).max() < 0.01
+
+
+def test_av_benchmark_and_mova_differ_in_what_is_heard(weights):
+    network = load_cnn14(weights, 32000)
+    waveform = noise(0, 32000, 400) + 0.05
+    output = av_benchmark_output(network, waveform, 32000)
+    assert (output["logits"].shape, output["2048"].shape) == ((527,), (2048,))
+    centred = torch.from_numpy(waveform - waveform.mean())[None]
+    assert torch.allclose(output["2048"], network(centred)["2048"][0])
+    filled_up = np.pad(waveform, (0, 320000 - 32000))
+    probabilities = mova_probabilities_of(network, waveform)
+    assert torch.allclose(probabilities, network(torch.from_numpy(filled_up)[None])["logits"][0].sigmoid())
+    assert torch.equal(probabilities, mova_probabilities_of(network, np.pad(filled_up, (0, 9))))
+
+
+def test_silence_and_a_third_of_a_second_have_no_features(weights):
+    network = load_cnn14(weights, 16000)
+    assert av_benchmark_output(network, None, None) is None
+    assert mova_probabilities_of(network, np.zeros(16000, np.float32)) is None
+    shortest = noise(0, 5120, 20)
+    assert av_benchmark_output(network, shortest[:-1], 16000) is None
+    assert av_benchmark_output(network, shortest, 16000)["2048"].isfinite().all()

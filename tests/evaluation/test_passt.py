@@ -108,5 +108,5 @@ def test_silence_and_a_missing_reference_have_a_status():
     assert av_benchmark_output(SevenNumbers(0), None, None) is None
     assert measure_kl(None, logits).status == Status.SILENT
     assert measure_kl(logits, None).status == Status.NO_REFERENCE
-    with pytest.raises(ValueError, match="passt-verse, passt-avb, got 'audiocraft'"):
+    with pytest.raises(ValueError, match="passt-verse, passt-avb, panns-avb, got 'audiocraft'"):
         measure_kl(logits, logits, "audiocraft")

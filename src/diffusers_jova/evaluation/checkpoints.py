@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 
@@ -39,7 +40,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
             return load_file(path)
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise ValueError(
             f"Cannot read the weight file `{path}`, which may be damaged or hold more than weights: {error}. "
             "Fetch it again, or save its state dict as .safetensors."
@@ -53,6 +54,11 @@ def state_dict_of(checkpoint: Mapping, prefix: str = "module.") -> dict[str, tor
             checkpoint = checkpoint[wrapper]
             break
     return {name.removeprefix(prefix): value for name, value in checkpoint.items() if torch.is_tensor(value)}
+
+
+def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Return the tensors of a weight file by name, as the `load_` function of its network takes them."""
+    return state_dict_of(read_checkpoint(path))
 
 
 def load_weights(

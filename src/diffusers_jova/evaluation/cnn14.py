@@ -9,12 +9,14 @@ Its checkpoints carry the Fourier and mel matrices of their front end.
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.audio_utils import mel_filter_bank
 from transformers.initialization import no_init_weights
 
+from .audio_input import av_benchmark_audio, is_silent
 from .checkpoints import load_weights
 
 
@@ -24,6 +26,7 @@ FRONT_ENDS = {  # sampling rate: size of the Fourier transform, hop, lowest and 
 }
 NUM_MELS, NUM_CLASSES, NUM_FEATURES = 64, 527, 2048
 MIN_POWER = 1e-10
+MOVA_S = 10
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 
 
@@ -79,6 +82,7 @@ class Cnn14(nn.Module):
             raise ValueError(f"Cnn14 has weights for 16000 and 32000 Hz, not for {sampling_rate} Hz.")
         num_fft, hop, min_hz, max_hz = FRONT_ENDS[sampling_rate]
         self.sampling_rate = sampling_rate
+        self.min_samples = hop * 2 ** (len(WIDTHS) - 1)  # five means over pairs of frames leave one
         self.spectrogram_extractor = Spectrogram(num_fft, hop)
         filters = mel_filter_bank(
             num_fft // 2 + 1, NUM_MELS, min_hz, max_hz, sampling_rate, norm="slaney", mel_scale="slaney"
@@ -98,7 +102,7 @@ class Cnn14(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return `logits` (B, C) and the features `2048` (B, 2048) of audio (B, samples); 1 s or more."""
+        """Return `logits` (B, C) and the features `2048` (B, 2048) of audio (B, samples), `min_samples` or more."""
         hidden_states = self.logmel(waveform)[:, None]  # (B, 1, T, M)
         hidden_states = self.bn0(hidden_states.transpose(1, 3)).transpose(1, 3)
         for index in range(1, len(WIDTHS) + 1):
@@ -106,6 +110,39 @@ class Cnn14(nn.Module):
         hidden_states = hidden_states.mean(dim=3)  # (B, 2048, T / 32)
         features = F.relu(self.fc1(hidden_states.amax(dim=2) + hidden_states.mean(dim=2)))
         return {"logits": self.fc_audioset(features), "2048": features}
+
+
+def av_benchmark_output(
+    network: Cnn14, waveform: np.ndarray | None, sampling_rate: int | None
+) -> dict[str, torch.Tensor] | None:
+    """Return av-benchmark's `logits` (C,) and features `2048` (2048,) of a clip: 8 s without their mean, not padded.
+
+    Args:
+        waveform: (channels, samples) or (samples,); None, silence and less than a third of a second return None.
+    """
+    if is_silent(waveform):
+        return None
+    return _output(network, av_benchmark_audio(waveform, sampling_rate, network.sampling_rate))
+
+
+def mova_probabilities_of(network: Cnn14, waveform: np.ndarray | None) -> torch.Tensor | None:
+    """Return the independent probabilities (C,) of a clip's classes as MOVA takes them: of 10 s, cut or filled up.
+
+    Args:
+        waveform: (samples,), one channel at the network's rate; None for none, which returns None, as silence does.
+    """
+    if is_silent(waveform):
+        return None
+    num_samples = MOVA_S * network.sampling_rate
+    heard = waveform[:num_samples]
+    return _output(network, np.pad(heard, (0, num_samples - len(heard))))["logits"].sigmoid()
+
+
+def _output(network: Cnn14, heard: np.ndarray) -> dict[str, torch.Tensor] | None:
+    if len(heard) < network.min_samples:
+        return None
+    samples = torch.from_numpy(heard.astype(np.float32))[None].to(network.bn0.weight.device)
+    return {name: values[0].cpu() for name, values in network(samples).items()}
 
 
 def load_cnn14(state_dict: Mapping[str, torch.Tensor], sampling_rate: int) -> Cnn14:

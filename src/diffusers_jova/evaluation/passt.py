@@ -32,7 +32,7 @@ MAX_SAMPLES = 10 * SAMPLING_RATE
 VERSE_HOP = 5 * SAMPLING_RATE
 VERSE_MIN_PADDED = int(1.5 * SAMPLING_RATE)  # a shorter window is heard as it is: filled up it would be mostly silence
 VERSE_EPS = 1e-6
-PROTOCOLS = ("passt-verse", "passt-avb")
+PROTOCOLS = ("passt-verse", "passt-avb", "panns-avb")
 
 
 class PaSST(nn.Module):
@@ -141,7 +141,7 @@ def measure_kl(
     """Return KL of a clip's classes against its reference's, of the logits (C,) of both.
 
     Args:
-        protocol: "passt-verse", of `verse_logits`, or "passt-avb", of `av_benchmark_output`.
+        protocol: "passt-verse", of `verse_logits`; "passt-avb", of `av_benchmark_output`, or "panns-avb", of Cnn14's.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"`protocol` must be one of {', '.join(PROTOCOLS)}, got {protocol!r}.")

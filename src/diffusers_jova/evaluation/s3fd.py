@@ -103,7 +103,7 @@ class S3FD(nn.Module):
         device = self.L2Norm3_3.weight.device
         pixels = torch.from_numpy(scaled(image, scale)).to(device, torch.float32)
         pixels = (pixels - torch.tensor(MEAN_RGB, device=device)).permute(2, 0, 1)[None]
-        faces = select_faces(*self.raw(pixels)).cpu()
+        faces = select_faces(*(values.cpu() for values in self.raw(pixels)))  # a loop over few boxes
         faces = faces[faces[:, 0] > min_confidence]
         boxes = (faces[:, 1:] * torch.tensor([width, height, width, height])).numpy().astype(np.float64)
         found = np.concatenate([boxes, faces[:, :1].numpy()], axis=1)
