@@ -58,6 +58,13 @@ def test_a_branch_sees_its_half_of_the_clips_that_have_it(folder, branch, keys, 
         assert batch.kind == kind
 
 
+def test_clips_share_what_is_the_same_for_all(folder):
+    clips = CachedClips(folder)
+    first, second = (clips.rows[key] for key in ("clip000", "clip001"))
+    assert all(name is other for name, other in zip(first, second, strict=True))
+    assert clips.modalities["clip000"] is clips.modalities["clip001"]
+
+
 def test_texts_of_different_length_are_padded_and_masked(folder):
     clips = CachedClips(folder)
     batch = collate([clips[Visit("clip000", 0)], clips[Visit("clip001", 0)]])

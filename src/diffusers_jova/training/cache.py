@@ -34,6 +34,7 @@ import json
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,6 +208,11 @@ def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str
             return list(rows.values())
 
 
+def _with_shared_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a row whose keys are the same objects in all rows: half of the memory of an index of millions."""
+    return {sys.intern(name): value for name, value in pairs}
+
+
 def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
     """Return the rows of index.jsonl.
 
@@ -224,7 +230,7 @@ def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
         raise ValueError(f"`{path}` is empty: no clip was cached.")
     for number, line in enumerate(path.read_bytes().rstrip(b"\n").split(b"\n"), start=1):
         with reading(f"{path}, line {number}", "run training/preprocess.py again"):
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_with_shared_names)
             if not isinstance(row["key"], str) or row["kind"] not in KINDS:
                 raise ValueError("it is not the row of a sample")
             rows.append(row)

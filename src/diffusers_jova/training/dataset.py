@@ -133,12 +133,12 @@ class CachedClips(Dataset):
         self.cache_dir, self.branch, self.seed = cache_dir, branch, seed
         self.caption_dropout, self.line_dropout = caption_dropout, line_dropout
         wanted = ("video", "audio") if branch == "joint" else (branch,)
+        by_kind = {kind: tuple(m for m in modalities if m in wanted) for kind, modalities in MODALITIES.items()}
         self.modalities = {}  # of each clip, those that it has and the branch wants
         self.rows = {}
         for row in read_index(cache_dir):
-            modalities = tuple(modality for modality in MODALITIES[row["kind"]] if modality in wanted)
-            if modalities:
-                self.rows[row["key"]], self.modalities[row["key"]] = row, modalities
+            if by_kind[row["kind"]]:
+                self.rows[row["key"]], self.modalities[row["key"]] = row, by_kind[row["kind"]]
         if not self.rows:
             needed = {"video": "pictures", "audio": "sound", "joint": "pictures or sound"}[branch]
             raise ValueError(f"No clip in the cache `{cache_dir}` has {needed}, which `branch: {branch}` needs.")
