@@ -123,11 +123,12 @@ def _read_packets(timeline: Timeline) -> tuple[dict[int, _Extent], Fraction | No
             if not length_s and is_video:
                 length_s = 1 / rates[packet.stream_index]
             extent = extents[packet.stream_index]
-            decoded_s = stamp * packet.time_base if packet.dts is None else packet.dts * packet.time_base
-            if extent.last_decoded_s is not None and decoded_s < extent.last_decoded_s - MAX_STEP_BACK_S:
-                step_s = extent.last_decoded_s - decoded_s
-                raise jump_back(timeline.path, extent.last_decoded_s - timeline.zero, step_s)
-            extent.last_decoded_s = decoded_s
+            if packet.dts is not None:  # unlike the others, in the order of the file
+                decoded_s = packet.dts * packet.time_base
+                step_s = (extent.last_decoded_s or decoded_s) - decoded_s
+                if step_s > MAX_STEP_BACK_S:
+                    raise jump_back(timeline.path, extent.last_decoded_s - timeline.zero, step_s)
+                extent.last_decoded_s = decoded_s
             extent.add(stamp * packet.time_base - timeline.zero, length_s)
         if timeline.clock == "dts" and extents[timeline.video].starts:  # decoders hand out the first frame later
             extents[timeline.video].shift(-min(extents[timeline.video].starts))

@@ -259,14 +259,14 @@ def _timed(
     """Yield (time, length, frame) from where the container stands; without `time`, from the first timestamp on."""
     stream = container.streams[getattr(timeline, kind)]
     rate = average_rate(stream) if kind == "video" else None
-    clock = timeline.clock if kind == "video" else "pts"
+    clock, is_first = timeline.clock if kind == "video" else "pts", True
     for frame in _decode_packets(container, stream):
         stamp = _timestamp(frame, clock)
-        if stamp is not None and not (timeline.is_bare_audio and time is not None):
+        if stamp is not None and (is_first or not timeline.is_bare_audio):
             stamped = stamp - timeline.zero - start_s
-            if time is not None and stamped < time - MAX_STEP_BACK_S:
+            if not is_first and stamped < time - MAX_STEP_BACK_S:
                 raise jump_back(timeline.path, time + start_s, time - stamped)
-            time = stamped
+            time, is_first = stamped, False
         if time is None:
             continue
         if kind == "audio":
