@@ -264,6 +264,8 @@ def test_a_lora_run_ends_with_its_proof_and_a_model_card(model, clips, tmp_path,
     card = (out / "README.md").read_text()
     assert "rank 2" in card and "samples/strength_1.mp4" in card and "samples/strength_1_2.mp4" in card
     assert "in short: " in card
+    names = [line.split("]")[0].split("[")[1] for line in card.splitlines() if line.startswith("- strength")]
+    assert names == [f"samples/strength_{end}.mp4" for end in ("0", "1", "0_2", "1_2")]
     for name in (
         "samples/strength_0.mp4",
         "samples/strength_1.mp4",

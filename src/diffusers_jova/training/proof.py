@@ -362,7 +362,8 @@ def model_card(config: LoraTrainingConfig, proof: Proof, captions: Iterable[str]
     """Return README.md: what this is, how to use it, what it was made with, what it learned."""
     title = config.lora_name or Path(config.output_dir).resolve().name
     captions = "\n".join(f"- {caption}" for caption in captions)
-    samples = "\n".join(f"- strength {strength}: [{name}]({name})" for strength, name in proof.samples.items())
+    pairs = sorted(proof.samples.items(), key=lambda sample: (sample[0][1:], sample[0]))  # "0", "1", "0 (2)", "1 (2)"
+    samples = "\n".join(f"- strength {strength}: [{name}]({name})" for strength, name in pairs)
     settings = "\n".join(f"| `{name}` | {json.dumps(value)} |" for name, value in to_dict(config).items())
     return f"""---
 library_name: diffusers
