@@ -115,6 +115,7 @@ def test_a_cache_of_other_settings_is_refused_before_any_clip_is_read(cache_clip
     write_clips(tmp_path / "clips", "a")
     cache_clips()
     (tmp_path / "clips" / "empty.mp4").touch()
+    caplog.clear()
     with pytest.raises(ValueError, match="made with other settings"):
         cache_clips(num_frames=5)
     assert not caplog.text

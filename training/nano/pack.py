@@ -25,10 +25,11 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     check_output(args.output_dir, {"the base": args.base, "the transformer": args.transformer})
     from diffusers_jova import JoVAPipeline, JoVATransformer3DModel  # late: they take seconds
-    from diffusers_jova.nano.assemble import pack
+    from diffusers_jova.nano.assemble import measure_vaes, pack
 
     transformer = JoVATransformer3DModel.from_pretrained(args.transformer)
-    pack(JoVAPipeline.from_pretrained(args.base, transformer=transformer), Path(args.output_dir))
+    pipe = JoVAPipeline.from_pretrained(args.base, transformer=transformer)
+    pack(pipe, Path(args.output_dir), measure_vaes(pipe))
 
 
 if __name__ == "__main__":

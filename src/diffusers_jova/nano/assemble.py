@@ -4,6 +4,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +19,9 @@ from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.random_pipeline import NANO_DEFAULTS
+from ..training.round_trip import log_mel_error, video_psnr
 from .autoencoders import read_clips, save_component, train_audio_vae, train_video_vae
+from .corpus import make_frames, make_waveform, plan_clip
 from .text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers
 from .vocoder import train_vocoder
 
@@ -107,10 +110,27 @@ def load_vocoder(folder: Path) -> BigVGANVocoder | GriffinLimVocoder:
     return classes[GriffinLimVocoder.load_config(folder)["_class_name"]].from_pretrained(folder)
 
 
-def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
+def measure_vaes(pipe: JoVAPipeline, num_clips: int = 32) -> dict[str, dict]:
+    """Return what metrics.json of each VAE says: what is left of clips that it has not seen."""
+    psnrs_db, errors_db = [], []
+    for plan in (plan_clip("held_out", index) for index in range(num_clips)):
+        waveform = make_waveform(plan)
+        psnrs_db.append(video_psnr(pipe.vae, make_frames(plan, waveform, SIZE)))
+        errors_db.append(log_mel_error(pipe.audio_vae, waveform))
+    clips = {"clips": f"{num_clips} held-out clips of the corpus"}
+    return {
+        "vae": {"psnr_db": round(sum(psnrs_db) / num_clips, 2)} | clips,
+        "audio_vae": {"log_mel_error_db": round(sum(errors_db) / num_clips, 2)} | clips,
+    }
+
+
+def pack(pipe: JoVAPipeline, output_dir: Path, metrics: Mapping[str, dict] | None = None) -> None:
     """Write a pipeline with `BEST_SETTINGS` and its parameters in float16; statistics, which are buffers, stay.
 
     float16 and not bfloat16: weights of this size fit its range, and it rounds eight times finer.
+
+    Args:
+        metrics: Of components, for a metrics.json beside their weights; see `training.round_trip`.
     """
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):
@@ -119,6 +139,9 @@ def pack(pipe: JoVAPipeline, output_dir: Path) -> None:
     pipe.register_to_config(**BEST_SETTINGS)
     with whole_folder(output_dir, overwrite=True) as partial:
         pipe.save_pretrained(partial)
+        for name, figures in (metrics or {}).items():
+            text = json.dumps(figures, indent=2, sort_keys=True) + "\n"
+            (partial / name / "metrics.json").write_text(text, encoding="utf-8")
         for path in partial.rglob("*.json"):
             written = json.loads(path.read_text(encoding="utf-8"))
             # where the parts lay on the machine that trained them is nobody's business

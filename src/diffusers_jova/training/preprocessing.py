@@ -56,7 +56,8 @@ from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask,
 from .names import printable
 from .preparation import Preparation, PreparedClip, prepare_all
 from .progress import progress
-from .summary import Summary, report_path
+from .round_trip import choose_clips, decode_again, log_mel_error, read_own_figures, video_psnr
+from .summary import Summary, read_round_trip, report_path
 from .workers import Failure, Workers
 
 
@@ -390,6 +391,7 @@ class _Run:
         self.cache_dir = Path(config.output_dir)
         self.writer = "-".join(str(number) for number in self.shard)
         self.summary = Summary()
+        self.heard: dict[str, np.ndarray] = {}  # waveforms to measure, by the digest of their window
         self.unread: set[str] = set()  # clips that could not be read for now: what is cached of them stays
         self.detector = detector
         self.has_video = "video" in self.facts.phases
@@ -461,7 +463,8 @@ class _Run:
         self._remove_missing(windows)
         todo = [window for window in progress(windows, "verify", len(windows)) if not self._is_current(window)]
         previews = [w for w in windows if self.config.preview and not self._preview_path(w.key).is_file()]
-        failed = self._video_phase(todo, previews)
+        measured = self._open_round_trip(windows)
+        failed = self._video_phase(todo, previews, measured)
         todo = [window for window in todo if window.key not in failed]
         self._audio_phase(todo)
         for phase in ("text", "text_2"):
@@ -476,6 +479,8 @@ class _Run:
             if window.key not in failed
         ]
         cache.write_index(self.cache_dir, self.writer)
+        for line in self.summary.round_trip.alarm():
+            logger.warning("%s.", line)
         self.summary.write(report_path(self.cache_dir, self.shard), self.writer)
         return self.summary
 
@@ -573,11 +578,22 @@ class _Run:
         row = _read_row_or_none(self._part_path(key, phase))
         return row is not None and row["digest"] == digest
 
-    def _video_phase(self, todo: list[Window], previews: list[Window]) -> set[str]:
+    def _open_round_trip(self, windows: list[Window]) -> list[Window]:
+        """Take over what the last run measured of the clips that are chosen, and return those still to measure."""
+        chosen, trip = choose_clips(windows), self.summary.round_trip
+        trip.own = read_own_figures(self.facts.folder)
+        before = read_round_trip(report_path(self.cache_dir, self.shard))
+        for name, values in trip.clips.items():
+            found = before.get(name, {})
+            values |= {window.digest: found[window.digest] for window in chosen if window.digest in found}
+        return [window for window in chosen if not any(window.digest in v for v in trip.clips.values())]
+
+    def _video_phase(self, todo: list[Window], previews: list[Window], measured: list[Window]) -> set[str]:
         """Write the video parts and the previews; return the keys of clips that turned out to be unusable."""
         missing = {window.key for window in todo if not self._has_part(window.key, "video", window.digest)}
-        wanted = missing | {window.key for window in previews}
-        windows = [window for window in {w.key: w for w in [*todo, *previews]}.values() if window.key in wanted]
+        shown, tried = ({window.key for window in some} for some in (previews, measured))
+        wanted = missing | shown | tried
+        windows = [w for w in {w.key: w for w in [*todo, *previews, *measured]}.values() if w.key in wanted]
         shared = self._missing_shared("video")
         prepare = Preparation(
             self.frame_rate, self.facts.sampling_rate, self.has_video, self.detector, self.config.detect_every
@@ -585,12 +601,12 @@ class _Run:
         failed = set()
         if not windows and not shared:
             return failed
-        with self._load("video", bool(shared or missing)) as pipe:
+        with self._load("video") as pipe:
             self._share("video", {name: self._black(pipe.vae, name) for name in shared})
             prepared = prepare_all(windows, prepare, self.config.num_workers)
             for window, clip in progress(prepared, "video", len(windows)):
                 if isinstance(clip, str) and window.key not in missing:
-                    self.summary.warn(window.source.name, f"has no preview: {clip}")
+                    self.summary.warn(window.source.name, f"is cached, but can no longer be read: {clip}")
                     continue
                 if isinstance(clip, str):
                     self.summary.skip(window.source.name, clip)
@@ -599,9 +615,18 @@ class _Run:
                 if window.key in missing:
                     self._preview_path(window.key).unlink(missing_ok=True)  # of an older version
                     self._write_video_part(window, clip, pipe)
-                if self.config.preview and clip.frames is not None:
-                    self._write_preview(window, clip)
+                if self.config.preview and window.key in missing | shown and clip.frames is not None:
+                    self._write_preview(window, clip, pipe)
+                if window.key in tried:
+                    self._measure(window, clip, pipe)
         return failed
+
+    def _measure(self, window: Window, clip: PreparedClip, pipe: JoVAPipeline | None) -> None:
+        if clip.frames is not None:
+            psnr_db = video_psnr(pipe.vae, clip.frames)
+            self.summary.round_trip.clips["psnr_db"][window.digest] = round(psnr_db, 2)
+        if clip.waveform is not None and len(clip.waveform):
+            self.heard[window.digest] = clip.waveform  # for the phase that has the audio VAE
 
     def _write_video_part(self, window: Window, clip: PreparedClip, pipe: JoVAPipeline | None) -> None:
         tensors, row = {}, self._row(window, clip)
@@ -634,7 +659,7 @@ class _Run:
             "digest": window.digest,
         }
 
-    def _write_preview(self, window: Window, clip: PreparedClip) -> None:
+    def _write_preview(self, window: Window, clip: PreparedClip, pipe: JoVAPipeline) -> None:
         spatial, temporal = self.facts.spatial, self.facts.temporal
         height, width = window.bucket.height // spatial, window.bucket.width // spatial
         shape = (num_latent_frames(clip.num_frames, temporal), height, width)
@@ -644,7 +669,8 @@ class _Run:
         path = self._preview_path(window.key)
         path.parent.mkdir(exist_ok=True)
         with whole_file(path, "") as partial_path:
-            contact_sheet([drawn]).save(partial_path, format="png")
+            decoded = decode_again(pipe.vae, clip.frames).repeat(enlarge, axis=1).repeat(enlarge, axis=2)
+            contact_sheet([drawn, decoded]).save(partial_path, format="png")
 
     def _audio_phase(self, todo: list[Window]) -> None:
         if not self.has_audio:
@@ -655,9 +681,12 @@ class _Run:
             for window in todo
             if rows[window.key]["num_samples"] and not self._has_part(window.key, "audio", window.digest)
         ]
-        if not missing:
+        if not missing and not self.heard:
             return
         with self._load("audio") as pipe:
+            for digest, waveform in self.heard.items():
+                error_db = log_mel_error(pipe.audio_vae, waveform)
+                self.summary.round_trip.clips["log_mel_error_db"][digest] = round(error_db, 2)
             for window in progress(missing, "audio", len(missing)):
                 waveform = cache.read_tensors(self._part_path(window.key, "video"))["waveform"]
                 num_latents = num_audio_latents(

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..files import whole_file
 from .names import printable
+from .round_trip import RoundTrip
 
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Summary:
         warnings: (clip, what to know about it).
         removed: clips that are gone, and whose samples were deleted.
         unclear: clips that are not in this run's data, but may be in `unseen` data of the same cache.
+        round_trip: what is left of a few clips after the model's VAEs.
         command: what to start to do it again.
     """
 
@@ -44,6 +46,7 @@ class Summary:
     removed: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
     command: str = ""
     _logged: Counter = field(default_factory=Counter, repr=False)
 
@@ -100,10 +103,11 @@ class Summary:
             seconds = [row["duration_s"] for row in self.rows if row["kind"] == kind]
             lines += [f"  {name}: {len(seconds)}, {sum(seconds):.2f} s"] if seconds else []
         mouths = [row["has_mouth"] for row in self.rows if row["kind"] != "audio"]
-        return lines + ([f"  with a mouth: {sum(mouths)} of {len(mouths)}"] if mouths else [])
+        lines += [f"  with a mouth: {sum(mouths)} of {len(mouths)}"] if mouths else []
+        return lines + self.round_trip.lines()
 
     def _alarm(self) -> list[str]:
-        """Return the last lines, if many clips are missing for one reason."""
+        """Return the last lines, if the model cannot show the clips, or many are missing for one reason."""
         lines = [
             f"!!! {len(entries)} of {self.num_sources} clips are missing in the cache: {entries[0][1]}"
             for entries in groups(self.skipped)
@@ -112,7 +116,7 @@ class Summary:
         if lines:
             lines.append("!!! Mend them or take them away, then run again; what is cached is not made again:")
             lines.append(f"!!! {printable(self.command)}")
-        return lines
+        return [f"!!! {line}." for line in self.round_trip.alarm()] + lines
 
     def write(self, path: str | os.PathLike, writer: str = "") -> None:
         """Write the whole report as JSON: nothing is grouped or left out."""
@@ -124,6 +128,7 @@ class Summary:
             "skipped": [{"clip": name, "reason": reason} for name, reason in sorted(self.skipped)],
             "warnings": [{"clip": name, "warning": message} for name, message in sorted(self.warnings)],
             "facts": self.facts(),
+            "round_trip": {"clips": self.round_trip.clips, "own": self.round_trip.own},
             "not_in_this_data": list(map(printable, self.unclear)),
         }
         with whole_file(path, writer) as partial:
@@ -164,3 +169,12 @@ def _some(names: Iterable[str]) -> str:
 def report_path(cache_dir: str | os.PathLike, shard: tuple[int, int] = (0, 1)) -> Path:
     """Return where the report of a run lies; parts of a data set have one each."""
     return Path(cache_dir) / ("report.json" if shard[1] == 1 else f"report-{shard[0]}-of-{shard[1]}.json")
+
+
+def read_round_trip(path: str | os.PathLike) -> dict[str, dict[str, float]]:
+    """Return the figures of single clips in a report; nothing where there is none, or one by an older version."""
+    try:
+        clips = json.loads(Path(path).read_text(encoding="utf-8"))["round_trip"]["clips"]
+        return {name: dict(values) for name, values in clips.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
