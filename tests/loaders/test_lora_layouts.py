@@ -363,6 +363,12 @@ def test_hotswap_takes_the_new_strength_of_every_layer_and_set_adapters_scales_i
     lora_pipe.set_adapters("swapped", 1.0)
     for one, other in zip(run(lora_pipe), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    swapped = get_peft_model_state_dict(lora_pipe.transformer, adapter_name="swapped")
+    again = diffusers(tmp_path, swapped, lora_pipe.transformer.peft_config["swapped"], {})
+    lora_pipe.unload_lora_weights()
+    lora_pipe.load_lora_weights(again)
+    for one, other in zip(run(lora_pipe), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_a_hotswap_that_cannot_be_leaves_the_old_lora(lora_pipe):

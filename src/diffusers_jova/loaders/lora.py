@@ -85,6 +85,8 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
                 **kwargs,
             )
             finish_layers(transformer, adapter_name, contents.layers)
+            if hotswap:
+                restate_config(transformer, adapter_name)
 
     @classmethod
     def save_lora_weights(
@@ -245,3 +247,16 @@ def finish_layers(transformer: nn.Module, adapter_name: str, layers: Mapping[str
                 raise RuntimeError(
                     f"{module} was left without weights by the installed versions of diffusers and PEFT."
                 )
+
+
+def restate_config(transformer: nn.Module, adapter_name: str) -> None:
+    """Let PEFT's config say what was swapped in, so that it is saved with its strength."""
+    layers = {}
+    for name, module in transformer.named_modules():
+        if adapter_name in getattr(module, "scaling", {}):
+            rank = len(module.lora_A[adapter_name].weight)
+            layers[name] = Layer(rank=rank, alpha=float(module.scaling[adapter_name]) * rank)
+    config = transformer.peft_config[adapter_name]
+    config.use_rslora = False
+    for setting in ("r", "lora_alpha", "rank_pattern", "alpha_pattern"):
+        setattr(config, setting, peft_settings(layers)[setting])
