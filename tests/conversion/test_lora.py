@@ -169,6 +169,16 @@ def test_a_folder_of_peft_keeps_its_strength_in_every_format_and_through_all_of_
             torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=0)
 
 
+def test_patterns_of_a_larger_model_fit_the_layers_under_its_prefix(tmp_path):
+    names = tuple(f"base_model.model.transformer.proj_out.lora_{half}.weight" for half in "AB")
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 8}
+    config |= {"rank_pattern": {"^transformer.proj_out": 4}, "alpha_pattern": {"^transformer.proj_out": 10}}
+    save_one_layer(tmp_path / "adapter_model.safetensors", names)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    out = load_file(run(tmp_path, "comfyui", tmp_path / "out") / "lora_comfyui.safetensors")
+    assert out["diffusion_model.proj_out.alpha"] == 10
+
+
 @pytest.mark.parametrize("alpha", [0.1, 7.25, 16 / 3])
 def test_an_alpha_that_float32_would_round_comes_back_exactly(jova, tmp_path, alpha):
     folder = save_like_diffusers(adapted(jova, lora_alpha=alpha), tmp_path / "lora")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LoRA files as trainers write them: read with the strength that they say, or refused by name, and nothing between."""
 
+import copy
 import json
 import math
 
@@ -28,31 +29,25 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def own_pipe(load_pipeline):
-    return load_pipeline()
-
-
 @pytest.fixture
 def lora_pipe(own_pipe):
-    """A pipeline without LoRA, and without it again after the test."""
-    yield own_pipe
-    own_pipe.unload_lora_weights()
+    """A pipeline without LoRA, to be given some."""
+    return own_pipe
 
 
 @pytest.fixture(scope="module")
-def plain(own_pipe):
-    return run(own_pipe)
+def plain(pipe):
+    return run(pipe)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def adapter(request, own_pipe, plain):
+def adapter(request, pipe, plain):
     """A LoRA's layers, its PEFT config, the alpha / rank of each module, and what the pipeline makes with it."""
-    layers, config = make_adapter(own_pipe.transformer, **CONFIGS[request.param])
-    modules = {name: m for name, m in own_pipe.transformer.named_modules() if isinstance(m, LoraLayer)}
+    pipe = copy.deepcopy(pipe)
+    layers, config = make_adapter(pipe.transformer, **CONFIGS[request.param])
+    modules = {name: m for name, m in pipe.transformer.named_modules() if isinstance(m, LoraLayer)}
     strengths = {name: module.scaling["made"] for name, module in modules.items()}
-    expected = run(own_pipe)
-    own_pipe.unload_lora_weights()
+    expected = run(pipe)
     assert (expected[0] - plain[0]).abs().max() > 1e-3
     return layers, config, strengths, expected
 
@@ -336,8 +331,8 @@ def test_without_the_lora_the_base_is_bit_identical(lora_pipe, plain, way):
     assert after.keys() == weights.keys() and all(torch.equal(after[name], weights[name]) for name in weights)
 
 
-def test_unfusing_gives_the_base_back_within_rounding_and_a_fused_lora_cannot_be_deleted(load_pipeline):
-    pipe = load_pipeline()
+def test_unfusing_gives_the_base_back_within_rounding_and_a_fused_lora_cannot_be_deleted(lora_pipe):
+    pipe = lora_pipe
     weight = pipe.transformer.get_submodule(VIDEO_Q).weight.clone()
     pipe.load_lora_weights(WHOLE, adapter_name="one")
     pipe.fuse_lora()

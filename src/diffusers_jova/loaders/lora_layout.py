@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -134,7 +134,8 @@ def read_layers(
     """
     contents, layers = Contents(), {}
     for name in shapes:
-        part, module = find_part(name)
+        part, path = split_ending(name)
+        module = find_module(path) if part else None
         if module is None:
             contents.unused[name] = what_else(name)
             continue
@@ -191,15 +192,16 @@ def is_module(name: str) -> bool:
     return modules_of_one_block().get(first.replace(".", "_")) == first
 
 
-def find_part(name: str) -> tuple[str | None, str | None]:
-    """Return which part of a layer a tensor is, and of which module; None if it is none."""
+def split_ending(name: str) -> tuple[str | None, str]:
+    """Return which part of a layer a tensor is, None if it is none, and its name without the ending of that part."""
     for part, ending in ENDINGS.items():
         if match := ending.fullmatch(name):
-            return part, find_module(match[1])
-    return None, None
+            return part, match[1]
+    return None, name
 
 
 def find_module(name: str) -> str | None:
+    """Return the module that a name with a prefix, or with underscores for dots, means; None if JoVA has none such."""
     for prefix in UNDERSCORE_PREFIXES:
         if name.startswith(prefix):
             name = name.removeprefix(prefix).replace(".", "_")
@@ -274,7 +276,7 @@ def alpha_of(
     if given is not None:
         stated = given
     elif settings:
-        stated = peft_alpha(settings, module, layer.rank)
+        stated = peft_alpha(settings, module, layer)
     elif "alpha" not in layer.names:
         stated = trainer_alpha(metadata, module, layer)
     else:
@@ -293,24 +295,28 @@ def alpha_of(
     return own if given is None else given
 
 
-def peft_alpha(settings: Mapping[str, Any], module: str, rank: int) -> float:
+def peft_alpha(settings: Mapping[str, Any], module: str, layer: Layer) -> float:
     """Return the alpha that PEFT's settings mean for a module, after a check that they mean this LoRA."""
-    said = pattern_value(settings, "rank_pattern", module, settings.get("r"))
+    rank, (_, name) = layer.rank, split_ending(layer.names["down"])
+    # patterns start from what PEFT wrapped, which may have had the transformer in it
+    paths = (module, name.removeprefix("base_model.model."))
+    said = pattern_value(settings, "rank_pattern", paths, settings.get("r"))
     if said is not None and to_number(said, "r") != rank:
         raise ValueError(f"The settings say rank {said} for {module}, its lora_A has rank {rank}: they do not belong.")
-    alpha = pattern_value(settings, "alpha_pattern", module, settings.get("lora_alpha"))
+    alpha = pattern_value(settings, "alpha_pattern", paths, settings.get("lora_alpha"))
     if alpha is None:
         raise ValueError(f"The settings of this LoRA say no `lora_alpha` for {module}: its strength is unknown.")
     return to_number(alpha, "lora_alpha") * (math.sqrt(rank) if settings.get("use_rslora") else 1)
 
 
-def pattern_value(settings: Mapping[str, Any], pattern: str, module: str, default: Any) -> Any:
+def pattern_value(settings: Mapping[str, Any], pattern: str, paths: Iterable[str], default: Any) -> Any:
     """Return what the first pattern that fits says for a module, by PEFT's own rule."""
     from peft.utils.other import get_pattern_key  # imports most of PEFT, which `--help` does not need
 
     values = settings.get(pattern) or {}
     try:
-        return values.get(get_pattern_key(values, module), default)
+        keys = [get_pattern_key(values, path) for path in paths]
+        return next((values[key] for key in keys if key in values), default)
     except (re.error, TypeError, AttributeError) as error:
         raise ValueError(f"`{pattern}` of this LoRA's settings cannot be read: {error}.") from None
 
