@@ -43,6 +43,11 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     mouth.add_argument(
         "--detect_every", type=int, default=1, help="detect faces on every k-th frame and follow them in between"
     )
+    mouth.add_argument(
+        "--crop",
+        choices=("face", "centre"),
+        help="what stays in the picture where clips are cut to their bucket (default: face; centre with --no_mouth)",
+    )
     mouth.add_argument("--preview", action="store_true", help="write a picture per clip with boxes and mask")
 
     work = parser.add_argument_group("work")

@@ -9,7 +9,6 @@ Apart from `media`, since the pipeline needs it and PyAV takes a fifth of a seco
 import io
 import os
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from PIL import Image, ImageCms
 
 
 BACKGROUND = (255, 255, 255)  # behind what is transparent: white paper, as viewers show it
-TOLERANCE = 1e-3  # by which rounding may leave the range of values
+TOLERANCE = 1e-3  # by which rounding may leave the range of values, or a crop, in pixels
+MAX_COLOUR_AREA = 4096 * 2304  # pixels: larger frames are resized a channel at a time, for Pillow takes 4 bytes each
 
 
 # --- files and PIL images ---
@@ -161,6 +161,42 @@ def centre_crop(source_height: int, source_width: int, height: int, width: int) 
     return max(left, 0.0), max(top, 0.0), min(right, source_width), min(bottom, source_height)
 
 
+def face_crop(
+    source_height: int, source_width: int, height: int, width: int, mouths: np.ndarray, faces: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Return `centre_crop`, moved so that it shows the mouths and, around them, the faces.
+
+    It is as large as that one and moves along the axis on which that leaves room: to where most mouths are whole, of
+    these places to where most of the faces is seen, of these to the one nearest to the centre [ours]. A face that lies
+    inside the centre crop leaves it as it is.
+
+    Args:
+        mouths, faces: (N, 4) boxes, x1, y1, x2, y2 in pixels of the source; NaN where there is none.
+    """
+    crop = centre_crop(source_height, source_width, height, width)
+    lengths = np.array([source_width, source_height]), np.array([crop[2] - crop[0], crop[3] - crop[1]])
+    axis = int(np.argmax(lengths[0] - lengths[1]))  # the other one is filled
+    source_length, length = (float(pair[axis]) for pair in lengths)
+    mouths, faces = (_spans(boxes, axis, source_length) for boxes in (mouths, faces))
+    edges = np.concatenate([mouths, faces])
+    starts = np.concatenate([[crop[axis]], edges[:, 0], edges[:, 1] - length]).clip(0, max(source_length - length, 0))
+    inside = (starts[:, None] < mouths[:, 0] + TOLERANCE) & (starts[:, None] + length > mouths[:, 1] - TOLERANCE)
+    seen = np.minimum(starts[:, None] + length, faces[:, 1]) - np.maximum(starts[:, None], faces[:, 0])
+    num_mouths, seen = inside.sum(axis=1), seen.clip(0).sum(axis=1).round(3)
+    best = np.lexsort((abs(starts - crop[axis]), -seen, -num_mouths))[0]
+    if best == 0:  # the centre
+        return crop
+    moved = list(crop)
+    moved[axis], moved[axis + 2] = float(starts[best]), min(float(starts[best]) + length, source_length)
+    return tuple(moved)
+
+
+def _spans(boxes: np.ndarray, axis: int, length: float) -> np.ndarray:
+    """Return first and last pixel (N, 2) of the boxes that there are along an axis, inside the source."""
+    spans = np.asarray(boxes, np.float64)[:, [axis, axis + 2]]
+    return spans[np.isfinite(spans).all(axis=1)].clip(0, length)
+
+
 def resize_frames(frames: Iterable[np.ndarray], crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
     """Return frames (N, height, width, 3) uint8: `crop` of the source's frames, resized, bicubic with antialiasing."""
     return np.stack([resize_frame(frame, crop, height, width) for frame in frames])
@@ -170,5 +206,11 @@ def resize_frame(frame: np.ndarray, crop: tuple[float, ...], height: int, width:
     """Return (height, width, 3) uint8: `crop`, x1, y1, x2, y2, of a frame (H, W, 3), resized."""
     if frame.shape[:2] == (height, width):
         return frame
-    resize = partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC, box=crop)
-    return np.asarray(resize(Image.fromarray(frame)))
+    if frame.shape[0] * frame.shape[1] <= MAX_COLOUR_AREA:
+        return _resize(frame, crop, height, width)
+    return np.stack([_resize(frame[..., channel], crop, height, width) for channel in range(3)], axis=-1)
+
+
+def _resize(frame: np.ndarray, crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=crop))

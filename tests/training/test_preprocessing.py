@@ -375,6 +375,8 @@ def test_several_buckets_and_their_black_frames(run, clips, tmp_path):
         ({"detect_every": 0}, "--detect_every"),
         ({"num_workers": -1}, "--num_workers"),
         ({"frame_rate": 0.0}, "frame_rate"),
+        ({"crop": "middle"}, "`--crop` must be one of .* got 'middle'"),
+        ({"crop": "face", "no_mouth": True}, "`--crop face` needs the faces"),
         ({"shard": "3/2"}, "i/n"),
         ({"shard": "2"}, "i/n"),
     ],
@@ -705,6 +707,47 @@ def test_a_cache_of_other_settings_or_models_is_refused(run, clips, tmp_path, mo
     with pytest.raises(ValueError, match="other models; it differs in models.vae"):
         run()
     assert content(tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize("flags", [{}, {"crop": "centre"}])
+def test_the_crop_keeps_the_mouth_or_its_loss_is_counted_and_said(flags, run, clips, tmp_path):
+    write_clip(clips / "tall.mp4", 5, height=192, width=64)  # its mouth is at 115 to 154
+    write_clip(clips / "wide.mp4", 5)
+    summary = run(**flags)
+    rows = rows_by_source(tmp_path / "cache")
+    assert "mouth_outside" not in rows["wide.mp4"]
+    assert rows["tall.mp4"].get("mouth_outside", 0) == (5 if flags else 0)
+    assert rows["tall.mp4"]["has_mouth"] == (not flags)
+    assert ("leaves the mouth out of some frames" in str(summary)) == bool(flags)
+    assert ("tall.mp4 (5 of 5)" in str(summary)) == bool(flags)
+    assert cache.read_fingerprint(tmp_path / "cache")["settings"]["crop"] == flags.get("crop", "face")
+
+
+def test_a_cache_from_before_there_was_a_crop_goes_on_around_the_centre(run, clips, tmp_path):
+    write_clip(clips / "a.mp4", 5)
+    run(crop="centre")
+    fingerprint = cache.read_fingerprint(tmp_path / "cache")
+    before = content(tmp_path / "cache" / "samples")
+    del fingerprint["settings"]["crop"], fingerprint["version"]
+    cache.write_fingerprint(tmp_path / "cache", fingerprint)
+    with pytest.raises(ValueError, match=r"settings.crop \(centre, now face\).*here --crop centre, or another cache"):
+        run()
+    run(crop="centre")
+    assert content(tmp_path / "cache" / "samples") == before
+
+
+def test_without_faces_the_crop_is_the_centre(run, clips, tmp_path):
+    write_clip(clips / "a.mp4", 5)
+    run(no_mouth=True)
+    assert cache.read_fingerprint(tmp_path / "cache")["settings"]["crop"] == "centre"
+
+
+def test_a_face_in_the_middle_gives_the_same_samples_with_either_crop(run, clips, tmp_path):
+    write_clip(clips / "a.mp4", 9)
+    write_clip(clips / "wide.mp4", 9, height=64, width=96)
+    for crop in ("face", "centre"):
+        run(crop=crop, output_dir=tmp_path / crop)
+    assert content(tmp_path / "face" / "samples") == content(tmp_path / "centre" / "samples")
 
 
 def test_shards_together_are_the_whole(run, clips, tmp_path):

@@ -21,7 +21,7 @@ hold a hash of its row and tensors, which every reading compares; files without 
 | `audio_moments` | (2C, A) | mean and logvar of the sound, likewise raw |
 | `prompt_embeds`, `prompt_embeds_2` | (T1, d1), (T2, d2) | the three lines in either text encoder, unpadded |
 | `prompt_embeds.101`, `prompt_embeds_2.101`, ... | (T, d) | with lines left out, see `variant_suffix` |
-| `mouth_boxes` | (num_frames, 4) | float32 x1, y1, x2, y2, half-open, in pixels of the cached size; NaN: no face |
+| `mouth_boxes` | (num_frames, 4) | float32 x1, y1, x2, y2, half-open, in pixels of the cached size; NaN: none to see |
 
 | tensor of `shared.safetensors` | shape |
 |---|---|
@@ -62,6 +62,9 @@ IGNORED_CONFIG_SUFFIX = "_version"
 
 # "model-00001-of-00002.safetensors", but not the variant "model.fp16.safetensors"
 WEIGHTS_NAME = re.compile(r"[\w-]+\.safetensors")
+# What caches were made with that were made before there was such a setting.
+IMPLIED_SETTINGS = {"crop": "centre"}
+
 PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece count
 
 
@@ -329,13 +332,16 @@ def check_fingerprint(cache_dir: str | os.PathLike, expected: Mapping[str, Any])
         ValueError: if the cache was made by other models, with other settings or in another format: the message says
             what differs.
     """
-    found = read_fingerprint(cache_dir)
-    differing = _differences(found, {"version": VERSION, **json.loads(json.dumps(expected))})
+    found, expected = read_fingerprint(cache_dir), {"version": VERSION, **json.loads(json.dumps(expected))}
+    known = {name: value for name, value in IMPLIED_SETTINGS.items() if name in expected.get("settings", {})}
+    settings = {**known, **found.get("settings", {})}
+    differing = _differences({**found, "settings": settings}, expected)
     if differing:
         what = "models" if any(name.startswith("models") for name in differing) else "settings"
+        crop = f", here --crop {settings['crop']}," if any(x.startswith("settings.crop") for x in differing) else ""
         raise ValueError(
             f"The cache `{cache_dir}` was made with other {what}; it differs in {', '.join(differing)}. "
-            "Use the model and settings that made it, or another cache folder."
+            f"Use the model and settings that made it{crop} or another cache folder."
         )
     return found
 

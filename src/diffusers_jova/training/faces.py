@@ -11,6 +11,7 @@ the trained file therefore cannot be used in a commercial product (https://githu
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
+
+from ..images import face_crop, load_image, resize_frame
 
 
 LANDMARKS_NAME = "shape_predictor_68_face_landmarks.dat"
@@ -32,6 +35,9 @@ SAME_SIZE = 1.5  # ratio of areas within which two faces count as equally large:
 MAX_GAP = 4  # frames without a face that are bridged
 MIN_OVERLAP = 0.3  # IoU with the face of the frame before, to be the same
 MIN_AGREEMENT = 0.5  # IoU of a followed face and a detected one, below which the frames between are searched too
+
+MIN_INSIDE = 0.5  # part of a mouth's box that a crop must show: what is less is outside
+MAX_GREY_AREA = 2**22  # pixels that become grey at a time: for colours, Pillow takes 4 bytes each
 
 # The mean difference of two frames' thumbnails, of 1, that is a cut; and how often that of its neighbourhood.
 CUT_DIFFERENCE = 0.08
@@ -148,35 +154,63 @@ class Mouths:
         num_faces: the most faces seen in one frame.
         cuts: (N,) bool, true at the first frame after a cut.
         num_detections: frames on which the detector ran.
+        faces: (N, 4) float32, the boxes of the faces with these mouths, NaN also where the mouth is interpolated.
     """
 
     boxes: np.ndarray
     num_faces: int
     cuts: np.ndarray
     num_detections: int
+    faces: np.ndarray
 
 
-def find_mouths(frames: np.ndarray, detector: FaceDetector, detect_every: int = 1) -> Mouths:
+def find_mouths(
+    frames: Iterable[np.ndarray], detector: FaceDetector, detect_every: int = 1, cuts: np.ndarray | None = None
+) -> Mouths:
     """Return the mouth of the largest face in every frame.
 
     Of faces about equally large, the one that was taken in the frame before stays, else the surest is taken. Up to
     four frames without a face are bridged linearly, but not across a cut.
 
     Args:
-        frames: (N, height, width, 3) uint8, or grey (N, height, width), at the source's resolution.
+        frames: each (height, width, 3) uint8, or grey (height, width), at the source's resolution. No more than
+            `detect_every` of them are held at a time. Without `cuts` they are iterated over twice.
         detector: finds faces and landmarks.
         detect_every: detect on every k-th frame, and before and after cuts; in between, the landmarks are found in the
             box that follows from the landmarks of the frame before. Where the detection at the end of such a stretch
             does not agree with the followed box, all its frames are searched.
+        cuts: what `find_cuts` says of the frames' thumbnails, where it is known.
     """
     if detect_every < 1:
         raise ValueError(f"`detect_every` must be 1 or more, got {detect_every}.")
+    cuts = find_cuts(np.stack(list(map(thumbnail, frames)))) if cuts is None else cuts
     search = _Search(frames, detector)
-    cuts = find_cuts(search.thumbnails)
     for start, stop in _shots(cuts):
         search.shot(start, stop, detect_every)
     boxes = np.stack([mouth_box(points) for points in search.points]).astype(np.float32)
-    return Mouths(interpolate_gaps(boxes, cuts), search.num_faces, cuts, search.num_detections)
+    faces = np.stack([np.full(4, np.nan) if box is None else box for box in search.faces]).astype(np.float32)
+    return Mouths(interpolate_gaps(boxes, cuts), search.num_faces, cuts, search.num_detections, faces)
+
+
+def crop_to_face(
+    image: str | os.PathLike | Image.Image, height: int, width: int, detector: FaceDetector | None = None
+) -> Image.Image:
+    """Return an image of `height` x `width` with the face inside, cut as preprocessing's `--crop face` cuts clips.
+
+    The reference picture of a model that was trained with it: `pipe(image=crop_to_face("portrait.jpg", 480, 832))`.
+
+    Args:
+        image: what `load_image` takes; without a face, it is cropped around its centre.
+        detector: finds faces and landmarks; None for dlib's.
+
+    Raises:
+        ValueError: if the image cannot be read.
+        FileNotFoundError, ImportError: if dlib or its landmark file is missing.
+    """
+    frame = np.asarray(load_image(image))
+    mouths = find_mouths([frame], DlibFaceDetector(find_landmarks_file()) if detector is None else detector)
+    crop = face_crop(*frame.shape[:2], height, width, mouths.boxes, mouths.faces)
+    return Image.fromarray(resize_frame(frame, crop, height, width))
 
 
 def mouth_box(landmarks: np.ndarray | None) -> np.ndarray:
@@ -223,13 +257,15 @@ def map_boxes(boxes: np.ndarray, crop: tuple[float, float, float, float], height
 
     Args:
         crop: x1, y1, x2, y2 in pixels of the source.
-        height, width: of the resized picture; a mouth outside it becomes NaN.
+        height, width: of the resized picture; a mouth of which it shows less than half becomes NaN [ours].
     """
     x1, y1, x2, y2 = crop
     origin, scale = np.array([x1, y1] * 2), np.array([width / (x2 - x1), height / (y2 - y1)] * 2)
-    mapped = ((boxes - origin) * scale).clip(0, np.array([width, height] * 2))
+    whole = (boxes - origin) * scale
+    mapped = whole.clip(0, np.array([width, height] * 2))
+    area, shown = (np.prod((x[:, 2:] - x[:, :2]).clip(0), axis=1) for x in (whole, mapped))
     mapped = mapped.round(3)  # 16.000001 would touch another latent cell
-    mapped[~((mapped[:, 2] > mapped[:, 0]) & (mapped[:, 3] > mapped[:, 1]))] = np.nan
+    mapped[~((shown > 0) & (shown >= MIN_INSIDE * area))] = np.nan
     return mapped.astype(np.float32)
 
 
@@ -247,52 +283,64 @@ def _shots(cuts: np.ndarray) -> list[tuple[int, int]]:
 
 
 class _Search:
-    """The search for one face through a clip; `points` collects its landmarks, frame by frame."""
+    """The search for one face through a clip; `points` and `faces` collect its landmarks and box, frame by frame."""
 
-    def __init__(self, frames: np.ndarray, detector: FaceDetector):
-        self.images = [_to_grey(frame) for frame in frames]
-        self.thumbnails = np.stack([_thumbnail(image) for image in self.images])
+    def __init__(self, frames: Iterable[np.ndarray], detector: FaceDetector):
+        self.images = map(to_grey, frames)  # unlike a loop, it lets go of a frame before it asks for the next
         self.detector = detector
-        self.points: list[np.ndarray | None] = [None] * len(frames)
+        self.points: list[np.ndarray | None] = []
+        self.faces: list[np.ndarray | None] = []
         self.num_faces = self.num_detections = 0
 
     def shot(self, start: int, stop: int, detect_every: int) -> None:
-        """Fill `points[start:stop]`, which no cut divides."""
+        """Go through the frames from `start` to `stop`, which no cut divides."""
+        before = self.keep(*self.detect(next(self.images), None))
         keys = sorted({*range(start, stop, detect_every), stop - 1})
-        before = self.detect(start, None)
         for left, right in zip(keys[:-1], keys[1:]):
-            followed = self.follow(left, right, before)
-            after = self.detect(right, followed if before is not None else None)
+            between = [next(self.images) for _ in range(left + 1, right)]
+            stretch, followed = self.follow(between, before)
+            after, points = self.detect(next(self.images), followed)
             lost = before is not None or after is not None
             if before is not None and after is not None:
                 lost = intersection_over_union(followed, after) < MIN_AGREEMENT
-            if lost and right - left > 1:
-                face = before
-                for i in range(left + 1, right):
-                    face = self.detect(i, face)
+            if lost:
+                stretch, face = [], before
+                for image in between:
+                    stretch.append(self.detect(image, face))
+                    face = stretch[-1][0]
+            for found in [*stretch, (after, points)]:
+                self.keep(*found)
             before = after
 
-    def detect(self, i: int, previous: np.ndarray | None) -> np.ndarray | None:
-        """Return the box of the face to take in frame `i`, and keep its landmarks; None if there is none."""
-        faces = self.detector.detect(self.images[i])
+    def keep(self, box: np.ndarray | None, points: np.ndarray | None) -> np.ndarray | None:
+        self.faces.append(box)
+        self.points.append(points)
+        return box
+
+    def detect(self, image: np.ndarray, previous: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the box of the face to take, and its landmarks; None if there is none."""
+        faces = self.detector.detect(image)
         self.num_detections += 1
         self.num_faces = max(self.num_faces, len(faces))
         box = _choose(faces, previous)
-        self.points[i] = None if box is None else self.detector.landmarks(self.images[i], box)
-        return box
+        return box, None if box is None else self.detector.landmarks(image, box)
 
-    def follow(self, left: int, right: int, box: np.ndarray | None) -> np.ndarray | None:
-        """Follow the face of frame `left` through the frames before `right`; return where it should be there."""
+    def follow(
+        self, images: list[np.ndarray], box: np.ndarray | None
+    ) -> tuple[list[tuple[np.ndarray | None, np.ndarray | None]], np.ndarray | None]:
+        """Follow the face of the last frame through the next ones; return it in each, and where it should be then."""
         if box is None:
-            return None
-        centre, size = _steady(self.points[left])
+            return [(None, None)] * len(images), None
+        centre, size = _steady(self.points[-1])
         offset, ratio = ((box[:2] + box[2:]) / 2 - centre) / size, (box[2:] - box[:2]) / size
-        for i in range(left + 1, right):
-            self.points[i] = self.detector.landmarks(self.images[i], box)
-            centre, size = _steady(self.points[i])
+        stretch = []
+        for image in images:
+            points = self.detector.landmarks(image, box)
+            centre, size = _steady(points)
             middle, half = centre + offset * size, ratio * size / 2
             box = np.concatenate([middle - half, middle + half])
-        return box
+            stretch.append((box, points))
+        return stretch, box
 
 
 def _steady(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -314,11 +362,17 @@ def _choose(faces: list[Face], previous: np.ndarray | None) -> np.ndarray | None
     return max(largest, key=lambda face: face.score).box
 
 
-def _to_grey(frame: np.ndarray) -> np.ndarray:
-    return frame if frame.ndim == 2 else np.asarray(Image.fromarray(frame).convert("L"))
+def to_grey(frame: np.ndarray) -> np.ndarray:
+    """Return a frame (height, width, 3) uint8 as grey (height, width); a grey one as it is."""
+    if frame.ndim == 2:
+        return frame
+    num_rows = max(MAX_GREY_AREA // frame.shape[1], 1)
+    bands = (frame[start : start + num_rows] for start in range(0, len(frame), num_rows))
+    return np.concatenate([np.asarray(Image.fromarray(band).convert("L")) for band in bands])
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
-    step_y, step_x = (max(size // (4 * THUMBNAIL), 1) for size in image.shape)  # all would cost more than they say
-    sampled = Image.fromarray(np.ascontiguousarray(image[::step_y, ::step_x]))
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+    """Return a frame, in colour or grey, as a tiny grey picture, for `find_cuts`."""
+    step_y, step_x = (max(size // (4 * THUMBNAIL), 1) for size in frame.shape[:2])  # all would cost more than they say
+    sampled = Image.fromarray(to_grey(np.ascontiguousarray(frame[::step_y, ::step_x])))
     return np.asarray(sampled.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))

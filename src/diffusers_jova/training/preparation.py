@@ -3,23 +3,28 @@
 """A window of a clip -> frames at the bucket's size, sound, and mouth boxes, in this process or in several."""
 # N video frames; boxes are x1, y1, x2, y2, half-open, NaN: no mouth
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
-from ..images import centre_crop, resize_frames
+from ..images import centre_crop, face_crop, resize_frame
+from ..images import resize_frames as resize_frames  # has been here, and some look for it here
 from ..latents import nearest_num_frames, num_audio_samples
-from ..media import read_video
+from ..media import iter_frames, read_audio
+from ..media.reading import read_timeline
 from .clips import Window
-from .faces import FaceDetector, find_mouths, map_boxes
+from .faces import FaceDetector, find_cuts, find_mouths, map_boxes, thumbnail
 from .workers import Workers
 
 
 logger = logging.getLogger(__name__)
 
+CROPS = ("face", "centre")
 MAX_MISSING_FRAMES = 4  # fewer than the file promises: more than rounding, it is damaged
 
 
@@ -33,6 +38,7 @@ class PreparedClip:
         boxes: (N, 4) float32 in pixels of `frames`, NaN without a mouth; or None.
         num_faces: the most faces in one frame.
         num_frames: N; for sound alone, the frames that its length stands for.
+        mouths_outside: frames whose mouth the crop does not show.
     """
 
     frames: np.ndarray | None
@@ -40,6 +46,21 @@ class PreparedClip:
     boxes: np.ndarray | None
     num_faces: int
     num_frames: int
+    mouths_outside: int = 0
+
+
+@dataclass(frozen=True)
+class SourceFrames:
+    """The frames of a window at the source's size, decoded anew each time: a few of them may fill the memory."""
+
+    path: Path
+    frame_rate: Fraction
+    start_s: Fraction
+    num_frames: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        duration_s = self.num_frames / self.frame_rate
+        return iter_frames(self.path, self.frame_rate, start_s=self.start_s, duration_s=duration_s)
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,7 @@ class Preparation:
         has_video: whether pictures are wanted.
         detector: None to look for no mouths.
         detect_every: see `find_mouths`.
+        crop: "face" or "centre", of `CROPS`; without a detector, the centre.
     """
 
     frame_rate: Fraction
@@ -58,6 +80,7 @@ class Preparation:
     has_video: bool = True
     detector: FaceDetector | None = None
     detect_every: int = 1
+    crop: str = "face"
 
     def __call__(self, window: Window) -> PreparedClip:
         """Return the window's frames, sound and mouth.
@@ -65,39 +88,68 @@ class Preparation:
         Raises:
             ValueError: if the clip is damaged.
         """
-        duration_s = window.num_frames / self.frame_rate
         with window.source.file() as path:
-            clip = read_video(path, self.frame_rate, self.sampling_rate, start_s=window.start_s, duration_s=duration_s)
-        waveform = None if clip.waveform is None or self.sampling_rate is None else clip.waveform.mean(axis=0)
-        if waveform is not None and not np.isfinite(waveform).all():
-            raise ValueError("its sound has samples that are not finite")
-        if clip.frames is None or not self.has_video:
-            return self._sound_alone(window, waveform)
+            if not self.has_video or read_timeline(path).video is None:
+                return self._sound_alone(window, path)
+            frames = SourceFrames(path, self.frame_rate, window.start_s, window.num_frames)
+            clip, num_read = self._pictures(window, frames)
+            if self.sampling_rate is not None:
+                duration_s = num_read / self.frame_rate
+                clip.waveform = self._sound(path, window, duration_s, clip.num_frames)
+        return clip
 
-        num_frames = nearest_num_frames(min(len(clip.frames), window.num_frames))[0]
+    def _pictures(self, window: Window, frames: SourceFrames) -> tuple[PreparedClip, int]:
+        """Return the clip without its sound, and how many frames could be read."""
+        height, width = window.bucket.height, window.bucket.width
+        pictures, thumbnails, size = np.empty((window.num_frames, height, width, 3), np.uint8), [], None
+        num_read = 0
+        for frame in frames:
+            size = frame.shape[:2]
+            pictures[num_read] = resize_frame(frame, centre_crop(*size, height, width), height, width)
+            if self.detector is not None:
+                thumbnails.append(thumbnail(frame))
+            num_read += 1
+            del frame  # before the next one is decoded
+        num_frames = nearest_num_frames(num_read)[0]
         if window.num_frames - num_frames > MAX_MISSING_FRAMES:
             raise ValueError(
-                f"from {float(window.start_s):.2f} s on, only {len(clip.frames)} of {window.num_frames} frames can be "
+                f"from {float(window.start_s):.2f} s on, only {num_read} of {window.num_frames} frames can be "
                 "read: it may be damaged"
             )
-        source_frames = clip.frames[:num_frames]
-        crop = centre_crop(*source_frames.shape[1:3], window.bucket.height, window.bucket.width)
-        boxes, num_faces = np.full((num_frames, 4), np.nan, np.float32), 0
+        clip = PreparedClip(pictures[:num_frames], None, np.full((num_frames, 4), np.nan, np.float32), 0, num_frames)
         if self.detector is not None:
-            mouths = find_mouths(source_frames, self.detector, self.detect_every)
-            num_faces = mouths.num_faces
-            boxes = map_boxes(mouths.boxes, crop, window.bucket.height, window.bucket.width)
-        if waveform is not None:
-            waveform = waveform[: num_audio_samples(num_frames, self.frame_rate, self.sampling_rate)]
-        frames = resize_frames(source_frames, crop, window.bucket.height, window.bucket.width)
-        return PreparedClip(frames, waveform, boxes, num_faces, num_frames)
+            cuts = find_cuts(np.stack(thumbnails[:num_frames]))
+            self._find_mouths(clip, dataclasses.replace(frames, num_frames=num_frames), size, cuts)
+        return clip, num_read
 
-    def _sound_alone(self, window: Window, waveform: np.ndarray | None) -> PreparedClip:
+    def _find_mouths(self, clip: PreparedClip, frames: SourceFrames, size: tuple[int, int], cuts: np.ndarray) -> None:
+        """Enter the mouths in a clip that is cropped around the centre; crop it anew where the face asks for it."""
+        bucket_size = clip.frames.shape[1:3]
+        mouths = find_mouths(frames, self.detector, self.detect_every, cuts)
+        crop = centre = centre_crop(*size, *bucket_size)
+        if self.crop == "face":
+            crop = face_crop(*size, *bucket_size, mouths.boxes, mouths.faces)
+        if crop != centre:
+            for i, frame in enumerate(frames):
+                clip.frames[i] = resize_frame(frame, crop, *bucket_size)
+                del frame
+        clip.boxes, clip.num_faces = map_boxes(mouths.boxes, crop, *bucket_size), mouths.num_faces
+        clip.mouths_outside = int((np.isfinite(mouths.boxes) & ~np.isfinite(clip.boxes)).all(axis=1).sum())
+
+    def _sound(self, path: Path, window: Window, duration_s: Fraction, num_frames: int) -> np.ndarray | None:
+        waveform, _ = read_audio(path, self.sampling_rate, 1, start_s=window.start_s, duration_s=duration_s)
+        if waveform is None:
+            return None
+        return waveform.mean(axis=0)[: num_audio_samples(num_frames, self.frame_rate, self.sampling_rate)]
+
+    def _sound_alone(self, window: Window, path: Path) -> PreparedClip:
+        duration_s, waveform = window.num_frames / self.frame_rate, None
+        if self.sampling_rate is not None:
+            waveform = self._sound(path, window, duration_s, window.num_frames)
         if waveform is None:
             raise ValueError("it has nothing that this model can encode")
         num_samples = num_audio_samples(window.num_frames, self.frame_rate, self.sampling_rate)
-        waveform = np.pad(waveform[:num_samples], (0, max(num_samples - len(waveform), 0)))
-        return PreparedClip(None, waveform, None, 0, window.num_frames)
+        return PreparedClip(None, np.pad(waveform, (0, num_samples - len(waveform))), None, 0, window.num_frames)
 
 
 def prepare_all(

@@ -54,7 +54,7 @@ from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from .inventory import by_clip, find_leftovers, note_data
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from .names import printable
-from .preparation import Preparation, PreparedClip, prepare_all
+from .preparation import CROPS, Preparation, PreparedClip, prepare_all
 from .progress import progress
 from .round_trip import choose_clips, decode_again, log_mel_error, read_own_figures, video_psnr
 from .summary import Summary, read_round_trip, report_path
@@ -97,6 +97,7 @@ class PreprocessingConfig:
         landmarks: dlib's landmark file; None to find it.
         no_mouth: do not look for mouths; all clips train without the mouth loss.
         detect_every: see `faces.find_mouths`.
+        crop: "face" to keep the face in the picture, "centre"; None for the face if faces are looked for.
         require_audio: skip videos without a sound track.
         remove_missing: delete samples of clips that are not in `data`, also those that came from other data.
         no_verify: do not compare what is cached already with its hash, which reads the whole cache.
@@ -120,6 +121,7 @@ class PreprocessingConfig:
     landmarks: str | None = None
     no_mouth: bool = False
     detect_every: int = 1
+    crop: str | None = None
     require_audio: bool = False
     remove_missing: bool = False
     no_verify: bool = False
@@ -384,6 +386,10 @@ class _Run:
                 "`--detect_every` and `--max_sequence_length` must be at least 1 and `--num_workers` 0 or more, got "
                 f"{config.detect_every}, {config.max_sequence_length} and {config.num_workers}."
             )
+        if config.crop not in (None, *CROPS):
+            raise ValueError(f"`--crop` must be one of {CROPS}, got {config.crop!r}.")
+        if config.crop == "face" and config.no_mouth:
+            raise ValueError("`--crop face` needs the faces that `--no_mouth` does not look for: give one of them.")
         rate = config.frame_rate if config.frame_rate is not None else self.facts.defaults["frame_rate"]
         self.frame_rate = exact_frame_rate(rate)
         self.device = torch.device(config.device or _default_device())
@@ -396,6 +402,11 @@ class _Run:
         self.detector = detector
         self.has_video = "video" in self.facts.phases
         self.has_audio = "audio" in self.facts.phases
+
+    @property
+    def crop(self) -> str:
+        """What the cut piece of the picture keeps, of `CROPS`."""
+        return "centre" if self.detector is None else self.config.crop or "face"
 
     # 1. Plan
 
@@ -493,6 +504,7 @@ class _Run:
             "line_dropout_variants": not self.config.no_line_dropout_variants,
             "detect_every": self.config.detect_every,
             "mouth": self._mouth_setting(),
+            "crop": self.crop,
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
@@ -596,7 +608,12 @@ class _Run:
         windows = [w for w in {w.key: w for w in [*todo, *previews, *measured]}.values() if w.key in wanted]
         shared = self._missing_shared("video")
         prepare = Preparation(
-            self.frame_rate, self.facts.sampling_rate, self.has_video, self.detector, self.config.detect_every
+            self.frame_rate,
+            self.facts.sampling_rate,
+            self.has_video,
+            self.detector,
+            self.config.detect_every,
+            self.crop,
         )
         failed = set()
         if not windows and not shared:
@@ -654,6 +671,8 @@ class _Run:
             "duration_s": float(clip.num_frames / self.frame_rate),
             "has_mouth": bool(has_video and np.isfinite(clip.boxes).all(axis=1).any()),
             "faces": clip.num_faces,
+            # only where there are some: rows of samples that show all mouths are as they were
+            **({"mouth_outside": clip.mouths_outside} if clip.mouths_outside else {}),
             **window.texts,
             "source_sha256": window.source_sha256,
             "digest": window.digest,
@@ -754,11 +773,11 @@ class _Run:
         return weights, TEXT_ENCODER_WORK * self.config.max_sequence_length * width * size
 
     def frame_memory(self, windows: list[Window]) -> int:
-        """Return the bytes of the clips that are decoded and wait for the VAE; each is first read at its own size."""
+        """Return the bytes of the clips that wait for the VAE, and of the frame that is read at its own size."""
         prepared = max((3 * w.num_frames * w.bucket.height * w.bucket.width for w in windows), default=0)
-        read = max((3 * w.num_frames * w.source_area for w in windows), default=0)
-        # stacked, and grey for the detector
-        return (2 * self.config.num_workers + 1) * prepared + max(self.config.num_workers, 1) * read * 7 // 3
+        # three as they were decoded, one in colour, one in grey, one on its way through Pillow
+        read = max((10 * w.source_area for w in windows), default=0)
+        return (2 * self.config.num_workers + 1) * prepared + max(self.config.num_workers, 1) * read
 
     # 4. What all samples share
 
@@ -887,7 +906,7 @@ def validate_mouth_mask(
     windows = run.plan()
     if not windows:
         raise ValueError(f"`{video}` cannot be used: {run.summary.skipped[0][1]}.")
-    prepare = Preparation(run.frame_rate, None, True, run.detector)
+    prepare = Preparation(run.frame_rate, None, True, run.detector, crop=run.crop)
     ((_, clip),) = prepare_all(windows[:1], prepare, run.config.num_workers)
     if isinstance(clip, str):
         raise ValueError(f"`{video}` cannot be used: {clip}.")

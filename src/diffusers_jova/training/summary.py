@@ -72,6 +72,11 @@ class Summary:
             "several faces, the largest is taken": [
                 f"{r['source']} ({r['faces']})" for r in pictures if r["faces"] > 1
             ],
+            "the crop leaves the mouth out of some frames; another of --buckets may fit": [
+                f"{r['source']} ({r['mouth_outside']} of {r['num_frames']})"
+                for r in pictures
+                if r.get("mouth_outside")
+            ],
             "no mouth found, no mouth loss": [r["source"] for r in pictures if not r["has_mouth"]],
             "sound but no transcript": [
                 r["source"] for r in self.rows if r["kind"] != "video" and not r["transcript"]
