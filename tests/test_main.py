@@ -1,6 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
 import errno
+import importlib.util
 import os
 import re
 import shutil
@@ -65,6 +66,18 @@ def test_generate_writes_a_clip_with_sound_that_lasts_as_long(folder, tmp_path, 
         assert "AI-generated" in container.metadata["comment"]
     clip = read_video(output)
     assert len(clip.frames) == 9 and clip.waveform.shape == (1, 11520) and clip.waveform.std() > 0
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("dlib") or not importlib.util.find_spec("face_recognition_models"),
+    reason="needs dlib and its landmark file",
+)
+def test_crop_to_the_face_of_a_picture_without_one_is_the_central_crop(folder, tmp_path):
+    Image.linear_gradient("L").resize((96, 40)).save(tmp_path / "hill.png")
+    for crop in ("face", "centre"):
+        args = ["--prompt", "A hill.", "--image", tmp_path / "hill.png", "--crop", crop]
+        assert generate(folder, tmp_path / f"{crop}.mp4", *args) == 0
+    assert clip_of(tmp_path / "face.mp4") == clip_of(tmp_path / "centre.mp4")
 
 
 def test_same_seed_writes_the_same_clip_and_another_seed_another(folder, tmp_path):
@@ -175,6 +188,7 @@ BAD = {
     "no model": (["--model", "{tmp}/missing"], "There is no folder '.*missing'. Give a pipeline's folder.* jova-nano"),
     "no pipeline": (["--model", "{tmp}"], "no model_index.json"),
     "no image": (["--image", "{tmp}/missing.png"], "missing.png"),
+    "crop of no image": (["--crop", "face"], "--crop face is about the --image"),
     "no embeds": (["--prompt_embeds", "{tmp}/missing.safetensors"], "encode a prompt first"),
     "embeds and texts": (["--prompt", "x", "--prompt_embeds", "{tmp}/x"], "stands for all texts: leave out --prompt"),
     "no lora": (["--prompt", "x", "--lora", "{tmp}/missing.safetensors"], "no LoRA file '.*missing.safetensors'"),

@@ -74,6 +74,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
     generate.add_argument("--prompt_embeds", type=Path, help="file written by `encode`, instead of the texts")
     generate.add_argument("--image", type=Path, help="reference picture, the first frame")
+    generate.add_argument(
+        "--crop",
+        choices=("face", "centre"),
+        default="centre",
+        help="what of the --image stays; face, as preprocessing cuts clips, needs dlib (default: %(default)s)",
+    )
     generate.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     generate.add_argument(
         "--lora", action="append", default=[], help="LoRA file or folder; may be given several times"
@@ -158,6 +164,7 @@ def run_generate(args: argparse.Namespace) -> None:
         if Path(lora).suffix == ".safetensors" and not Path(lora).is_file():  # other names may be the Hub's
             raise FileNotFoundError(f"There is no LoRA file {lora!r}.")
     image = media.load_image(args.image) if args.image is not None else None
+    detector = face_detector(args) if args.crop == "face" else None
     inputs = {name: getattr(args, name) for name in TEXTS if getattr(args, name) is not None}
     without = {}
     if args.prompt_embeds is not None:
@@ -185,6 +192,10 @@ def run_generate(args: argparse.Namespace) -> None:
         pipe.enable_model_cpu_offload(device=device)
     else:
         pipe.to(device)
+    if detector is not None:
+        from .training.faces import crop_to_face
+
+        image = crop_to_face(image, args.height or pipe.config.height, args.width or pipe.config.width, detector)
     started = time.perf_counter()
     output = pipe(
         **inputs,
@@ -195,6 +206,17 @@ def run_generate(args: argparse.Namespace) -> None:
     )
     write_output(args.output, output)
     print(f"Wrote {args.output} in {time.perf_counter() - started:.1f} s.")
+
+
+def face_detector(args: argparse.Namespace):
+    """Return what finds the face for --crop face; it is looked for before the weights are read."""
+    if args.image is None:
+        raise ValueError("--crop face is about the --image: give one, or leave --crop out.")
+    if importlib.util.find_spec("dlib") is None:
+        raise ValueError("--crop face needs dlib: pip install 'diffusers-jova[faces]', or leave --crop out.")
+    from .training.faces import DlibFaceDetector, find_landmarks_file
+
+    return DlibFaceDetector(find_landmarks_file())
 
 
 def write_output(path: Path, output) -> None:
