@@ -306,6 +306,18 @@ def test_a_lora_that_learned_is_nearer_to_held_out_clips_and_one_that_stood_stil
     assert "video loss" in capsys.readouterr().out.split("nearer to the clips than the base")[0]
 
 
+def test_a_lora_of_people_whom_the_vae_cannot_show_says_so_first(model, tmp_path, capsys):
+    clips = write_cache(tmp_path / "cache", model)
+    report = {"round_trip": {"clips": {"psnr_db": {"a": 13.0, "b": 13.4}, "log_mel_error_db": {}}}}
+    (clips / "report.json").write_text(json.dumps(report))
+    (tmp_path / "p.yaml").write_text(PROMPT)
+    flags = ["--rank", "1", "--report_to", "none", "--num_proof_samples", "1", "--validation_prompts"]
+    train("train_lora.py", model, clips, tmp_path / "out", *flags, tmp_path / "p.yaml", "--max_train_steps", "1")
+    second = capsys.readouterr().out.split("What the LoRA learned\n")[1].splitlines()[0]
+    assert second.startswith("  BEWARE: this model's VAE cannot show these clips: they come back at 13.2 dB")
+    assert second.strip() in (tmp_path / "out" / "README.md").read_text()
+
+
 def validation_tags(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

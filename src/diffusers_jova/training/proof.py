@@ -22,7 +22,9 @@ from .adapters import LORA_FILE, MODALITIES
 from .config import LoraTrainingConfig, to_dict
 from .dataset import CachedClips, Visit, collate, hold_out
 from .likeness import SAME_PERSON, describe_faces, face_distance, find_face_network, picture_distance, some_frames
+from .round_trip import RoundTrip, read_own_figures
 from .step import LatentScales, training_step
+from .summary import read_round_trip, report_path
 from .validation import call_pipeline, prompt_of_clip, write_clip
 
 
@@ -76,6 +78,7 @@ class Proof:
         losses: "video", "mouth" and "audio": the losses on these clips, each with the same noises.
         likeness: "faces" and "pictures": the samples' distances to these clips, as the model's VAE shows them.
         faces_found: Samples of "base" and "lora" in which a face was found; empty where none was looked for.
+        alarms: What preprocessing found that the model's VAEs cannot show or play, LoRA or not.
     """
 
     updates: dict[str, tuple[float, float]]
@@ -90,6 +93,7 @@ class Proof:
     losses: dict[str, Comparison] = field(default_factory=dict)
     likeness: dict[str, Comparison] = field(default_factory=dict)
     faces_found: dict[str, int] = field(default_factory=dict)
+    alarms: list[str] = field(default_factory=list)
 
 
 def hash_frozen(transformer: nn.Module) -> dict[str, str]:
@@ -159,6 +163,13 @@ def measure_losses(
     return losses
 
 
+def find_alarms(config: LoraTrainingConfig) -> list[str]:
+    """Return what the report in the cache says against the model's VAEs: what these cannot show, no LoRA learns."""
+    trip = RoundTrip(own=read_own_figures(Path(config.model)))
+    trip.clips |= read_round_trip(report_path(config.cache_dir))
+    return trip.alarm()
+
+
 @torch.no_grad()
 def show_clips(pipe: JoVAPipeline, clips: CachedClips, device: torch.device) -> list[np.ndarray]:
     """Return the first frames of clips, (height, width, 3) uint8, as the model's VAE gives them back."""
@@ -190,6 +201,7 @@ def compare_with_base(
         clips: By which both are judged, see `split_clips`.
         scales: Of the latents.
     """
+    proof.alarms = find_alarms(config)
     proof.num_judged, proof.is_held_out = len(clips), config.num_held_out > 0
     prompts = prompts or [prompt_of_clip(clips, key) for key in list(clips.rows)[: config.num_proof_samples]]
     jobs = [(prompts[i % len(prompts)], config.validation_seed + i) for i in range(config.num_proof_samples)]
@@ -279,7 +291,7 @@ def decode(pipe: JoVAPipeline, latents: dict[str, torch.Tensor], prompt: dict[st
 
 def describe(proof: Proof) -> str:
     """Return the proof in plain words, one line per finding, the verdict first."""
-    lines = ["What the LoRA learned"]
+    lines = ["What the LoRA learned", *(f"  BEWARE: {alarm}." for alarm in proof.alarms)]
     if proof.losses:
         lines += [f"  in short: {in_short(proof)}"]
         where = (
