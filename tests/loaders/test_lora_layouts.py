@@ -165,6 +165,9 @@ def test_every_layout_gives_the_clip_of_the_adapter_it_was_made_from(lora_pipe, 
     for module, strength in strengths.items():
         scaling = lora_pipe.transformer.get_submodule(module).scaling["loaded"]
         assert math.isclose(scaling, strength, rel_tol=1e-7), module
+    loaded = lora_pipe.transformer.peft_config["loaded"]
+    assert loaded.rank_pattern == config.rank_pattern
+    assert config.use_rslora or loaded.alpha_pattern == config.alpha_pattern
     for one, other in zip(run(lora_pipe), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 

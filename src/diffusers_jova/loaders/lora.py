@@ -1,5 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,20 +74,22 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
                 "torch calls its own (`half`, `train`, `type`). Take another."
             )
         settings = peft_settings(contents.layers)
-        if hotswap and adapter_name in getattr(transformer, "peft_config", {}):
+        swap = hotswap and adapter_name in getattr(transformer, "peft_config", {})
+        if swap:
             check_hotswap(transformer, adapter_name, contents.layers, settings)
         with unchanged_on_failure(transformer):
+            if swap:
+                settings |= let_configs_agree(transformer, adapter_name)
             super().load_lora_into_transformer(
                 with_prefix(tensors_of(contents, state_dict)),
                 transformer=transformer,
                 adapter_name=adapter_name,
-                metadata=with_prefix(settings),
+                metadata=with_prefix(settings | quick_patterns(settings)),
                 hotswap=hotswap,
                 **kwargs,
             )
             finish_layers(transformer, adapter_name, contents.layers)
-            if hotswap:
-                restate_config(transformer, adapter_name)
+            restate_config(transformer, adapter_name, settings_of(transformer, adapter_name) if swap else settings)
 
     @classmethod
     def save_lora_weights(
@@ -161,17 +164,22 @@ def check_fit(contents: Contents, tensors: Mapping[str, torch.Tensor], transform
     raise_all(problems)
 
 
+def quick_patterns(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return patterns with which PEFT makes the layers, one per rank: it compiles all of them for each module.
+
+    `finish_layers` sets the alphas, so PEFT needs none.
+    """
+    modules_of_rank: dict[int, list[str]] = {}
+    for module, rank in settings["rank_pattern"].items():
+        modules_of_rank.setdefault(rank, []).append(module)
+    return {"alpha_pattern": {}, "rank_pattern": {"|".join(names): rank for rank, names in modules_of_rank.items()}}
+
+
 def check_hotswap(
     transformer: nn.Module, adapter_name: str, layers: Mapping[str, Layer], settings: dict[str, Any]
 ) -> None:
-    """Raise ValueError unless a LoRA can take the place of a loaded one; make `settings` what PEFT compares.
-
-    PEFT compares the patterns of alphas, and then passes over them; `finish_layers` sets the strengths.
-    """
-    old = transformer.peft_config[adapter_name]
-    for name in ("alpha_pattern", "use_rslora", "lora_dropout"):
-        settings[name] = getattr(old, name)
-    if settings["use_dora"] != old.use_dora:
+    """Raise ValueError unless a LoRA can take the place of a loaded one."""
+    if settings["use_dora"] != transformer.peft_config[adapter_name].use_dora:
         raise ValueError("A LoRA and a DoRA cannot take each other's place: load it under another `adapter_name`.")
     modules = dict(transformer.named_modules())
     for module in layers:
@@ -184,6 +192,17 @@ def check_hotswap(
     for key in transformer.state_dict():
         if ".lora_" in key and adapter_name in key and key.split(".")[-2] != adapter_name:
             raise ValueError(f"`hotswap` of {adapter_name!r} would also change {key}: give one of them another name.")
+
+
+def let_configs_agree(transformer: nn.Module, adapter_name: str) -> dict[str, Any]:
+    """Let PEFT's comparison of the old LoRA's config with the new one's pass; return what the new one needs for it.
+
+    PEFT asks for the same patterns of alphas, and then passes over them. `finish_layers` sets the strengths.
+    """
+    config = copy.copy(transformer.peft_config[adapter_name])
+    config.alpha_pattern = {}
+    transformer.peft_config[adapter_name] = config
+    return {"use_rslora": config.use_rslora, "lora_dropout": config.lora_dropout}
 
 
 @contextmanager
@@ -249,14 +268,19 @@ def finish_layers(transformer: nn.Module, adapter_name: str, layers: Mapping[str
                 )
 
 
-def restate_config(transformer: nn.Module, adapter_name: str) -> None:
-    """Let PEFT's config say what was swapped in, so that it is saved with its strength."""
+def settings_of(transformer: nn.Module, adapter_name: str) -> dict[str, Any]:
+    """Return PEFT's settings of an adapter as it is in the model; what was swapped in may fill a larger one."""
     layers = {}
     for name, module in transformer.named_modules():
         if adapter_name in getattr(module, "scaling", {}):
             rank = len(module.lora_A[adapter_name].weight)
             layers[name] = Layer(rank=rank, alpha=float(module.scaling[adapter_name]) * rank)
+    return peft_settings(layers)
+
+
+def restate_config(transformer: nn.Module, adapter_name: str, settings: dict[str, Any]) -> None:
+    """Let PEFT's config say what is loaded, so that it is saved with its strength."""
     config = transformer.peft_config[adapter_name]
     config.use_rslora = False
-    for setting in ("r", "lora_alpha", "rank_pattern", "alpha_pattern"):
-        setattr(config, setting, peft_settings(layers)[setting])
+    for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern"):
+        setattr(config, name, settings[name])
