@@ -20,6 +20,7 @@ def train(config: LoraTrainingConfig) -> None:
     # imported late: they take seconds, and `--help` needs none of them
     from pathlib import Path
 
+    from diffusers_jova.files import whole_file
     from diffusers_jova.training.adapters import add_lora, lora_update_norms, save_lora
     from diffusers_jova.training.checkpoint import Checkpoints, find_checkpoint
     from diffusers_jova.training.dataset import CachedClips
@@ -139,7 +140,8 @@ def train(config: LoraTrainingConfig) -> None:
     write_proof(proof, config.output_dir)
     captions = dict.fromkeys(row.get("video_caption") or row.get("audio_caption") for row in clips.rows.values())
     card = model_card(config, proof, filter(None, list(captions)[:10]), step)
-    Path(config.output_dir, "README.md").write_text(card, encoding="utf-8")
+    with whole_file(Path(config.output_dir, "README.md"), "") as partial:
+        partial.write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

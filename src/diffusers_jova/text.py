@@ -6,16 +6,13 @@ import html
 import re
 
 
-# What moves the cursor, sets colours or titles, breaks lines, turns the direction of the text, or is half a character
-UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+MARKUP = re.compile(r"[\\`*_\[\]|~$]|^[-+#=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")  # in a line, and at its beginning
+LINKS = re.compile(r"://|@|(?<=www)\.", re.IGNORECASE)  # what becomes a link, or calls somebody, without markup
 
 
 def printable(text: object) -> str:
     r"""Return `text` on one line, with escapes such as `\x1b` and `\u202e` for what a terminal would act upon."""
-    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def printable_lines(text: object) -> str:
@@ -25,6 +22,6 @@ def printable_lines(text: object) -> str:
 
 def markdown(text: object) -> str:
     """Return `text` as Markdown that shows it as it is, on one line: no markup, no HTML, no links."""
-    line = printable(" ".join(str(text).split()))
-    escaped = MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
-    return re.sub(r"(\w)(://|@)", r"\1<!-- -->\2", re.sub(r"^(\d+)([.)])", r"\1\\\2", escaped))
+    line = html.escape(printable(" ".join(str(text).split())), quote=False)
+    line = MARKUP.sub(lambda match: f"\\{match[0]}", line)
+    return LINKS.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), line)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn as nn
+import yaml
 from safetensors import safe_open
 from tiny_training import TINY, save_tiny_pipeline
 
@@ -352,7 +353,7 @@ def test_the_model_card_says_how_it_was_made():
     proof = Proof({"video": (0.5, 10.0)}, 7, 0, {"video": 3, "audio": 3}, samples={"0": "samples/strength_0.mp4"})
     card = model_card(config, proof, ["a face"], steps=12)
     for text in (
-        "base_model: jova",
+        'base_model: "jova"',
         "# my-voice",
         "12 steps, rank 4",
         "samples/strength_0.mp4",
@@ -360,3 +361,28 @@ def test_the_model_card_says_how_it_was_made():
         "a face",
     ):
         assert text in card
+
+
+def test_the_model_card_shows_foreign_texts_as_they_are_and_no_folders(tmp_path):
+    from diffusers_jova.training.config import LoraTrainingConfig
+
+    secret = tmp_path / "secret"
+    config = LoraTrainingConfig(
+        model=str(secret / 'nano"\nlicense: mit'),
+        cache_dir=str(secret / "cache"),
+        output_dir=str(secret / "out"),
+        lora_name="<h1>me</h1>\n# Free",
+        validation_prompts=(str(secret / "prompts.yaml"), {"prompt": "| x |", "image": str(secret / "face.png")}),
+    )
+    proof = Proof({}, 7, 0, {"video": 3})
+    card = model_card(config, proof, ["<script>x</script>", "---\n## Heading", "```\n\x1b[31m"], steps=12)
+    assert "secret" not in card and str(tmp_path) not in card
+    assert all(name in card for name in ("prompts.yaml", "face.png"))
+    _, front, body = card.split("---\n", 2)
+    assert yaml.safe_load(front).keys() == {"library_name", "base_model", "tags"}
+    assert "<script>" not in body and "<h1>" not in body and "\x1b" not in body
+    headings = [line for line in body.splitlines() if line.startswith("#")]
+    assert headings[0] == "# &lt;h1&gt;me&lt;/h1&gt; # Free" and "## Heading" not in headings
+    assert body.count("\n```") == 4  # the two blocks of our own
+    rows = [line for line in body.splitlines() if line.startswith("| `")]
+    assert all(line.replace("\\|", "").count("|") == 3 for line in rows)

@@ -16,7 +16,7 @@ from diffusers_jova.pipelines.prompts import format_prompt, is_labelled
 from diffusers_jova.training import cache
 from diffusers_jova.training.clips import find_sources, is_still_picture, parse_labelled
 from diffusers_jova.training.config import read_validation_prompts
-from diffusers_jova.training.names import FileNames, printable
+from diffusers_jova.training.names import FileNames
 
 
 NFC, NFD = (unicodedata.normalize(form, "René.mp4") for form in ("NFC", "NFD"))
@@ -139,10 +139,6 @@ def test_names_that_cannot_be_printed_or_are_very_long_do_not_stop_a_run(cache_c
     print(summary)
     assert "broken\\udcff\\x1b.mp4" in capsys.readouterr().out
     assert str(cache_clips(preview=True)) == str(summary)
-
-
-def test_printable_text_is_one_line_without_commands_for_a_terminal():
-    assert printable("é 中\n\x1b]0;x\x07\u202e\udce9") == "é 中\\n\\x1b]0;x\\x07\\u202e\\udce9"
 
 
 # --- folders ---

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""File names of other people: finding files in folders and by names written another way, and printing them."""
+"""File names of other people: finding files in folders and by names written another way."""
 
 import os
 import unicodedata
@@ -89,8 +89,3 @@ def _fold(name: str) -> str:
 def encodable(name: str) -> str:
     """Return `name` as UTF-8 can hold it: bytes of a file's name that are not UTF-8 become "\\udce9" and the like."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def printable(text: str) -> str:
-    """Return `text` as one line without characters that steer a terminal; they become "\\x1b" and the like."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

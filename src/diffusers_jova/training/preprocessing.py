@@ -31,13 +31,14 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from ..files import InUseError, check_output, is_same_place, lock_folder, reading_folder, whole_file
+from ..files import InUseError, check_output, is_same_place, lock_folder, reading, reading_folder, whole_file
 from ..headers import read_json
 from ..images import centre_crop
 from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..shipped import find_model
+from ..text import printable
 from . import cache
 from .clips import (
     Bucket,
@@ -53,7 +54,6 @@ from .clips import (
 from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from .inventory import by_clip, find_leftovers, note_data
 from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
-from .names import printable
 from .preparation import CROPS, Preparation, PreparedClip, prepare_all
 from .progress import progress
 from .round_trip import choose_clips, decode_again, log_mel_error, read_own_figures, video_psnr
@@ -182,8 +182,12 @@ def _read_facts(folder: Path) -> ModelFacts:
             "nothing can be encoded with it: choose the folder of a whole pipeline."
         )
     vae, audio_vae, transformer = (_component_config(folder / part) for part in ("vae", "audio_vae", "transformer"))
-    sampling_rate = audio_vae.get("sampling_rate", audio_vae.get("sample_rate"))
-    samples_per_latent = 2 * audio_vae["hop_length"] if audio_vae else None
+    sampling_rate = samples_per_latent = latent_rate = None
+    if "audio" in phases:
+        with reading(folder / "audio_vae" / "config.json"):
+            sampling_rate = audio_vae.get("sampling_rate", audio_vae.get("sample_rate"))
+            samples_per_latent = 2 * audio_vae["hop_length"]
+            latent_rate = transformer.get("audio_latent_rate", sampling_rate / samples_per_latent)
     return ModelFacts(
         folder=folder,
         phases=phases,
@@ -192,14 +196,13 @@ def _read_facts(folder: Path) -> ModelFacts:
         spatial=vae.get("scale_factor_spatial", 8),
         temporal=vae.get("scale_factor_temporal", 4),
         sampling_rate=sampling_rate,
-        audio_latent_rate=audio_vae and transformer.get("audio_latent_rate", sampling_rate / samples_per_latent),
+        audio_latent_rate=latent_rate,
         samples_per_latent=samples_per_latent,
     )
 
 
 def _component_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    return read_json(path) if path.is_file() else {}
+    return read_json(folder / "config.json") if folder.is_dir() else {}
 
 
 def parse_buckets(config: PreprocessingConfig, facts: ModelFacts) -> tuple[Bucket, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from ..files import whole_file
 from ..latents import num_audio_samples
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.pipeline_output import JoVAPipelineOutput
+from ..text import markdown, printable
 from .adapters import LORA_FILE, MODALITIES
 from .config import LoraTrainingConfig, to_dict
 from .dataset import CachedClips, Visit, collate, hold_out
@@ -364,26 +367,48 @@ def describe_update(modality: str, proof: Proof) -> str:
 
 
 def write_proof(proof: Proof, folder: str | Path) -> None:
-    (Path(folder) / "proof.json").write_text(json.dumps(asdict(proof), indent=2) + "\n", encoding="utf-8")
+    with whole_file(Path(folder) / "proof.json", "") as partial:
+        partial.write_text(json.dumps(asdict(proof), indent=2) + "\n", encoding="utf-8")
 
 
 # --- model card ---
+
+FOLDERS = ("model", "cache_dir", "output_dir", "video_transformer", "audio_transformer", "resume_from_checkpoint")
+
+
+def public_settings(config: LoraTrainingConfig) -> dict[str, str]:
+    """Return the settings as JSON, paths by their last name: where they lay on a machine is nobody's business."""
+
+    def public(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: public(entry) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [public(entry) for entry in value]
+        is_path = isinstance(value, os.PathLike) or (isinstance(value, str) and value.startswith(("/", "~/", "../")))
+        return Path(value).name if is_path else value
+
+    settings = {
+        name: Path(value).resolve().name if name in FOLDERS and value is not None else public(value)
+        for name, value in to_dict(config).items()
+    }
+    return {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in settings.items()}
 
 
 def model_card(config: LoraTrainingConfig, proof: Proof, captions: Iterable[str], steps: int) -> str:
     """Return README.md: what this is, how to use it, what it was made with, what it learned."""
     title = config.lora_name or Path(config.output_dir).resolve().name
-    captions = "\n".join(f"- {caption}" for caption in captions)
+    captions = "\n".join(f"- {markdown(caption)}" for caption in captions)
     pairs = sorted(proof.samples.items(), key=lambda sample: (sample[0][1:], sample[0]))  # "0", "1", "0 (2)", "1 (2)"
     samples = "\n".join(f"- strength {strength}: [{name}]({name})" for strength, name in pairs)
-    settings = "\n".join(f"| `{name}` | {json.dumps(value)} |" for name, value in to_dict(config).items())
+    settings = "\n".join(f"| `{name}` | {markdown(value)} |" for name, value in public_settings(config).items())
+    base = Path(config.model).resolve().name
     return f"""---
 library_name: diffusers
-base_model: {Path(config.model).name}
+base_model: {json.dumps(printable(base))}
 tags: [lora, diffusers, diffusers-jova, text-to-video, text-to-audio]
 ---
 
-# {title}
+# {markdown(title)}
 
 A LoRA for JoVA (joint video and sound generation), trained with diffusers-jova: {steps} steps, rank {config.rank},
 alpha {config.alpha:g}, on {", ".join(f"{count} clip(s) with {name}" for name, count in proof.num_clips.items())}.
@@ -391,7 +416,7 @@ alpha {config.alpha:g}, on {", ".join(f"{count} clip(s) with {name}" for name, c
 ```python
 from diffusers_jova import JoVAPipeline
 
-pipe = JoVAPipeline.from_pretrained("path/to/{Path(config.model).name}")
+pipe = JoVAPipeline.from_pretrained({json.dumps(printable(f"path/to/{base}"), ensure_ascii=False)})
 pipe.load_lora_weights("path/to/this/folder")
 output = pipe(prompt="...", transcript="...", attention_kwargs={{"scale": 1.0}})
 ```

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import whole_file
-from .names import printable
+from ..text import printable
 from .round_trip import RoundTrip
 
 
