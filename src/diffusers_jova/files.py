@@ -247,9 +247,11 @@ def reading(path: str | os.PathLike, advice: str = "copy or download it again") 
     """
     try:
         yield
-    except (OSError, MemoryError, DamagedError):
+    except (MemoryError, DamagedError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename:  # it says itself which file it was
+            raise
         raise DamagedError(f"`{path}` is damaged ({reason(error)}): {advice}.") from error
 
 

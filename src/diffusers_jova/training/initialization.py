@@ -16,7 +16,7 @@ import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 
-from ..files import reading_folder
+from ..files import DamagedError, reading_folder
 from ..headers import read_json
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
@@ -82,7 +82,10 @@ def find_transformer(folder: str | os.PathLike) -> Path:
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the transformer's config in a folder, defaults included."""
     with init_empty_weights(), reading_folder(folder):
-        config = dict(JoVATransformer3DModel.from_config(JoVATransformer3DModel.load_config(folder)).config)
+        config = JoVATransformer3DModel.load_config(folder)
+        if config.get("_class_name") != JoVATransformer3DModel.__name__:
+            raise DamagedError(f"`{folder / 'config.json'}` is not the config of a {JoVATransformer3DModel.__name__}.")
+        config = dict(JoVATransformer3DModel.from_config(config).config)
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
