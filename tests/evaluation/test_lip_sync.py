@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_jova.evaluation.lip_sync import FACES, PROTOCOLS, find_faces, find_tracks, measure_lip_sync
+from diffusers_jova.evaluation.lip_sync import (
+    FACES,
+    PROTOCOLS,
+    detect_with_dlib,
+    find_faces,
+    find_tracks,
+    measure_lip_sync,
+)
 from diffusers_jova.evaluation.measurement import Status
 from diffusers_jova.evaluation.pixels import frames_at_rate, resize_bilinear
 from diffusers_jova.evaluation.syncnet import SyncNet
+from diffusers_jova.nano.faces import Identity, Pose, draw_face
+from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file
 
 
 BOX = [60.0, 40, 180, 160, 0.99]
@@ -111,6 +120,16 @@ def test_faces_are_found_frame_by_frame(clip):
     found = find_faces(clip[0][:2], lambda frame: np.array([BOX]) if frame is clip[0][0] else np.empty((0, 5)))
     assert [len(frame) for frame in found] == [0, 0]
     assert find_faces(clip[0][:1], lambda frame: np.array([BOX]))[0].tolist() == [BOX[:4]]
+
+
+def test_dlib_finds_the_drawn_face_and_nothing_on_a_blank_frame():
+    pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
+    face = np.asarray(draw_face(Identity.from_seed(1), Pose()))
+    frames = np.stack([face, np.full_like(face, 128)])
+    found = find_faces(frames, detect_with_dlib(DlibFaceDetector(find_landmarks_file())))
+    assert [len(boxes) for boxes in found] == [1, 0]
+    (x1, y1, x2, y2), (height, width) = found[0][0], face.shape[:2]
+    assert x1 < width / 2 < x2 and y1 < height / 2 < y2
 
 
 def test_frames_at_25_fps_of_25_fps_are_all():

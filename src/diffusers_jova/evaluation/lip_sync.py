@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from ..training.faces import FaceDetector
 from .face_tracks import FACE_SIZE, Track, crop_windows, cut_faces, face_runs, track_faces
 from .measurement import Measurement, Status
 from .pixels import resize_bilinear
@@ -56,10 +58,22 @@ def find_faces(frames: np.ndarray, detect: Callable[[np.ndarray], np.ndarray]) -
 
     Args:
         frames: (M, H, W, 3) uint8, RGB, at 25 fps.
-        detect: from a frame to boxes (faces, 4 or more) in pixels, the surest first: `S3FD.detect`.
+        detect: from a frame to boxes (faces, 4 or more) in pixels, the surest first: `S3FD.detect`, or the one of
+            `detect_with_dlib`.
     """
     found = [np.asarray(detect(frame), np.float64) for frame in frames]
     return [boxes[:, :4] if len(boxes) else np.empty((0, 4)) for boxes in found]
+
+
+def detect_with_dlib(detector: FaceDetector) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a `detect` for `find_faces` of this project's own detector, for the protocol `dlib`."""
+
+    def detect(frame: np.ndarray) -> np.ndarray:
+        faces = detector.detect(np.asarray(Image.fromarray(frame).convert("L")))
+        faces = sorted(faces, key=lambda face: face.score, reverse=True)
+        return np.array([[*face.box, face.score] for face in faces]).reshape(-1, 5)
+
+    return detect
 
 
 def measure_lip_sync(
