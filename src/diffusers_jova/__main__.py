@@ -253,16 +253,20 @@ def run_encode(args: argparse.Namespace) -> None:
 
 def check_is_prompt_embeds(path: Path) -> None:
     """Raise ValueError if there is a file at `path` that `encode` did not write: it may be a model's weights."""
-    from .pipelines.prompts import load_prompt_embeds
+    from .headers import read_header
+    from .pipelines.prompts import PROMPT_EMBEDS
 
-    if path.exists():
-        try:
-            load_prompt_embeds(path)
-        except ValueError as error:
-            raise ValueError(
-                f"`{path}` exists and is not an encoded prompt, so it is not written over: choose another --output, "
-                "or remove it first."
-            ) from error
+    if not path.exists():
+        return
+    try:
+        names = set(read_header(path)[0])
+    except ValueError:
+        names = set()
+    if not names or not names <= set(PROMPT_EMBEDS):
+        raise ValueError(
+            f"`{path}` exists and is not an encoded prompt, so it is not written over: choose another --output, or "
+            "remove it first."
+        )
 
 
 def run_demo(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ DIFFUSERS_JOVA_DEBUG=1 shows the traceback of everything; a mistake of our own s
 import logging
 import os
 import pickle
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -74,11 +75,14 @@ def describe(error: Exception) -> str:
 def _output_is_closed() -> bool:
     """Whether the reader of the standard output has gone; what is left to write there then goes nowhere."""
     try:
-        sys.stdout.flush()
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        is_closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError):  # no such thing on Windows, or no real output
         return False
-    except BrokenPipeError:
+    if is_closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
+    return is_closed
 
 
 def say(text: object) -> None:

@@ -21,6 +21,7 @@ from ..files import whole_folder
 from ..media import check_output_path
 from ..models.transformer_jova import JoVATransformer3DModel
 from .adapters import quantize_base
+from .cache import who_writes
 from .checkpoint import CONFIG_FILE, clean_up
 from .config import LoraTrainingConfig, TrainingConfig, accumulation_steps, write_yaml
 from .dataset import Batch, CachedClips, StepSampler, collate
@@ -96,6 +97,11 @@ def prepare_output_dir(config: TrainingConfig, accelerator: Accelerator) -> None
         check_output_path(folder / "x.mp4")
         clean_up(folder)
         write_yaml(config, folder / CONFIG_FILE)
+        if holder := who_writes(config.cache_dir):
+            logger.warning(
+                f"Another run ({holder}) is writing the cache `{config.cache_dir}`: this one trains on what its index "
+                "holds now."
+            )
     accelerator.wait_for_everyone()
 
 
