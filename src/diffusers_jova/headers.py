@@ -74,7 +74,9 @@ def read_header(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], dic
     if truncated:
         raise ValueError(f"{path.name} is truncated: it has {size} bytes, its header speaks of {end}.")
     try:
-        with safe_open(path, framework="pt"):  # the library has the last word: kinds of values, gaps, overlaps
+        # The library has the last word: kinds of values, gaps, overlaps. With "pt" it would map the file for writing,
+        # which the system refuses where the file is larger than the memory.
+        with safe_open(path, framework="numpy"):
             pass
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a safetensors file, or damaged: {error}.") from None
