@@ -267,7 +267,8 @@ def attributes() -> dict[str, dict[str, object]]:
     found = {"sys.modules": dict(sys.modules)}
     for name, module in found["sys.modules"].items():
         if name.partition(".")[0] == "diffusers_jova" or name in ("diffusers", "diffusers.pipelines"):
-            found[name] = dict(vars(module))
+            # torch.compile keeps what it made under such names, for as long as something uses it
+            found[name] = {key: value for key, value in vars(module).items() if not key.startswith("__")}
             for value in found[name].values():
                 if isinstance(value, type) and value.__module__ == name:
                     found[f"{name}.{value.__qualname__}"] = dict(vars(value))
