@@ -9,7 +9,7 @@ import av.filter
 import numpy as np
 import pytest
 
-from diffusers_jova.media import iter_frames, probe_media, read_video, write_video
+from diffusers_jova.media import display, iter_frames, probe_media, read_video, write_video
 
 
 LEVELS = {(-1, -1): 40, (1, -1): 100, (-1, 1): 160, (1, 1): 220}  # of the quadrants, by the signs of x and y
@@ -232,3 +232,11 @@ def test_interlaced_frames_lose_their_combing_and_keep_their_times(top_first, tm
 def test_progressive_frames_are_left_alone(tmp_path):
     path = write_video(tmp_path / "clip.mp4", moving_bar(10), 25, crf=1)
     assert np.abs(read_video(path).frames.astype(int) - moving_bar(10)).mean() < 2
+
+
+def test_frames_larger_than_8k_are_made_that_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(display, "MAX_AREA", 24 * 32)  # as 8K is, to a test
+    path = write_frames(tmp_path / "clip.mp4", quadrants())
+    frames = read_video(path).frames
+    assert frames.shape == (3, 24, 32, 3) and quadrant_levels(frames[1]) == pytest.approx(LEVELS, abs=3)
+    assert (probe_media(path).height, probe_media(path).width) == (24, 32)

@@ -232,6 +232,7 @@ def timed_frames(timeline: Timeline, kind: str, start_s: Fraction) -> Iterator[t
             first = None
         if first is not None and first[0] <= -preroll_s:
             yield first
+            del first  # a frame may be large
             yield from frames
             return
         back_s *= 4
@@ -290,7 +291,8 @@ def _decode_packets(container, stream) -> Iterator[Any]:
                 continue
             raise
         may_begin_anywhere = may_begin_anywhere and not frames
-        yield from frames
+        while frames:
+            yield frames.pop(0)  # and is forgotten here: a frame may be large
 
 
 def _timestamp(frame, clock: str | None) -> Fraction | None:
