@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file holds, measured and not believed: sizes as they are shown, durations by its packets."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -52,28 +53,46 @@ class MediaInfo:
 
 @dataclass
 class _Extent:
-    """The time that the packets of a stream take, in seconds after time zero.
+    """The time that the packets of a stream take, in units of its clock: a film has half a million of them.
 
     Attributes:
+        unit: of the clock, in seconds.
+        zero_s: time zero by this clock, in seconds.
+        filler_s: the length of a packet that does not say it, 0 if it is not known.
         starts: of the packets that have a timestamp, in the order of the file.
-        end_s: of the last one.
-        last_length_s: its length, 0 where the file does not say.
-        last_decoded_s: when the last packet in the order of the file is to be decoded, by the file's own time.
+        end, last_length: of the packet that ends last.
+        last_decoded: when the last packet in the order of the file is to be decoded.
     """
 
-    starts: list[Fraction] = field(default_factory=list)
-    end_s: Fraction = Fraction(0)
-    last_length_s: Fraction = Fraction(0)
-    last_decoded_s: Fraction | None = None
+    unit: Fraction
+    zero_s: Fraction
+    filler_s: Fraction
+    starts: list[int] = field(default_factory=list)
+    end: int = 0
+    last_length: int = 0
+    last_decoded: int | None = None
 
-    def add(self, start_s: Fraction, length_s: Fraction) -> None:
-        self.starts.append(start_s)
-        if start_s + length_s > self.end_s:
-            self.end_s, self.last_length_s = start_s + length_s, length_s
+    def add(self, start: int, length: int) -> None:
+        if not self.starts or start + length >= self.end:
+            self.end, self.last_length = start + length, length
+        self.starts.append(start)
 
-    def shift(self, time_s: Fraction) -> None:
-        self.starts = [start + time_s for start in self.starts]
-        self.end_s += time_s
+    def step_back_s(self, decoded: int) -> Fraction:
+        """Return by how much the time of decoding goes back, in seconds, and remember it."""
+        previous, self.last_decoded = self.last_decoded, decoded
+        return Fraction(0) if previous is None or decoded >= previous else (previous - decoded) * self.unit
+
+    @property
+    def last_length_s(self) -> Fraction:
+        return self.last_length * self.unit or self.filler_s
+
+    @property
+    def end_s(self) -> Fraction:
+        """When the stream ends, in seconds after time zero."""
+        return self.seconds(self.end) + (Fraction(0) if self.last_length else self.filler_s)
+
+    def seconds(self, stamp: int) -> Fraction:
+        return stamp * self.unit - self.zero_s
 
 
 def probe_media(path: str | os.PathLike) -> MediaInfo:
@@ -110,28 +129,27 @@ def _read_packets(timeline: Timeline) -> tuple[dict[int, _Extent], Fraction | No
     """
     with open_input(timeline.path) as container:
         streams = [container.streams[index] for index in (timeline.video, timeline.audio) if index is not None]
-        extents = {stream.index: _Extent() for stream in streams}
-        rates = {stream.index: average_rate(stream) for stream in streams if stream.type == "video"}
+        fillers = [1 / average_rate(stream) if stream.type == "video" else Fraction(0) for stream in streams]
+        extents = {
+            stream.index: _Extent(stream.time_base, timeline.zero, filler_s)
+            for stream, filler_s in zip(streams, fillers, strict=True)
+        }
         is_written = container.duration and container.format.name not in CUT_ANYWHERE
         header_s = Fraction(container.duration, 1_000_000) if is_written else None
         for packet in container.demux(*streams):
-            is_video = packet.stream_index in rates
-            stamp = packet.dts if is_video and timeline.clock == "dts" else packet.pts
+            by_decoding = timeline.clock == "dts" and packet.stream_index == timeline.video
+            stamp = packet.dts if by_decoding else packet.pts
             if stamp is None or packet.is_discard:
                 continue
-            length_s = (packet.duration or 0) * packet.time_base
-            if not length_s and is_video:
-                length_s = 1 / rates[packet.stream_index]
             extent = extents[packet.stream_index]
             if packet.dts is not None:  # unlike the others, in the order of the file
-                decoded_s = packet.dts * packet.time_base
-                step_s = (extent.last_decoded_s or decoded_s) - decoded_s
+                step_s = extent.step_back_s(packet.dts)
                 if step_s > MAX_STEP_BACK_S:
-                    raise jump_back(timeline.path, extent.last_decoded_s - timeline.zero, step_s)
-                extent.last_decoded_s = decoded_s
-            extent.add(stamp * packet.time_base - timeline.zero, length_s)
+                    raise jump_back(timeline.path, extent.seconds(packet.dts) + step_s, step_s)
+            extent.add(stamp, packet.duration or 0)
         if timeline.clock == "dts" and extents[timeline.video].starts:  # decoders hand out the first frame later
-            extents[timeline.video].shift(-min(extents[timeline.video].starts))
+            video = extents[timeline.video]
+            video.zero_s = min(video.starts) * video.unit
         return extents, header_s, sum(stream.type == "audio" for stream in container.streams)
 
 
@@ -163,13 +181,15 @@ def _duration_warnings(
         yield f"its header promises {float(header_s):.2f} s, but it holds {float(end_s):.2f} s: it may be cut off"
     if video is None or timeline.clock is None:
         return
-    shown = sorted(start for start in video.starts if start >= 0)
-    length_s, start_s = max(((b - a, a) for a, b in zip(shown, shown[1:], strict=False)), default=(0, 0))
-    if length_s > MAX_STANDSTILL_S:
-        yield f"it stands still for {float(length_s):.2f} s from {float(start_s):.2f} s on, without frames of its own"
+    first = math.ceil(video.zero_s / video.unit)
+    shown = sorted(start for start in video.starts if start >= first)
+    length, start = max(((b - a, a) for a, b in zip(shown, shown[1:], strict=False)), default=(0, 0))
+    if length * video.unit > MAX_STANDSTILL_S:
+        where = f"for {float(length * video.unit):.2f} s from {float(video.seconds(start)):.2f} s on"
+        yield f"it stands still {where}, without frames of its own"
     if audio is None or not audio.starts:
         return
-    late_s, short_s = min(audio.starts), duration_s - audio.end_s
+    late_s, short_s = audio.seconds(min(audio.starts)), duration_s - audio.end_s
     if late_s > MAX_DIFFERENCE_S:
         yield f"its audio begins {float(late_s):.2f} s after its video"
     if abs(short_s) > MAX_DIFFERENCE_S:
