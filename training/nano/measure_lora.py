@@ -9,19 +9,33 @@ same noise. Needs flite, and the extras faces and eval. About two minutes on two
 """
 
 import argparse
+import sys
 
-import numpy as np
+from diffusers_jova.command import run
 
-from diffusers_jova import JoVAPipeline
-from diffusers_jova.nano.corpus import plan_clip
-from diffusers_jova.nano.faces import Pose, draw_face
-from diffusers_jova.nano.measuring import generate, measure
-from diffusers_jova.nano.pictures import identity_distance
-from diffusers_jova.nano.report import captioned
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="jova-nano", help="(default: %(default)s)")
+    parser.add_argument("--lora", nargs="*", default=(), help="folders by training/train_lora.py")
+    parser.add_argument("--identity", type=int, help="of the clips: see make_corpus.py")
+    parser.add_argument("--voice", help="of the clips: see make_corpus.py")
+    parser.add_argument("--num_clips", type=int, default=40, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips' words (default: %(default)s)")
+    parser.add_argument("--noise_seed", type=int, default=1000, help="of the first clip (default: %(default)s)")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes that find lips (default: %(default)s)")
+    return parser.parse_args()
 
 
 def measure_row(pipe, plans, seed, num_workers):
     """Return one line of the table: words wrong with their 95 % interval, lips, faces, distance to the person."""
+    import numpy as np  # late, here and below: they take seconds
+
+    from diffusers_jova.nano.faces import Pose, draw_face
+    from diffusers_jova.nano.measuring import generate, measure
+    from diffusers_jova.nano.pictures import identity_distance
+    from diffusers_jova.nano.report import captioned
+
     clips = generate(pipe, [captioned(plan) for plan in plans], seed)
     m = measure(clips, num_workers)
     low, high = m.word_error_interval
@@ -34,6 +48,9 @@ def measure_row(pipe, plans, seed, num_workers):
 
 
 def main(args: argparse.Namespace) -> None:
+    from diffusers_jova import JoVAPipeline
+    from diffusers_jova.nano.corpus import plan_clip
+
     plans = [plan_clip("held_out", index, args.seed, args.identity, args.voice) for index in range(args.num_clips)]
     words = sum(len(plan.digits) for plan in plans)
     print(f"{len(plans)} clips, {words} words, noise seeds {args.noise_seed} and up\n", flush=True)
@@ -51,13 +68,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="jova-nano", help="(default: %(default)s)")
-    parser.add_argument("--lora", nargs="*", default=(), help="folders by training/train_lora.py")
-    parser.add_argument("--identity", type=int, help="of the clips: see make_corpus.py")
-    parser.add_argument("--voice", help="of the clips: see make_corpus.py")
-    parser.add_argument("--num_clips", type=int, default=40, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips' words (default: %(default)s)")
-    parser.add_argument("--noise_seed", type=int, default=1000, help="of the first clip (default: %(default)s)")
-    parser.add_argument("--num_workers", type=int, default=2, help="processes that find lips (default: %(default)s)")
-    main(parser.parse_args())
+    sys.exit(run(main, parse_args()))
