@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from name_seeded import assert_equals, checksum, golden, name_seeded_weights, noise
-from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
+from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig, RobertaTokenizer
 
 from diffusers_jova.evaluation import clap as clap_module
 from diffusers_jova.evaluation.audio_input import int16_round_trip, peak_normalized
@@ -149,6 +149,20 @@ def test_silence_has_a_status(tiny, waveform):
 def test_a_missing_text_and_a_missing_reference_have_a_status():
     assert measure_similarity(torch.ones(512), None).status == Status.NO_TEXT
     assert measure_pair_distance(torch.ones(512), None).status == Status.NO_REFERENCE
+
+
+def test_texts_are_cut_into_the_tokens_of_a_folder(tmp_path):
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdefgh"]
+    RobertaTokenizer(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[]).save_pretrained(
+        tmp_path
+    )
+    tokenizer = RobertaTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    clap = Clap(tiny_model(fusion=True), clap_module._mel_filters(fusion=True), tokenizer)
+    embedded = clap.embed_texts(["abba", "h" * 200])
+    ids, mask = torch.ones(2, 77, dtype=torch.long), torch.zeros(2, 77, dtype=torch.long)
+    ids[0, :6], ids[1] = torch.tensor([0, 5, 6, 6, 5, 2]), torch.tensor([0] + 75 * [12] + [2])
+    mask[0, :6], mask[1] = 1, 1
+    assert torch.allclose(embedded, clap.embed_tokens(ids, mask))
 
 
 def test_texts_need_a_tokenizer(tiny):

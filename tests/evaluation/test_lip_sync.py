@@ -102,6 +102,14 @@ def test_verse_drops_a_clip_whose_offset_lies_at_the_end_of_the_search(syncnet, 
     assert measure_lip_sync(syncnet, *clip, boxes(range(10)), replace(protocol, drops_late=False)).status == Status.OK
 
 
+def test_verse_counts_no_frames_behind_the_audio(syncnet, clip):
+    frames, waveform = clip
+    protocol = replace(PROTOCOLS["verse"], min_track=10, drops_late=False)
+    assert measure_lip_sync(syncnet, frames, waveform, boxes(range(10)), protocol).status == Status.OK
+    shorter = measure_lip_sync(syncnet, frames, waveform[: 9 * 640], boxes(range(10)), protocol)
+    assert (shorter.status, shorter.details["frames_with_face"]) == (Status.SHORT, 9)
+
+
 def test_protocols_differ_in_the_shortest_clip_that_they_score():
     lengths = {
         name: next(n for n in range(10, 130) if find_tracks(boxes(range(n), num_frames=n), PROTOCOLS[name]))

@@ -52,6 +52,10 @@ def test_windows_equal_those_of_verse_bench():
     np.testing.assert_allclose(facts, expected["win_len_abssum_first100_nonzero"], rtol=1e-4, atol=1e-4)
 
 
+def test_the_audio_of_a_single_frame_is_filled_up_to_one_patch(passt):
+    assert passt(torch.from_numpy(verse_windows(np.ones(1280, np.float32))[0])[None])[0].isfinite().all()
+
+
 class SevenNumbers(torch.nn.Module):
     """The stand-in of the golden file: logits of seven numbers of a window, by a drawn matrix."""
 

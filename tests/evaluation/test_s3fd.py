@@ -60,6 +60,8 @@ def test_a_box_that_overlaps_a_surer_one_goes():
     assert non_maximum_suppression(boxes, 0.9) == [0, 1, 2]
 
 
-def test_a_picture_of_one_pixel_is_refused():
-    with pytest.raises(ValueError, match="1 x 1 pixels are too few"):
-        scaled(np.zeros((1, 1, 3), np.uint8), 0.25)
+def test_the_smallest_picture_has_faces_or_none_and_a_smaller_one_is_refused(s3fd):
+    assert s3fd.detect(np.zeros((128, 128, 3), np.uint8)).shape[1] == 5
+    with pytest.raises(ValueError, match="128 pixels or more to each side, got 200 x 120: take a larger `scale`"):
+        s3fd.detect(np.zeros((120, 200, 3), np.uint8))
+    assert s3fd.detect(np.zeros((120, 200, 3), np.uint8), scale=0.5).shape[1] == 5

@@ -33,9 +33,12 @@ def test_a_weight_file_from_before_pytorch_1_6_is_read(tmp_path):
     assert torch.equal(read_state_dict(tmp_path / "old.model")["bias"], WEIGHTS["bias"])
 
 
-def test_a_number_of_numpy_1_beside_the_weights_is_no_obstacle(tmp_path):
+def test_numbers_and_arrays_of_numpy_1_beside_the_weights_are_no_obstacle(tmp_path):
     buffer = io.BytesIO()
-    torch.save({"epoch": np.float64(0.5), "state_dict": WEIGHTS}, buffer)
+    sampler = {"indexes": np.arange(3), "seen": np.array([True, False])}
+    torch.save({"epoch": np.float64(0.5), "sampler": sampler, "state_dict": WEIGHTS}, buffer)
+    (tmp_path / "new.pt").write_bytes(buffer.getvalue())
+    assert read_state_dict(tmp_path / "new.pt").keys() == WEIGHTS.keys()
     with zipfile.ZipFile(buffer) as new, zipfile.ZipFile(tmp_path / "clap.pt", "w") as old:
         for name in new.namelist():
             content = new.read(name)
@@ -43,7 +46,8 @@ def test_a_number_of_numpy_1_beside_the_weights_is_no_obstacle(tmp_path):
                 assert b"numpy._core" in content
                 content = content.replace(b"numpy._core", b"numpy.core")
             old.writestr(name, content)
-    assert read_checkpoint(tmp_path / "clap.pt")["epoch"] == 0.5
+    checkpoint = read_checkpoint(tmp_path / "clap.pt")
+    assert (checkpoint["epoch"], checkpoint["sampler"]["indexes"].tolist()) == (0.5, [0, 1, 2])
     assert read_state_dict(tmp_path / "clap.pt").keys() == WEIGHTS.keys()
 
 

@@ -14,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 
-# What trainers leave in checkpoints beside tensors: a loss or a learning rate as a number of numpy's.
+# What trainers leave in checkpoints beside tensors: numbers and arrays of numpy's, of a loss or of the data's order.
+_NUMPY = [np._core.multiarray.scalar, np._core.multiarray._reconstruct]
 _NUMBERS = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # the name in files from numpy 1
-    np._core.multiarray.scalar,
+    *_NUMPY,
+    *((function, f"numpy.core.multiarray.{function.__name__}") for function in _NUMPY),  # the names from numpy 1
+    np.ndarray,
     np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")),
 ]
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params")  # where trainers put the state dict
 _NAMES_SHOWN = 5

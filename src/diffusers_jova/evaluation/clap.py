@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
+from transformers import AutoTokenizer, ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, RobertaTokenizer
 from transformers.audio_utils import mel_filter_bank
 from transformers.initialization import no_init_weights
 
@@ -179,7 +179,9 @@ def load_clap(state_dict: Mapping[str, torch.Tensor], tokenizer_folder: str | os
     with no_init_weights():
         model = ClapModel(_config_of(state_dict, patches.shape[0], fusion))
     load_weights(model, _renamed(state_dict), "LAION's CLAP", "(position_ids|token_type_ids|relative_position_index)$")
-    tokenizer = None if tokenizer_folder is None else AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = None
+    if tokenizer_folder is not None:
+        tokenizer = RobertaTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     return Clap(model, _mel_filters(fusion) if filters is None else filters, tokenizer)
 
 

@@ -103,6 +103,8 @@ def measure_lip_sync(
         found = [(score_faces(network, faces, samples), len(frames), 0.0)]
         num_with_face = len(frames)
     else:
+        if protocol.runs:  # frames without audio are left out before anything is sought
+            boxes_per_frame = boxes_per_frame[: len(samples) // SAMPLES_PER_FRAME]
         num_with_face = sum(len(boxes) > 0 for boxes in boxes_per_frame)
         if not num_with_face:
             return Measurement(Status.NO_FACE)

@@ -29,6 +29,7 @@ PATCH, STRIDE = 16, 10
 GRID = (12, 99)  # rows and columns of patches in 10 s
 
 MAX_SAMPLES = 10 * SAMPLING_RATE
+MIN_SAMPLES = PATCH * HOP  # one patch: PATCH frames
 VERSE_HOP = 5 * SAMPLING_RATE
 VERSE_MIN_PADDED = int(1.5 * SAMPLING_RATE)  # a shorter window is heard as it is: filled up it would be mostly silence
 VERSE_EPS = 1e-6
@@ -90,13 +91,15 @@ def load_passt(state_dict: Mapping[str, torch.Tensor]) -> PaSST:
 def verse_windows(waveform: np.ndarray) -> list[np.ndarray]:
     """Return the windows that Verse-Bench hears of audio (samples,) at 32 kHz: 10 s, one each 5 s.
 
-    The last one is filled up with zeros, unless it has no more than 1.5 s.
+    The last one is filled up with zeros, unless it has no more than 1.5 s. A clip too short for a single patch, on
+    which Verse-Bench fails, is filled up to one.
     """
     windows = []
     for start in range(0, max(VERSE_HOP, len(waveform) - VERSE_HOP), VERSE_HOP):
         window = waveform[start : start + MAX_SAMPLES]
         if VERSE_MIN_PADDED < len(window) < MAX_SAMPLES:
             window = np.pad(window, (0, MAX_SAMPLES - len(window)))
+        window = np.pad(window, (0, max(0, MIN_SAMPLES - len(window))))
         windows.append(window.astype(np.float32))
     return windows
 

@@ -23,6 +23,7 @@ PRIOR_SIZES = (16, 32, 64, 128, 256, 512)  # pixels of the picture that the netw
 VARIANCES = (0.1, 0.2)
 MIN_CONFIDENCE, MAX_OVERLAP, MAX_FACES = 0.05, 0.3, 750  # of the network's own selection
 MAX_CANDIDATES = 5000
+MIN_SIDE = 32  # pixels that five poolings turn into one
 MAX_OVERLAP_IN_IMAGE = 0.1
 VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
 TAPS = (15, 22, 29)  # layers of `vgg` after which conv3_3, conv4_3 and conv5_3 are read
@@ -100,6 +101,11 @@ class S3FD(nn.Module):
             scale: at which the network sees it; at 0.25, faces from 64 pixels are found.
         """
         height, width = image.shape[:2]
+        if min(height, width) * scale < MIN_SIDE:
+            raise ValueError(
+                f"S3FD at {scale} of the size needs pictures of {MIN_SIDE / scale:g} pixels or more to each side, "
+                f"got {width} x {height}: take a larger `scale`."
+            )
         device = self.L2Norm3_3.weight.device
         pixels = torch.from_numpy(scaled(image, scale)).to(device, torch.float32)
         pixels = (pixels - torch.tensor(MEAN_RGB, device=device)).permute(2, 0, 1)[None]
@@ -152,8 +158,6 @@ def non_maximum_suppression(boxes: torch.Tensor, max_overlap: float) -> list[int
 def scaled(image: np.ndarray, scale: float) -> np.ndarray:
     """Return the picture (H, W, C) uint8 times `scale`, with the rounding of OpenCV."""
     height, width = round(image.shape[0] * scale), round(image.shape[1] * scale)
-    if min(height, width) < 1:
-        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels are too few to be scaled by {scale}.")
     return resize_bilinear(image, height, width, step=(1 / scale, 1 / scale))
 
 
