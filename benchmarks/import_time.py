@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the time of `import diffusers_jova` with that of its parts from diffusers and transformers (aim: 1.1):
+"""Compare the time of importing `JoVAPipeline` with that of its parts from diffusers and transformers (aim: 1.1):
 
 python benchmarks/import_time.py --num_runs 7
 """
@@ -16,7 +16,7 @@ import time
 STATEMENTS = {
     "parts": "from diffusers import AutoencoderKLWan, DiffusionPipeline, FlowMatchEulerDiscreteScheduler; "
     "from transformers import T5EncoderModel",
-    "diffusers_jova": "import diffusers_jova",
+    "diffusers_jova": "from diffusers_jova import JoVAPipeline",
 }
 
 

@@ -12,6 +12,7 @@ import torch
 
 from ..evaluation.lips import LAGS
 from ..evaluation.words import word_error_rate
+from ..files import whole_file
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..training.mouth import contact_sheet
 from .corpus import ClipPlan, describe
@@ -212,29 +213,28 @@ def write_report(
     table_of_steps, by_steps = steps_table(pipe, plans[:NUM_CLIPS_PER_STEPS], steps)
     plot_steps(by_steps, images / "nano_steps.png")
     path = folder / "nano_report.md"
-    path.write_text(
-        REPORT.format(
-            command=command,
-            num_clips=num_clips,
-            num_steps=pipe.config.num_inference_steps,
-            shift=pipe.scheduler.config.shift,
-            stochastic=pipe.scheduler.config.stochastic_sampling,
-            guidance_scale=pipe.config.guidance_scale,
-            audio_guidance_scale=pipe.config.audio_guidance_scale,
-            noise_seed=NOISE_SEED,
-            vocoder=type(pipe.vocoder).__name__,
-            torch=torch.__version__,
-            main=main_table(rows),
-            voices=voice_table(rows, plans),
-            lags=lag_table(rows),
-            identity=identity_lines(rows[4].clips, plans[:num_pictured]),
-            colours=colour_table(rows[:3], plans),
-            on_sheet=", ".join(f'"{plan.transcript}"' for plan in plans[:ON_SHEET]),
-            num_clips_per_steps=min(num_clips, NUM_CLIPS_PER_STEPS),
-            steps=table_of_steps,
-        ),
-        encoding="utf-8",
+    report = REPORT.format(
+        command=command,
+        num_clips=num_clips,
+        num_steps=pipe.config.num_inference_steps,
+        shift=pipe.scheduler.config.shift,
+        stochastic=pipe.scheduler.config.stochastic_sampling,
+        guidance_scale=pipe.config.guidance_scale,
+        audio_guidance_scale=pipe.config.audio_guidance_scale,
+        noise_seed=NOISE_SEED,
+        vocoder=type(pipe.vocoder).__name__,
+        torch=torch.__version__,
+        main=main_table(rows),
+        voices=voice_table(rows, plans),
+        lags=lag_table(rows),
+        identity=identity_lines(rows[4].clips, plans[:num_pictured]),
+        colours=colour_table(rows[:3], plans),
+        on_sheet=", ".join(f'"{plan.transcript}"' for plan in plans[:ON_SHEET]),
+        num_clips_per_steps=min(num_clips, NUM_CLIPS_PER_STEPS),
+        steps=table_of_steps,
     )
+    with whole_file(path) as partial:
+        partial.write_text(report, encoding="utf-8")
     return path
 
 
