@@ -242,8 +242,7 @@ def timed_frames(timeline: Timeline, kind: str, start_s: Fraction) -> Iterator[t
 
 def _frames_after_seeking(timeline: Timeline, kind: str, start_s: Fraction, back_s: Fraction) -> Iterator:
     with open_input(timeline.path) as container:
-        stream = container.streams[getattr(timeline, kind)]
-        container.seek(int((timeline.zero + start_s - back_s) / stream.time_base), stream=stream)
+        container.seek(int((timeline.zero + start_s - back_s) * av.time_base))
         found = False
         for time, length, frame in _timed(container, timeline, kind, start_s, time=None):
             # what comes before the first key frame may lack parts
