@@ -93,7 +93,8 @@ def measure_lip_sync(
         frames: (M, H, W, 3) uint8, RGB, at 25 fps.
         waveform: (samples,) float in [-1, 1], mono at 16 kHz.
         boxes_per_frame: of `find_faces`; None for a protocol without a detector.
-        shots: (first, end) frames between cuts; None for a clip without any. A track never crosses a cut.
+        shots: (first, end) frames between cuts, of `shots.find_shots`; None for a clip without any. A track never
+            crosses a cut.
     """
     if waveform is None or not np.any(waveform):
         return Measurement(Status.SILENT)
