@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from diffusers.utils import load_image as load_any_image
 from PIL import Image, ImageCms
 
 
@@ -34,6 +33,8 @@ def load_image(image: str | os.PathLike | Image.Image) -> Image.Image:
         ValueError: if it is none of these, cannot be read, or has values of an unknown range; the message names it.
     """
     try:
+        from diffusers.utils import load_image as load_any_image  # late: processes that read clips need no diffusers
+
         return load_any_image(os.fspath(image) if isinstance(image, os.PathLike) else image, convert_method=to_rgb)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow and `to_rgb` raise
         raise ValueError(f"Cannot read the image `{image}`: {error}") from error
