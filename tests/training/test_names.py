@@ -135,7 +135,7 @@ def test_names_that_cannot_be_printed_or_are_very_long_do_not_stop_a_run(cache_c
     assert [row["video_caption"] for row in summary.rows if row["source"] == "caf\\udce9.mp4"] == ["A café."]
     assert len(cache.read_index(tmp_path / "cache")) == len(names)
     assert len(list((tmp_path / "cache" / "previews").iterdir())) == len(names)
-    assert str(summary).isprintable() or "\x1b" not in str(summary)
+    assert "\x1b" not in str(summary)
     print(summary)
     assert "broken\\udcff\\x1b.mp4" in capsys.readouterr().out
     assert str(cache_clips(preview=True)) == str(summary)

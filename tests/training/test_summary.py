@@ -40,6 +40,18 @@ def test_many_clips_that_are_missing_for_one_reason_are_said_loudly_at_the_very_
     assert any(line.startswith(f"!!! {num_skipped} of {num_sources} clips are missing") for line in lines) is is_loud
 
 
+def test_words_that_many_clips_lose_are_said_loudly(cache_clips, tmp_path):
+    for name in "abc":
+        sound = 0.1 * np.sin(np.arange(10240) / 5)
+        write_video(tmp_path / "clips" / f"{name}.mp4", np.full((8, 64, 64, 3), 90, np.uint8), 12.5, sound, 16000)
+        (tmp_path / "clips" / f"{name}.json").write_text('{"transcript": "one two"}')
+    (tmp_path / "clips" / "c.json").write_text('{"segments": [{"start": 0, "end": 0.3, "text": "one"}]}')
+    summary = cache_clips()
+    assert {row["source"]: row["transcript"] for row in summary.rows} == {"a.mp4": "", "b.mp4": "", "c.mp4": "one"}
+    assert "transcript dropped, it says more than is heard: a.mp4, b.mp4" in str(summary)
+    assert "!!! 2 of 3 clips train without their words" in str(summary)
+
+
 def test_reasons_are_counted_apart():
     lines = summary_of(1000, [("a", "empty"), ("b", "empty"), ("c", "damaged"), ("d", "damaged")])
     assert not any(line.startswith("!!!") for line in lines)
@@ -52,7 +64,7 @@ def test_what_happened_to_many_clips_is_one_line_with_a_few_of_their_names():
     summary.warn("x.mp4", "`x.txt` is odd")
     text = str(summary)
     assert "warnings: 41" in text and "  40 clips, like 00.mp4: loses 2 of 25 frames (0.00 s): it is too long" in text
-    assert "00.mp4, 01.mp4, 02.mp4, 03.mp4, 04.mp4 and 35 more" in text and "20.mp4" not in text
+    assert "00.mp4, 01.mp4, 02.mp4, 03.mp4, 04.mp4 and 35 more (see report.json)" in text and "20.mp4" not in text
     assert "  x.mp4: `x.txt` is odd" in text
 
 

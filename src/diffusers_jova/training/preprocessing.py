@@ -449,6 +449,9 @@ class _Run:
             )
         for warning in (*found.warnings, *warnings):
             self.summary.warn(source.name, warning)
+        has_words = source.texts.get("transcript") or source.segments
+        if has_words and found.has_audio and not any(window.texts["transcript"] for window in windows):
+            self.summary.wordless.append(source.name)
         if not windows:
             raise ValueError("none of its segments can be used")
         return windows
@@ -866,8 +869,8 @@ def _is_whole(path: Path) -> bool:
         return True
     except FileNotFoundError:
         return False
-    except ValueError as error:
-        logger.warning("%s", error)
+    except ValueError:
+        logger.warning("`%s` is damaged, and is made anew", path)
         return False
 
 

@@ -33,6 +33,7 @@ class Summary:
         num_sources: clips found.
         skipped: (clip, reason) of those that gave no sample.
         warnings: (clip, what to know about it).
+        wordless: clips whose transcript was dropped, since it says more than is heard.
         removed: clips that are gone, and whose samples were deleted.
         unclear: clips that are not in this run's data, but may be in `unseen` data of the same cache.
         round_trip: what is left of a few clips after the model's VAEs.
@@ -43,6 +44,7 @@ class Summary:
     num_sources: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
+    wordless: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Summary:
                 if r.get("mouth_outside")
             ],
             "no mouth found, no mouth loss": [r["source"] for r in pictures if not r["has_mouth"]],
+            "transcript dropped, it says more than is heard": self.wordless,
             "sound but no transcript": [
                 r["source"] for r in self.rows if r["kind"] != "video" and not r["transcript"]
             ],
@@ -112,16 +115,26 @@ class Summary:
         return lines + self.round_trip.lines()
 
     def _alarm(self) -> list[str]:
-        """Return the last lines, if the model cannot show the clips, or many are missing for one reason."""
-        lines = [
-            f"!!! {len(entries)} of {self.num_sources} clips are missing in the cache: {entries[0][1]}"
+        """Return the last lines, if the model cannot show the clips, or many of them lack something for one reason."""
+        lines = [f"!!! {line}." for line in self.round_trip.alarm()]
+        missing = [
+            f"{len(entries)} of {self.num_sources} clips are missing in the cache: {entries[0][1]}"
             for entries in groups(self.skipped)
-            if len(entries) >= MANY or len(entries) >= MANY_OF * self.num_sources
+            if self._is_much(len(entries))
         ]
-        if lines:
+        if self._is_much(len(self.wordless)):
+            missing.append(
+                f"{len(self.wordless)} of {self.num_sources} clips train without their words, since they are cut and "
+                "a transcript of the whole would say more than is heard: give `segments`, or cut the files"
+            )
+        if missing:
+            lines += [f"!!! {line}" for line in missing]
             lines.append("!!! Mend them or take them away, then run again; what is cached is not made again:")
             lines.append(f"!!! {printable(self.command)}")
-        return [f"!!! {line}." for line in self.round_trip.alarm()] + lines
+        return lines
+
+    def _is_much(self, number: int) -> bool:
+        return number >= MANY or 0 < number >= MANY_OF * self.num_sources
 
     def write(self, path: str | os.PathLike, writer: str = "") -> None:
         """Write the whole report as JSON: nothing is grouped or left out."""
@@ -167,7 +180,7 @@ def _grouped(entries: Sequence[tuple[str, str]]) -> list[str]:
 
 def _some(names: Iterable[str]) -> str:
     names = list(names)
-    more = f" and {len(names) - NUM_NAMED} more (see the report)" if len(names) > NUM_NAMED else ""
+    more = f" and {len(names) - NUM_NAMED} more (see report.json)" if len(names) > NUM_NAMED else ""
     return ", ".join(names[:NUM_NAMED]) + more
 
 
