@@ -9,8 +9,9 @@ from diffusers_jova.evaluation.words import WordListener, confidence_interval, w
 from diffusers_jova.nano.speech import DIGITS, speak
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def listener():
+    """One per test: pocketsphinx adapts its cepstral mean to what it has heard before."""
     return WordListener(DIGITS)
 
 
