@@ -77,6 +77,14 @@ def test_what_cannot_be_measured_has_a_status_and_no_value(syncnet, clip, audio,
     assert (measured.status, measured.values) == (status, {})
 
 
+@pytest.mark.parametrize("num_frames", [0, 1, 5])
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_a_clip_of_few_frames_is_short_whatever_the_protocol(syncnet, clip, protocol, num_frames):
+    found = None if protocol.detector is None else boxes(range(num_frames), num_frames=num_frames)
+    measured = measure_lip_sync(syncnet, clip[0][:num_frames], clip[1], found, protocol)
+    assert (measured.status, measured.values) == (Status.SHORT, {})
+
+
 def test_the_clip_of_a_protocol_without_detector_is_the_face(syncnet, clip):
     measured = measure_lip_sync(syncnet, *clip, None, PROTOCOLS["precropped"])
     assert measured.status == Status.OK

@@ -98,6 +98,8 @@ def measure_lip_sync(
     """
     if waveform is None or not np.any(waveform):
         return Measurement(Status.SILENT)
+    if len(frames) < MIN_FRAMES:
+        return Measurement(Status.SHORT, details={"frames": len(frames)})
     samples = (waveform * 32768).round().clip(-32768, 32767).astype(np.int16)
     if protocol.detector is None:
         faces = np.stack([resize_bilinear(frame, FACE_SIZE, FACE_SIZE) for frame in frames])
