@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from .command import run
+from .evaluation import score_command
 from .files import check_output, reading_folder, whole_folder
 
 
@@ -97,6 +98,15 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     generate.set_defaults(run=run_generate)
     encode.add_argument("--output", type=Path, required=True, help="a .safetensors file")
     encode.set_defaults(run=run_encode)
+
+    score = verbs.add_parser(
+        "score",
+        help="measure a folder of any model's clips",
+        description=score_command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    score_command.add_arguments(score)
+    score.set_defaults(run=lambda args: score_command.run(args, check_device))
     return parser.parse_args(args)
 
 

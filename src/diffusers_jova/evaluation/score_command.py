@@ -1,0 +1,390 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""`diffusers-jova score`: a folder of any model's clips and the prompts they were made from -> a report.
+
+    diffusers-jova score clips/ --prompts prompts.jsonl --weights weights/ --out report.json
+    diffusers-jova score --check --weights weights/
+
+Nothing is downloaded. Without their weights, metrics are left out with --skip-missing, or the run ends with status 2
+and the list of what to fetch. What was measured before is kept in a cache: after an interruption, start the same
+command again.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from ..command import say, start_logging
+from ..files import check_output, lock_folder, reading, whole_file
+from ..text import printable
+from .metrics import METRICS, OPEN_POINTS, PROFILES, choose_variants, parse_variants
+from .weight_files import WEIGHT_FILES, describe_files
+
+
+PACKAGES = ("diffusers-jova", "torch", "transformers", "diffusers", "numpy", "scipy", "jiwer", "av")
+GIB = 1 << 30
+# of joonson/syncnet_python @6efbb1c, README.md: AV offset, Min dist and Confidence of data/example.avi
+README_VALUES, TOLERANCES = (3, 5.353, 10.021), (0, 0.05, 0.05)
+EXAMPLE_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/example.avi"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` reads."""
+    table = "; ".join(f"{metric.name}: {', '.join(metric.variants)}" for metric in METRICS)
+    add = parser.add_argument
+    add("clips", type=Path, nargs="?", help="the folder of clips")
+    prompts = parser.add_mutually_exclusive_group()
+    prompts.add_argument("--prompts", type=Path, help="what they were made from: a JSON object a line, see the docs")
+    prompts.add_argument(
+        "--from-verse-bench", "--from_verse_bench", type=Path, metavar="DIR", help="Verse-Bench's folders instead"
+    )
+    add("--weights", type=Path, help="the folder of published weights, under their own names")
+    add("--set", dest="sets", help="only these sets, with commas between")
+    add(
+        "--metrics",
+        help="only these metrics or columns, with commas between, such as LSE,WER (default: the profile's)",
+    )
+    add(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="M=V,...",
+        help=f"another protocol than the profile's. {table}",
+    )
+    add("--profile", choices=tuple(PROFILES), default="paper", help="(default: %(default)s)")
+    add("--against", action="append", default=[], metavar="NAME", help="print published rows beside, such as jova-v1")
+    add("--audio", choices=("auto", "wav", "mp4"), default="auto", help="ID.wav beside the clip, or its own track")
+    add("--layout", help="how the clips are named: a model's name, or a pattern such as {set}/{id}.mp4")
+    add("--transcripts", type=Path, help="what a recogniser heard: a JSON object a line with `id` and `text`")
+    add("--min-track", "--min_track", type=int, help="LSE: frames for which a face must be seen")
+    add("--faces", choices=("mean", "best", "largest"), help="LSE: which of several faces count")
+    add(
+        "--wer-normalizer",
+        "--wer_normalizer",
+        choices=("whisper", "lower", "none"),
+        help="WER: how texts are compared",
+    )
+    add("--wer-average", "--wer_average", choices=("macro", "micro"), help="WER: over clips, or over words")
+    add("--as-frames", "--as_frames", type=int, metavar="N", help="AS: of N frames a clip; not comparable")
+    add(
+        "--id-reference",
+        "--id_reference",
+        choices=("image", "first-frame"),
+        default="image",
+        help="ID: what frames are compared with (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of drawn crops and intervals (default: %(default)s)")
+    add("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
+    add("--jobs", type=int, default=2, help="processes that decode; 0: none but this one (default: %(default)s)")
+    add("--decoded-gb", "--decoded_gb", type=float, default=8.0, help="of decoded frames on the disk at a time")
+    add("--cache", type=Path, help="folder of what was measured (default: beside --out)")
+    add("--out", type=Path, default=Path("outputs/score/report.json"), help="the report (default: %(default)s)")
+    add("--skip-missing", "--skip_missing", action="store_true", help="leave out metrics whose weights are not there")
+    add("--check", action="store_true", help="say which weights are there and which are missing, and measure nothing")
+    add(
+        "--selftest",
+        type=Path,
+        metavar="EXAMPLE.AVI",
+        help="measure SyncNet's own example with its weights, and compare with its README",
+    )
+
+
+def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> int | None:
+    """Score, check or test, and return the exit status.
+
+    Args:
+        check_device: from --device to a device that can be used.
+    """
+    check_numbers(args)
+    sets = None if args.sets is None else [name.strip() for name in args.sets.split(",")]
+    metrics = None if args.metrics in (None, "all") else [name.strip() for name in args.metrics.split(",")]
+    variants = choose_variants(args.profile, metrics, parse_variants(args.variant))
+    if args.selftest is not None:
+        return run_selftest(args, check_device)
+    if args.check:
+        return run_check(args, variants)
+    prompts = read_all_prompts(args, sets)
+    check_output(args.out, {"the --prompts": args.prompts, "the --transcripts": args.transcripts})
+    for what in ("clips", "weights", "from_verse_bench"):  # the report may lie beside them, but not in them
+        check_output(args.out.parent if args.out.parent.exists() else args.out, {f"the {what}": getattr(args, what)})
+    score(args, variants, prompts, check_device(args.device))
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise ValueError for numbers that make no sense."""
+    for name, least in {"min_track": 6, "as_frames": 1, "jobs": 0}.items():
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be {least} or more, got {value}.")
+    if not args.decoded_gb > 0:
+        raise ValueError(f"--decoded-gb must be above 0, got {args.decoded_gb:g}.")
+
+
+def read_all_prompts(args: argparse.Namespace, sets: list[str] | None) -> list:
+    """Return the prompts to score."""
+    from .prompt_file import read_prompts
+    from .verse_bench import read_verse_bench
+
+    if args.clips is None:
+        raise ValueError("Which clips? Give their folder: diffusers-jova score CLIPS --prompts FILE --weights DIR.")
+    if args.from_verse_bench is not None:
+        prompts = read_verse_bench(args.from_verse_bench)
+    elif args.prompts is not None:
+        prompts = read_prompts(args.prompts)
+    else:
+        raise ValueError("What were the clips made from? Give --prompts FILE or --from-verse-bench DIR.")
+    if sets is None:
+        return prompts
+    known = sorted({prompt.set for prompt in prompts})
+    if missing := set(sets) - set(known):
+        raise ValueError(f"--set: there is no set {', '.join(sorted(missing))}; there are: {', '.join(known)}.")
+    return [prompt for prompt in prompts if prompt.set in sets]
+
+
+def make_options(args: argparse.Namespace):
+    """Return what the user changes about the protocols."""
+    from .plans import Options, read_spellings
+
+    return Options(
+        min_track=args.min_track,
+        faces=args.faces,
+        wer_normalizer=args.wer_normalizer,
+        wer_average=args.wer_average or ("micro" if args.profile == "fixed" else "macro"),
+        spellings=read_spellings(args.weights) if args.weights is not None else None,
+        transcripts=None if args.transcripts is None else read_transcripts(args.transcripts),
+        as_frames=args.as_frames,
+        id_reference=args.id_reference,
+        seed=args.seed,
+    )
+
+
+def read_transcripts(path: Path) -> dict[str, str]:
+    """Return what was heard, by the clip's id, or "SET/ID" where a line has a `set`.
+
+    Raises:
+        ValueError: if a line cannot be read; the message names it.
+    """
+    with reading(path):
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, text = f"{row['set']}/{row['id']}" if row.get("set") else str(row["id"]), row["text"]
+            if not isinstance(text, str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(
+                f'`{path}`, line {number}, must be {{"id": ..., "text": ...}}, got {line[:60]}.'
+            ) from None
+        found[name] = text
+    return found
+
+
+# --- what is there ---
+
+
+def what_is_missing(plan, weights: Path | None) -> list[str]:
+    """Return the files of weights and the packages that a plan needs and that are not there."""
+    missing = [name for name in plan.files if weights is None or not is_there(weights / name, name)]
+    return missing + [f"the package {name}" for name in plan.packages if importlib.util.find_spec(name) is None]
+
+
+def is_there(path: Path, name: str) -> bool:
+    return path.is_dir() and any(path.iterdir()) if name.endswith("/") else path.is_file()
+
+
+def run_check(args: argparse.Namespace, variants: dict[str, str]) -> int:
+    """Say what each metric has and lacks; return 1 if anything is missing."""
+    from .plans import Options, make_plans
+
+    lacking = set()
+    for plan in make_plans(variants, Options(transcripts={})):
+        if plan.metric.name == "WER" and plan.variant == "whisper":
+            plan = make_plans({"WER": "whisper"})[0]
+        missing = what_is_missing(plan, args.weights)
+        lacking.update(missing)
+        what = f"missing: {', '.join(missing)}" if missing else "ready"
+        say(f"{plan.metric.name}={plan.variant}: {what}")
+    list_missing(lacking)
+    return 1 if lacking else 0
+
+
+def list_missing(names: set[str]) -> None:
+    """Print where to fetch files."""
+    files = [file for file in WEIGHT_FILES if file.name in names]
+    if files:
+        say("\nTo fetch, into the folder of --weights, under these names (nothing is downloaded for you):")
+        say(describe_files(files))
+
+
+# --- scoring ---
+
+
+def score(args: argparse.Namespace, variants: dict[str, str], prompts: list, device: str) -> None:
+    """Measure the clips and write the report."""
+    from .clip_files import find_clips
+    from .plans import make_plans
+    from .scoring import Cache, Item, Scorer, make_report
+
+    start_logging()
+    options = make_options(args)
+    plans, not_measured = [], {}
+    for plan in make_plans(variants, options):
+        if missing := what_is_missing(plan, args.weights):
+            not_measured[plan.metric.name] = f"missing: {', '.join(missing)}"
+        else:
+            plans.append(plan)
+    if not_measured and not args.skip_missing or not plans:
+        for name, why in not_measured.items():
+            say(f"{name}={variants[name]}: {why}")
+        list_missing({name for why in not_measured.values() for name in why.removeprefix("missing: ").split(", ")})
+        raise FileNotFoundError(
+            f"{len(not_measured)} of {len(variants)} metrics cannot be measured, see above: put the files into "
+            "--weights, choose others with --metrics, or leave them out with --skip-missing."
+        )
+    found, without_prompt = find_clips(args.clips, prompts, args.layout, args.audio)
+    items = [Item(prompt, found.get(prompt.name)) for prompt in prompts]
+    if not found:
+        raise ValueError(
+            f"None of the {len(prompts)} prompts has a clip in `{args.clips}`: the clips should be named after the "
+            f"ids, such as {prompts[0].id}.mp4, or --layout should say how."
+        )
+    if without_prompt:
+        names = ", ".join(printable(path.name) for path in without_prompt[:5])
+        say(f"{len(without_prompt)} clips have no prompt and are not measured: {names} ...")
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    cache_folder = args.cache or args.out.parent / "cache"
+    with lock_folder(cache_folder, "score"):
+        max_bytes = int(args.decoded_gb * GIB)
+        scorer = Scorer(plans, args.weights, device, Cache(cache_folder), args.jobs, max_bytes)
+        scorer.run(items)
+    header = make_header(args, variants, scorer.weight_hashes, not_measured, device)
+    report = make_report(
+        plans,
+        items,
+        header,
+        args.seed,
+        without_prompt=[str(path) for path in without_prompt],
+        published=[],
+        open_points=list(OPEN_POINTS),
+    )
+    with whole_file(args.out) as partial:
+        partial.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    say(summary_text(report))
+    say(f"Wrote {args.out}.")
+
+
+def make_header(
+    args: argparse.Namespace, variants: dict[str, str], hashes: dict[str, str], not_measured: dict, device: str
+) -> dict:
+    """Return the report's header."""
+    known = {file.name: file for file in WEIGHT_FILES}
+    weights = [
+        {
+            "name": name,
+            "sha256": sha256,
+            "source": known[name].source if name in known else "",
+            "licence": known[name].licence if name in known else "",
+        }
+        for name, sha256 in hashes.items()
+    ]
+    shown = (
+        "sets",
+        "audio",
+        "layout",
+        "min_track",
+        "faces",
+        "wer_normalizer",
+        "wer_average",
+        "as_frames",
+        "id_reference",
+    )
+    options = {name: getattr(args, name) for name in shown if getattr(args, name) is not None}
+    if args.transcripts is not None:
+        options["transcripts"] = str(args.transcripts)
+    not_comparable = [f"AS: {args.as_frames} frames of each clip"] if args.as_frames is not None else []
+    if args.profile == "local":
+        not_comparable.append("the profile `local` measures with this project's own means")
+    return {
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": sys.argv[1:],
+        "clips": str(args.clips),
+        "prompts": str(args.prompts or args.from_verse_bench),
+        "profile": args.profile,
+        "variants": {name: variant for name, variant in variants.items() if name not in not_measured},
+        "options": options,
+        "seed": args.seed,
+        "device": device,
+        "versions": {name: version_of(name) for name in PACKAGES},
+        "weights": weights,
+        "not_measured": not_measured,
+        "not_comparable": not_comparable,
+    }
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        from .. import __version__
+
+        return __version__ if package == "diffusers-jova" else None
+
+
+def summary_text(report: dict) -> str:
+    """Return the means over all clips as lines, each with its protocol and the clips that it is of."""
+    variants = {metric["name"]: metric["variant"] for metric in report["metrics"]}
+    lines = []
+    for column, entry in report["summary"]["all"].items():
+        mean = "-" if entry["mean"] is None else f"{entry['mean']:.4f}"
+        interval = "" if entry["interval"] is None else " [{:.4f}, {:.4f}]".format(*entry["interval"])
+        used = f"{entry['n_used']} of {entry['n_expected']} clips"
+        others = {name: count for name, count in entry["statuses"].items() if name != "ok"}
+        why = f" ({', '.join(f'{count} {name}' for name, count in others.items())})" if others else ""
+        lines.append(f"{column:<6} {mean}{interval}  {entry['metric']}={variants[entry['metric']]}, {used}{why}")
+        lines += [f"       {note}" for note in entry["notes"]]
+    return "\n".join(dict.fromkeys(lines))
+
+
+# --- self-test ---
+
+
+def run_selftest(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> int:
+    """Measure SyncNet's example; return 1 if it differs from its authors' values.
+
+    Their code cuts no face out of it, and goes through JPEGs, which moves the last digits.
+    """
+    from .clips import DecodeRequest, Subject, decode
+    from .measurement import Status
+    from .plans import make_plans
+    from .prompt_file import Prompt
+
+    if not args.selftest.is_file():
+        raise FileNotFoundError(f"There is no file `{args.selftest}`: --selftest needs SyncNet's {EXAMPLE_URL}.")
+    device = check_device(args.device)
+    lips = make_plans({"LSE": "precropped"})[0].passes[0]
+    if missing := what_is_missing(make_plans({"LSE": "precropped"})[0], args.weights):
+        list_missing(set(missing))
+        raise FileNotFoundError(f"--selftest needs the real weights in --weights: {', '.join(missing)} is missing.")
+    with tempfile.TemporaryDirectory(prefix="diffusers-jova-score-") as folder:
+        decoded = decode(DecodeRequest(Path(folder) / "0", args.selftest, args.selftest, int(args.decoded_gb * GIB)))
+        found = lips.run(lips.network.load(args.weights, device), Subject(Prompt("example"), decoded), {})
+    if found.status != Status.OK:
+        raise ValueError(f"`{args.selftest}` cannot be measured ({found.status.value}): is it SyncNet's example?")
+    got = (found.details["offsets"][0], found.values["LSE-D"], found.values["LSE-C"])
+    good = True
+    for name, value, wanted, tolerance in zip(("offset", "min dist", "confidence"), got, README_VALUES, TOLERANCES):
+        fits = abs(value - wanted) <= tolerance
+        good = good and fits
+        say(f"{name}: {value:.4g}, SyncNet's README says {wanted:.4g}: {'equal' if fits else 'DIFFERENT'}")
+    return 0 if good else 1
