@@ -336,9 +336,7 @@ def version_of(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        from .. import __version__
-
-        return __version__ if package == "diffusers-jova" else None
+        return None
 
 
 def summary_text(report: dict) -> str:
