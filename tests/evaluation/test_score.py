@@ -93,3 +93,5 @@ def test_a_folder_of_clips_goes_in_and_a_report_comes_out(data, weights, tmp_pat
     assert likeness["interval"][0] <= likeness["mean"] <= likeness["interval"][1]
     assert report["summary"]["noise"]["ID"]["mean"] == pytest.approx(values[2])
     assert set(report["summary"]) == {"all", "talk", "noise"}
+    for suffix in (".md", ".html"):
+        assert "WER ↓ (whisper)" in (tmp_path / "report.json").with_suffix(suffix).read_text(encoding="utf-8")

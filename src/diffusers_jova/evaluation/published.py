@@ -89,6 +89,21 @@ def load_published(name: str) -> PublishedTable:
     return tables[name]
 
 
+def published_rows(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain values, each with all that its table says of it: the form for JSON.
+
+    Raises:
+        ValueError: If there is no table of that name.
+    """
+    table = load_published(name)
+    of_table = {key: value for key, value in vars(table).items() if key not in ("name", "columns", "rows")}
+    of_table |= {"table": name, "notes": list(table.notes)}
+    return [
+        of_table | {"model": row.model, "kind": row.kind, "values": row.values, "printed": row.printed}
+        for row in table.rows
+    ]
+
+
 @lru_cache(1)
 def read_published() -> Mapping[str, PublishedTable]:
     """Return all tables that come with the package by name, in the file's order."""

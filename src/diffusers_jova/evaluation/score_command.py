@@ -84,7 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, default=2, help="processes that decode; 0: none but this one (default: %(default)s)")
     add("--decoded-gb", "--decoded_gb", type=float, default=8.0, help="of decoded frames on the disk at a time")
     add("--cache", type=Path, help="folder of what was measured (default: beside --out)")
-    add("--out", type=Path, default=Path("outputs/score/report.json"), help="the report (default: %(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("outputs/score/report.json"),
+        help="the report; .md and .html are beside it (default: %(default)s)",
+    )
     add("--skip-missing", "--skip_missing", action="store_true", help="leave out metrics whose weights are not there")
     add("--check", action="store_true", help="say which weights are there and which are missing, and measure nothing")
     add(
@@ -110,7 +115,11 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
     if args.check:
         return run_check(args, variants)
     prompts = read_all_prompts(args, sets)
-    check_output(args.out, {"the --prompts": args.prompts, "the --transcripts": args.transcripts})
+    if args.out.suffix != ".json":
+        raise ValueError(f"--out must end in .json, got {str(args.out)!r}: .md and .html are written beside it.")
+    for suffix in (".json", ".md", ".html"):
+        inputs = {"the --prompts": args.prompts, "the --transcripts": args.transcripts}
+        check_output(args.out.with_suffix(suffix), inputs)
     for what in ("clips", "weights", "from_verse_bench"):  # the report may lie beside them, but not in them
         check_output(args.out.parent if args.out.parent.exists() else args.out, {f"the {what}": getattr(args, what)})
     score(args, variants, prompts, check_device(args.device))
@@ -233,6 +242,7 @@ def score(args: argparse.Namespace, variants: dict[str, str], prompts: list, dev
     """Measure the clips and write the report."""
     from .clip_files import find_clips
     from .plans import make_plans
+    from .report import write_html, write_markdown
     from .scoring import Cache, Item, Scorer, make_report
 
     start_logging()
@@ -280,8 +290,10 @@ def score(args: argparse.Namespace, variants: dict[str, str], prompts: list, dev
     )
     with whole_file(args.out) as partial:
         partial.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    write_markdown(report, args.out.with_suffix(".md"))
+    write_html(report, args.out.with_suffix(".html"))
     say(summary_text(report))
-    say(f"Wrote {args.out}.")
+    say(f"Wrote {args.out}, and the same to read as .md and .html beside it.")
 
 
 def make_header(
