@@ -425,8 +425,10 @@ def _measure(plan: Plan, item: Item) -> Measurement:
         return Measurement(Status.MISSING)
     if item.problem:
         return Measurement(Status.ERROR, details={"reason": item.problem})
+    names = [name for each in plan.all_passes for name in (each.name + REFERENCE, each.name)]
+    findings = {name: item.findings[name] for name in names if name in item.findings}
     try:
-        found = plan.combine(item.prompt, item.findings)
+        found = plan.combine(item.prompt, findings)
     except ValueError as error:
         return Measurement(Status.ERROR, details={"reason": str(error)})
     if not np.isfinite(list(found.values.values())).all():
