@@ -10,7 +10,7 @@ other name for anything but a slash.
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .clips import ClipFile
@@ -21,6 +21,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 AUDIO_SUFFIXES = (".wav", ".flac", ".m4a", ".mp3")
 AUDIO = ("auto", "wav", "mp4")
 NAME_LENGTH = 50  # characters of a prompt that Ovi and Wan put into names
+NAVA_NAME_LENGTH = 20
 
 
 def _ovi_name(prompt: Prompt) -> str:
@@ -33,6 +34,11 @@ def _wan_name(prompt: Prompt) -> str:
     return prompt.prompt.replace(" ", "_").replace("/", "_")[:NAME_LENGTH]
 
 
+def _nava_name(prompt: Prompt) -> str:
+    """NAVA's name of a prompt: ernie-research/NAVA, nava_src/data/t2v.py; what follows its last full stop is lost."""
+    return prompt.prompt[:NAVA_NAME_LENGTH].replace(" ", "_").replace("/", "_").rsplit(".", 1)[0]
+
+
 FIELDS: dict[str, Callable[[Prompt], str]] = {
     "id": lambda prompt: prompt.id,
     "set": lambda prompt: prompt.set,
@@ -40,7 +46,9 @@ FIELDS: dict[str, Callable[[Prompt], str]] = {
     "image": lambda prompt: prompt.image.stem if prompt.image is not None else prompt.id,
     "ovi_prompt": _ovi_name,
     "wan_prompt": _wan_name,
+    "nava_prompt": _nava_name,
 }
+PLACES = ("index", "set_index")  # which prompt of the file, or of its set, from 0
 DIGITS = ("height", "width", "seed", "step", "rank", "counter", "turn")
 
 # As each model's own code names its clips; of several patterns the first that finds a prompt's clip counts.
@@ -64,8 +72,9 @@ LAYOUTS = {
         "{set}/{number}.mp4",
         "{number}_video_{prompt_text}_step{step}_seed{seed}.mp4",
     ),
-    # ernie-research/NAVA @009b10e, inference_nava.py: of the turns that it makes by default, the first
-    "nava": ("{set}/{id}-av-0.mp4", "{id}-av-0.mp4"),
+    # ernie-research/NAVA @009b10e, inference_nava.py, nava_src/data/t2v.py: its line in the file, and the text that it
+    # was given; of the turns that it makes, the first
+    "nava": ("{set}/idx{set_index}_{nava_prompt}-av-0.mp4", "idx{index}_{nava_prompt}-av-0.mp4"),
 }
 
 
@@ -133,7 +142,7 @@ def _by_name(names: dict[str, Path], prompts: Sequence[Prompt]) -> dict[str, Pat
 def _by_pattern(names: dict[str, Path], prompts: Sequence[Prompt], layout: str, audio: str) -> dict[str, Path]:
     named = layout in LAYOUTS
     patterns = LAYOUTS.get(layout, (layout,))
-    if not named and ("{" not in layout or not any(f"{{{name}}}" in layout for name in set(FIELDS) - {"set"})):
+    if not named and ("{" not in layout or not any(f"{{{name}}}" in layout for name in {*FIELDS, *PLACES} - {"set"})):
         raise ValueError(
             f"`layout` must be one of {', '.join(LAYOUTS)}, or a pattern with {{id}} such as '{{set}}/{{id}}.mp4', "
             f"got {layout!r}."
@@ -141,9 +150,9 @@ def _by_pattern(names: dict[str, Path], prompts: Sequence[Prompt], layout: str, 
     if audio == "mp4":
         patterns = sorted(patterns, key=lambda pattern: "_with_audio" not in pattern)
     claims: dict[str, list[tuple[int, int, Prompt]]] = defaultdict(list)  # by file: pattern, length of what is fixed
-    for prompt in prompts:
+    for prompt, values in zip(prompts, _values(prompts)):
         for order, pattern in enumerate(patterns):
-            regex, num_fixed = _compile(pattern, prompt, anywhere=named)
+            regex, num_fixed = _compile(pattern, values, anywhere=named)
             for name in filter(regex.fullmatch, names):
                 claims[name].append((order, num_fixed, prompt))
     files = defaultdict(list)
@@ -167,21 +176,31 @@ def _by_pattern(names: dict[str, Path], prompts: Sequence[Prompt], layout: str, 
     return found
 
 
-def _compile(pattern: str, prompt: Prompt, anywhere: bool) -> tuple[re.Pattern, int]:
+def _values(prompts: Sequence[Prompt]) -> Iterator[dict[str, str]]:
+    """Yield what the fields of a layout are for each prompt."""
+    counts: dict[str, int] = defaultdict(int)
+    for index, prompt in enumerate(prompts):
+        values = {name: value_of(prompt) for name, value_of in FIELDS.items()}
+        yield values | {"index": str(index), "set_index": str(counts[prompt.set])}
+        counts[prompt.set] += 1
+
+
+def _compile(pattern: str, values: Mapping[str, str], anywhere: bool) -> tuple[re.Pattern, int]:
     """Return the regular expression of a prompt's clips, and how many characters of it the prompt says.
 
     Args:
+        values: of the fields for this prompt.
         anywhere: whether folders may stand before the pattern.
     """
     regex, num_fixed = "(?:.*/)?" if anywhere else "", 0
     for text, name in re.findall(r"([^{}]+)|\{(\w+)\}", pattern):
-        value = FIELDS[name](prompt) if name in FIELDS else ""
+        value = values.get(name, "")
         if text:
             regex += re.escape(text)
         elif value:
             regex += ("0*" if name == "number" else "") + re.escape(value)
             num_fixed += len(value)
-        elif name in FIELDS and name != "set":
+        elif name in values and name != "set":
             return re.compile(r"(?!)"), 0  # the prompt does not say what the name would be: no clip is its
         elif name == "time":
             regex += r"\d[\d_-]*"

@@ -19,10 +19,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 # where set2's reference is not a file of audio, it is the clip's own track
 AUDIO_SUFFIXES = (".wav", ".mp3", ".m4a", ".mp4")
 # Verse-Bench's code (Dorniwang/Verse-Bench @5645a09, calculate_metrics.py): which sets a metric is measured on
-ALWAYS = ("AS", "ID", "MS")
+ALWAYS = ("AS", "ID", "MS", "IS")  # IS is MOVA's, on all sets
 WITH_SPEECH = ("LSE", "WER")
-AUDIO_ALONE = ("AudioBox", "IS")
-NO_AUDIO_METRICS = ("set3",)
+WITHOUT_AUDIOBOX_AND_CS = ("set3",)
 WITH_REFERENCE = ("set2",)
 
 
@@ -53,8 +52,8 @@ def _read_prompt(path: Path, set_name: str, folder: Path) -> Prompt:
     text = str((speech.get("text") if isinstance(speech, dict) else speech) or "").strip()
     audio = (audio,) if isinstance(audio, str) else tuple(str(each) for each in audio)
     metrics = list(ALWAYS) + (list(WITH_SPEECH) if text else [])
-    if set_name not in NO_AUDIO_METRICS:
-        metrics += AUDIO_ALONE
+    if set_name not in WITHOUT_AUDIOBOX_AND_CS:
+        metrics.append("AudioBox")
         if audio:
             metrics.append("CS")
             metrics += ["FD", "KL"] if set_name in WITH_REFERENCE else []
