@@ -79,6 +79,8 @@ def decode(request: DecodeRequest) -> Decoded:
     try:
         shape, frame_rate = _write_frames(request) if request.video is not None else (None, None)
         waveform, sampling_rate = read_audio(request.audio) if request.audio is not None else (None, None)
+        if waveform is not None and not waveform.size:
+            waveform = None
         if waveform is not None:
             waveform.astype(np.float32).tofile(request.folder / "audio")
         return Decoded(request.folder, shape, frame_rate, None if waveform is None else waveform.shape, sampling_rate)

@@ -28,6 +28,7 @@ from .metrics import metric_named
 from .passes import REFERENCE, Findings, Network, Pass, Plan, features, first_problem, the_only
 from .prompt_file import Prompt
 from .s3fd import load_s3fd
+from .shots import find_shots
 from .syncnet import load_syncnet
 from .word_errors import NORMALIZERS, Transcript, Whisper, error_rates, measure_words
 
@@ -43,6 +44,7 @@ class Options:
 
     Attributes:
         min_track, faces: of LSE, see `LipSyncProtocol`.
+        scenes: whether LSE ends tracks at cuts, as SyncNet's authors do; clips of a few seconds have none.
         wer_normalizer: of WER, see `word_errors.normalize`.
         wer_average: "macro", the mean over clips, or "micro", all errors over all words.
         spellings: British to American, for Whisper's normaliser.
@@ -54,6 +56,7 @@ class Options:
 
     min_track: int | None = None
     faces: str | None = None
+    scenes: bool = False
     wer_normalizer: str | None = None
     wer_average: str = "macro"
     spellings: Mapping[str, str] | None = None
@@ -83,20 +86,23 @@ def _lip_sync(variant: str, options: Options) -> Plan:
     lips = Pass(
         f"lips-{variant}",
         SYNCNET,
-        partial(_measure_lips, protocol),
+        partial(_measure_lips, protocol, options.scenes),
         ("frames", "audio"),
-        settings={"min_track": protocol.min_track, "faces": protocol.faces},
+        settings={"min_track": protocol.min_track, "faces": protocol.faces, "scenes": options.scenes},
         after=after,
     )
     return Plan(metric_named("LSE"), variant, (lips,), remarks=_lip_remarks)
 
 
-def _measure_lips(protocol: lip_sync.LipSyncProtocol, network, clip: Subject, findings: Findings) -> Measurement:
-    boxes = None
+def _measure_lips(
+    protocol: lip_sync.LipSyncProtocol, scenes: bool, network, clip: Subject, findings: Findings
+) -> Measurement:
+    frames, boxes = clip.frames_at(LIP_SYNC_RATE), None
     if protocol.detector is not None:
         found = findings[FACES[protocol.detector].name].features
         boxes = np.split(found["boxes"], np.cumsum(found["counts"])[:-1])
-    return lip_sync.measure_lip_sync(network, clip.frames_at(LIP_SYNC_RATE), clip.audio(SPEECH_RATE), boxes, protocol)
+    shots = find_shots(frames) if scenes else None
+    return lip_sync.measure_lip_sync(network, frames, clip.audio(SPEECH_RATE), boxes, protocol, shots)
 
 
 def _find_faces(detect_of: Callable[[Any], Callable], network, clip: Subject, findings: Findings) -> Measurement:

@@ -14,9 +14,11 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -58,12 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"another protocol than the profile's. {table}",
     )
     add("--profile", choices=tuple(PROFILES), default="paper", help="(default: %(default)s)")
-    add("--against", action="append", default=[], metavar="NAME", help="print published rows beside, such as jova-v1")
+    add(
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="print published rows beside, such as jova-table1",
+    )
     add("--audio", choices=("auto", "wav", "mp4"), default="auto", help="ID.wav beside the clip, or its own track")
     add("--layout", help="how the clips are named: a model's name, or a pattern such as {set}/{id}.mp4")
     add("--transcripts", type=Path, help="what a recogniser heard: a JSON object a line with `id` and `text`")
     add("--min-track", "--min_track", type=int, help="LSE: frames for which a face must be seen")
     add("--faces", choices=("mean", "best", "largest"), help="LSE: which of several faces count")
+    add(
+        "--scenes",
+        choices=("none", "content"),
+        default="none",
+        help="LSE: cuts that end tracks (default: %(default)s)",
+    )
     add(
         "--wer-normalizer",
         "--wer_normalizer",
@@ -83,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
     add("--jobs", type=int, default=2, help="processes that decode; 0: none but this one (default: %(default)s)")
     add("--decoded-gb", "--decoded_gb", type=float, default=8.0, help="of decoded frames on the disk at a time")
-    add("--cache", type=Path, help="folder of what was measured (default: beside --out)")
+    add("--cache", type=Path, help="folder of what was measured (default: REPORT.cache)")
     add(
         "--out",
         type=Path,
@@ -114,15 +128,40 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
         return run_selftest(args, check_device)
     if args.check:
         return run_check(args, variants)
+    published = read_against(args)
     prompts = read_all_prompts(args, sets)
     if args.out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {str(args.out)!r}: .md and .html are written beside it.")
-    for suffix in (".json", ".md", ".html"):
-        inputs = {"the --prompts": args.prompts, "the --transcripts": args.transcripts}
-        check_output(args.out.with_suffix(suffix), inputs)
-    for what in ("clips", "weights", "from_verse_bench"):  # the report may lie beside them, but not in them
-        check_output(args.out.parent if args.out.parent.exists() else args.out, {f"the {what}": getattr(args, what)})
-    score(args, variants, prompts, check_device(args.device))
+    args.cache = args.cache or args.out.with_suffix(".cache")
+    inputs = ("clips", "prompts", "from_verse_bench", "weights", "transcripts")
+    for output in (*(args.out.with_suffix(suffix) for suffix in (".json", ".md", ".html")), args.cache):
+        check_output(output, {f"the {name}": getattr(args, name) for name in inputs})
+    with telling():
+        score(args, variants, prompts, published, check_device(args.device))
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Let the log say how far the work is."""
+    start_logging()
+    logger = logging.getLogger("diffusers_jova")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def read_against(args: argparse.Namespace) -> list[dict]:
+    """Return the published rows to print beside, each with its source and protocol."""
+    from .published import published_rows
+
+    if args.against and args.profile == "local":
+        raise ValueError(
+            "--against prints values of papers, which `local` never stands beside: leave one of them out."
+        )
+    return [row for name in args.against for row in published_rows(name)]
 
 
 def check_numbers(args: argparse.Namespace) -> None:
@@ -163,6 +202,7 @@ def make_options(args: argparse.Namespace):
     return Options(
         min_track=args.min_track,
         faces=args.faces,
+        scenes=args.scenes == "content",
         wer_normalizer=args.wer_normalizer,
         wer_average=args.wer_average or ("micro" if args.profile == "fixed" else "macro"),
         spellings=read_spellings(args.weights) if args.weights is not None else None,
@@ -238,14 +278,15 @@ def list_missing(names: set[str]) -> None:
 # --- scoring ---
 
 
-def score(args: argparse.Namespace, variants: dict[str, str], prompts: list, device: str) -> None:
+def score(
+    args: argparse.Namespace, variants: dict[str, str], prompts: list, published: list[dict], device: str
+) -> None:
     """Measure the clips and write the report."""
     from .clip_files import find_clips
     from .plans import make_plans
     from .report import write_html, write_markdown
     from .scoring import Cache, Item, Scorer, make_report
 
-    start_logging()
     options = make_options(args)
     plans, not_measured = [], {}
     for plan in make_plans(variants, options):
@@ -273,10 +314,9 @@ def score(args: argparse.Namespace, variants: dict[str, str], prompts: list, dev
         say(f"{len(without_prompt)} clips have no prompt and are not measured: {names} ...")
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    cache_folder = args.cache or args.out.parent / "cache"
-    with lock_folder(cache_folder, "score"):
+    with lock_folder(args.cache, "score"):
         max_bytes = int(args.decoded_gb * GIB)
-        scorer = Scorer(plans, args.weights, device, Cache(cache_folder), args.jobs, max_bytes)
+        scorer = Scorer(plans, args.weights, device, Cache(args.cache), args.jobs, max_bytes)
         scorer.run(items)
     header = make_header(args, variants, scorer.weight_hashes, not_measured, device)
     report = make_report(
@@ -285,7 +325,7 @@ def score(args: argparse.Namespace, variants: dict[str, str], prompts: list, dev
         header,
         args.seed,
         without_prompt=[str(path) for path in without_prompt],
-        published=[],
+        published=published,
         open_points=list(OPEN_POINTS),
     )
     with whole_file(args.out) as partial:
@@ -363,7 +403,22 @@ def summary_text(report: dict) -> str:
         why = f" ({', '.join(f'{count} {name}' for name, count in others.items())})" if others else ""
         lines.append(f"{column:<6} {mean}{interval}  {entry['metric']}={variants[entry['metric']]}, {used}{why}")
         lines += [f"       {note}" for note in entry["notes"]]
-    return "\n".join(dict.fromkeys(lines))
+    return "\n".join([*dict.fromkeys(lines), *published_lines(report)])
+
+
+def published_lines(report: dict) -> list[str]:
+    """Return published values of the columns that were measured, under their source and protocol."""
+    lines, table = [], None
+    for row in report["published"]:
+        values = {name: row["values"][name] for name in report["summary"]["all"] if name in row["values"]}
+        if not values:
+            continue
+        if row["table"] != table:
+            table = row["table"]
+            lines += ["", f"Published: {row['title']} ({row['source']}), {row['bench']}", f"  {row['protocol']}"]
+            lines += [f"  {name}: {text}" for name, text in row["protocols"].items() if name in values]
+        lines.append(f"  {row['model']}: " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
+    return lines
 
 
 # --- self-test ---

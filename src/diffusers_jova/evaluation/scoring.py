@@ -16,7 +16,8 @@ The report, format 1, by keys:
 - `summary`: {set or "all": {column: {`metric`, `mean`, `interval` [low, high] or null, `n_used`, `n_expected`,
   `statuses` {status: clips}, `notes` [text]}}}
 - `without_prompt`: [files of clips that no prompt names]
-- `published`: [{`source`, `protocol`, `bench`, `model`, `values` {column: number}}], of `--against`
+- `published`: [{`table`, `title`, `source`, `url`, `read`, `bench`, `protocol`, `protocols` {column: text}, `labels`
+  {column: text}, `notes` [text], `model`, `kind`, `values` {column: number}}], of `--against`, see `published`
 - `open_points`: [text]
 
 `mean` is null where no clip could be measured. For metrics of a whole set it is the set's value and a clip has no
@@ -174,8 +175,10 @@ class Scorer:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             stats = [(str(p.relative_to(self.weights)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
             key = {"weights": str(self.weights.absolute()), "files": stats}
-            kept = self.cache.get(key) or {"sha256": sha256_of(path)}
-            self.cache.put(key, kept)
+            kept = self.cache.get(key)
+            if kept is None:
+                kept = {"sha256": sha256_of(path)}
+                self.cache.put(key, kept)
             found[name] = kept["sha256"]
         return found
 
@@ -214,7 +217,21 @@ class Scorer:
                     missing.append(each)
                 else:
                     item.findings[name] = unpack(kept)
-        return list({each.name: each for each in missing}.values())
+        return self._needed({each.name: each for each in missing})
+
+    def _needed(self, missing: Mapping[str, Pass]) -> list[Pass]:
+        """Return the missing passes that a plan combines, and what those wait for and lack."""
+        needed: dict[str, Pass] = {}
+
+        def add(each: Pass) -> None:
+            if each.name in missing:
+                for before in each.after:
+                    add(before)
+                needed.setdefault(each.name, missing[each.name])
+
+        for each in (each for plan in self.plans for each in plan.passes):
+            add(each)
+        return list(needed.values())
 
     @staticmethod
     def _runs(each: Pass, item: Item) -> list[tuple[str, bool]]:
@@ -242,7 +259,7 @@ class Scorer:
             requests = (self._request(item, Path(folder) / str(i), limit) for i, item in enumerate(todo))
             decoding = progress(workers.map(decode_item, requests), "Decoding and measuring", len(todo))
             round_items, references, num_bytes = [], {}, 0
-            for item, (_, result) in zip(todo, decoding):
+            for (_, result), item in zip(decoding, todo):
                 if isinstance(result, Failure):
                     item.problem = str(result)
                     continue
