@@ -54,7 +54,7 @@ def plot_values(
         axes = figure.subplots()
         for row, (name, numbers) in enumerate(values.items()):
             heights = row + 0.5 * (np.arange(len(numbers)) % 5 - 2) / 5  # dots of one value stay apart
-            axes.scatter(numbers, heights, s=12, color=BLUE, alpha=0.5, linewidths=0)
+            axes.scatter(numbers, heights, s=28, color=BLUE, alpha=0.6, linewidths=0)
             mean, interval = means[name]
             if mean is not None and interval is not None:
                 axes.plot(interval, [row, row], color=ORANGE, linewidth=3)
