@@ -40,7 +40,7 @@ SCRIPTS = [
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
     if has_a_parser(path)
 ]
-VERBS = ("demo", "create", "generate", "encode", "score")
+VERBS = ("demo", "create", "generate", "encode", "bench", "score")
 PROGRAMS = [
     ["diffusers_jova"],
     *(["diffusers_jova", verb] for verb in VERBS),

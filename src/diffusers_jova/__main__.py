@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from .command import run
-from .evaluation import score_command
+from .evaluation import bench_command, score_command
 from .files import check_output, reading_folder, whole_folder
 
 
@@ -64,36 +64,46 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
     generate = verbs.add_parser("generate", help="make a clip", formatter_class=argparse.RawDescriptionHelpFormatter)
     encode = verbs.add_parser("encode", help="encode a prompt once and keep it as a file")
-    for verb in (generate, encode):
+    bench = verbs.add_parser(
+        "bench",
+        help="make a clip of each prompt in a file, to be scored",
+        description=bench_command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for verb in (generate, encode, bench):
         verb.add_argument("--model", required=True, help="jova-nano, a pipeline's folder, or its name on the Hub")
-        verb.add_argument("--prompt", help="what is seen, or three labelled lines")
-        verb.add_argument("--audio_prompt", help="what is heard, but for the words")
-        verb.add_argument("--transcript", help="the words that are spoken")
+        if verb is not bench:
+            verb.add_argument("--prompt", help="what is seen, or three labelled lines")
+            verb.add_argument("--audio_prompt", help="what is heard, but for the words")
+            verb.add_argument("--transcript", help="the words that are spoken")
         verb.add_argument("--negative_prompt", help="what should not be seen")
         verb.add_argument("--negative_audio_prompt", help="what should not be heard")
         verb.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
         verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
     generate.add_argument("--prompt_embeds", type=Path, help="file written by `encode`, instead of the texts")
     generate.add_argument("--image", type=Path, help="reference picture, the first frame")
-    generate.add_argument(
-        "--crop",
-        choices=("face", "centre"),
-        default="centre",
-        help="what of the --image stays; face, as preprocessing cuts clips, needs dlib (default: %(default)s)",
-    )
-    generate.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    generate.add_argument(
-        "--lora", action="append", default=[], help="LoRA file or folder; may be given several times"
-    )
-    generate.add_argument(
-        "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
-    )
+    for verb in (generate, bench):
+        verb.add_argument(
+            "--crop",
+            choices=("face", "centre"),
+            default="centre",
+            help="what of a picture stays; face, as preprocessing cuts clips, needs dlib (default: %(default)s)",
+        )
+        verb.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+        verb.add_argument(
+            "--lora", action="append", default=[], help="LoRA file or folder; may be given several times"
+        )
+        verb.add_argument(
+            "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
+        )
+        verb.add_argument("--cpu_offload", action="store_true", help="keep on the GPU only the part that works")
+        for name, (kind, text) in NUMBERS.items():
+            verb.add_argument(f"--{name}", type=kind, help=f"{text} (default: the checkpoint's)")
     generate.add_argument(
         "--modalities", nargs="+", choices=("video", "audio"), default=["video", "audio"], help="one or both"
     )
-    generate.add_argument("--cpu_offload", action="store_true", help="keep on the GPU only the part that works")
-    for name, (kind, text) in NUMBERS.items():
-        generate.add_argument(f"--{name}", type=kind, help=f"{text} (default: the checkpoint's)")
+    bench_command.add_arguments(bench)
+    bench.set_defaults(run=run_bench)
     generate.add_argument("--output", type=Path, required=True, help="an .mp4, or a .wav for sound alone")
     generate.set_defaults(run=run_generate)
     encode.add_argument("--output", type=Path, required=True, help="a .safetensors file")
@@ -127,6 +137,10 @@ def check_device(device: str | None) -> str:
     return device
 
 
+def default_dtype(device: str) -> str:
+    return "float32" if device == "cpu" else "bfloat16"
+
+
 def load_pipeline(model: str, device: str, dtype: str | None, **components):
     """Return the pipeline in folder `model`, of that name on the Hub, or that comes with us, in main memory."""
     import torch
@@ -143,7 +157,7 @@ def load_pipeline(model: str, device: str, dtype: str | None, **components):
         )
     if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
         raise FileNotFoundError(f"{model!r} is no pipeline's folder: it has no model_index.json.")
-    dtype = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
+    dtype = getattr(torch, dtype or default_dtype(device))
     with reading_folder(model):
         return JoVAPipeline.from_pretrained(model, dtype=dtype, **components)
 
@@ -168,13 +182,11 @@ def run_generate(args: argparse.Namespace) -> None:
     media.check_output_path(args.output, suffixes)
     inputs = {"the --image": args.image, "the --prompt_embeds": args.prompt_embeds}
     check_output(args.output, inputs | {f"the --lora {lora}": lora for lora in args.lora if Path(lora).is_file()})
-    if args.lora_scale and (not args.lora or len(args.lora_scale) not in (1, len(args.lora))):
-        raise ValueError(f"Got {len(args.lora)} --lora and {len(args.lora_scale)} --lora_scale: give one scale each.")
-    for lora in args.lora:
-        if Path(lora).suffix == ".safetensors" and not Path(lora).is_file():  # other names may be the Hub's
-            raise FileNotFoundError(f"There is no LoRA file {lora!r}.")
+    loras = loras_of(args)
     image = media.load_image(args.image) if args.image is not None else None
-    detector = face_detector(args) if args.crop == "face" else None
+    if args.crop == "face" and image is None:
+        raise ValueError("--crop face is about the --image: give one, or leave --crop out.")
+    detector = face_detector() if args.crop == "face" else None
     inputs = {name: getattr(args, name) for name in TEXTS if getattr(args, name) is not None}
     without = {}
     if args.prompt_embeds is not None:
@@ -185,23 +197,11 @@ def run_generate(args: argparse.Namespace) -> None:
         inputs = load_prompt_embeds(args.prompt_embeds)
         without = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
     inputs |= {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
-    device = check_device(args.device)
-    if args.cpu_offload and device == "cpu":
-        raise ValueError("--cpu_offload needs a GPU to offload from.")
+    device = device_of(args)
 
     import torch
 
-    pipe = load_pipeline(args.model, device, args.dtype, **without)
-    if args.lora:
-        names = [f"lora_{i}" for i in range(len(args.lora))]
-        for name, lora in zip(names, args.lora):
-            pipe.load_lora_weights(lora, adapter_name=name)
-        scales = args.lora_scale or [1.0]
-        pipe.set_adapters(names, scales * len(names) if len(scales) == 1 else scales)
-    if args.cpu_offload:
-        pipe.enable_model_cpu_offload(device=device)
-    else:
-        pipe.to(device)
+    pipe = prepare_pipeline(args, device, loras, **without)
     if detector is not None:
         from .training.faces import crop_to_face
 
@@ -218,10 +218,50 @@ def run_generate(args: argparse.Namespace) -> None:
     print(f"Wrote {args.output} in {time.perf_counter() - started:.1f} s.")
 
 
-def face_detector(args: argparse.Namespace):
+def loras_of(args: argparse.Namespace) -> list[tuple[str, float]]:
+    """Return each --lora with its --lora_scale; they are looked for before the weights are read."""
+    scales = args.lora_scale or [1.0]
+    if args.lora_scale and (not args.lora or len(scales) not in (1, len(args.lora))):
+        raise ValueError(f"Got {len(args.lora)} --lora and {len(scales)} --lora_scale: give one scale each.")
+    for lora in args.lora:
+        if Path(lora).suffix == ".safetensors" and not Path(lora).is_file():  # other names may be the Hub's
+            raise FileNotFoundError(f"There is no LoRA file {lora!r}.")
+    return list(zip(args.lora, scales * len(args.lora) if len(scales) == 1 else scales))
+
+
+def device_of(args: argparse.Namespace) -> str:
+    device = check_device(args.device)
+    if args.cpu_offload and device == "cpu":
+        raise ValueError("--cpu_offload needs a GPU to offload from.")
+    return device
+
+
+def prepare_pipeline(args: argparse.Namespace, device: str, loras: list[tuple[str, float]], **components):
+    """Return the pipeline, with its LoRAs, ready to be called on the device."""
+    pipe = load_pipeline(args.model, device, args.dtype, **components)
+    names = [f"lora_{i}" for i in range(len(loras))]
+    for name, (lora, _) in zip(names, loras):
+        pipe.load_lora_weights(lora, adapter_name=name)
+    if loras:
+        pipe.set_adapters(names, [scale for _, scale in loras])
+    if args.cpu_offload:
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    return pipe
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    names = (*NUMBERS, "negative_prompt", "negative_audio_prompt")
+    call = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    loras, device = loras_of(args), device_of(args)
+    args.dtype = args.dtype or default_dtype(device)
+    detector = face_detector() if args.crop == "face" else None
+    return bench_command.run(args, call, loras, detector, lambda: prepare_pipeline(args, device, loras))
+
+
+def face_detector():
     """Return what finds the face for --crop face; it is looked for before the weights are read."""
-    if args.image is None:
-        raise ValueError("--crop face is about the --image: give one, or leave --crop out.")
     if importlib.util.find_spec("dlib") is None:
         raise ValueError("--crop face needs dlib: pip install 'diffusers-jova[faces]', or leave --crop out.")
     from .training.faces import DlibFaceDetector, find_landmarks_file

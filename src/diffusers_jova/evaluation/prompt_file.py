@@ -12,6 +12,7 @@
 | `language` | of the words: `en` (default), `zh`, ... |
 | `image`, `reference_audio` | files, relative to the folder of the file of prompts |
 | `metrics` | names of the metrics for which the clip counts; all without |
+| `seed` | of the noise from which `bench` makes the clip |
 
 Other fields are left alone: a file for another program may serve here too.
 """
@@ -38,6 +39,7 @@ class Prompt:
         audio_prompt: the texts; () for none.
         image, reference_audio: where they should be; None for none.
         metrics: for which the clip counts; None for all.
+        seed: of the noise from which the clip is made; None where the prompt does not say.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Prompt:
     image: Path | None = None
     reference_audio: Path | None = None
     metrics: tuple[str, ...] | None = None
+    seed: int | None = None
 
     @property
     def name(self) -> str:
@@ -105,9 +108,13 @@ def _parse(row: Any, where: str, folder: Path) -> Prompt:
         if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
             raise ValueError(f"{where} must have a list of names as `metrics`, got {metrics!r}.")
         metrics = tuple(dict.fromkeys(metric_named(name).name for name in metrics))
+    seed = row.get("seed")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63):
+        raise ValueError(f"{where} must have a whole number from 0 as `seed`, got {seed!r}.")
     files = {name: folder / row[name] if row.get(name) else None for name in ("image", "reference_audio")}
     texts = {name: row.get(name, "").strip() for name in ("id", "set", "prompt", "speech_text")}
-    return Prompt(**texts, **files, audio_prompt=audio_prompt, language=row.get("language") or "en", metrics=metrics)
+    language = row.get("language") or "en"
+    return Prompt(**texts, **files, audio_prompt=audio_prompt, language=language, metrics=metrics, seed=seed)
 
 
 def write_prompts(path: str | os.PathLike, prompts: Iterable[Prompt]) -> None:

@@ -121,7 +121,6 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
         check_device: from --device to a device that can be used.
     """
     check_numbers(args)
-    sets = None if args.sets is None else [name.strip() for name in args.sets.split(",")]
     metrics = None if args.metrics in (None, "all") else [name.strip() for name in args.metrics.split(",")]
     variants = choose_variants(args.profile, metrics, parse_variants(args.variant))
     if args.selftest is not None:
@@ -129,7 +128,9 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
     if args.check:
         return run_check(args, variants)
     published = read_against(args)
-    prompts = read_all_prompts(args, sets)
+    if args.clips is None:
+        raise ValueError("Which clips? Give their folder: diffusers-jova score CLIPS --prompts FILE --weights DIR.")
+    prompts = read_all_prompts(args)
     if args.out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {str(args.out)!r}: .md and .html are written beside it.")
     args.cache = args.cache or args.out.with_suffix(".cache")
@@ -174,21 +175,20 @@ def check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(f"--decoded-gb must be above 0, got {args.decoded_gb:g}.")
 
 
-def read_all_prompts(args: argparse.Namespace, sets: list[str] | None) -> list:
-    """Return the prompts to score."""
+def read_all_prompts(args: argparse.Namespace) -> list:
+    """Return the prompts that --prompts or --from-verse-bench, and --set, name."""
     from .prompt_file import read_prompts
     from .verse_bench import read_verse_bench
 
-    if args.clips is None:
-        raise ValueError("Which clips? Give their folder: diffusers-jova score CLIPS --prompts FILE --weights DIR.")
     if args.from_verse_bench is not None:
         prompts = read_verse_bench(args.from_verse_bench)
     elif args.prompts is not None:
         prompts = read_prompts(args.prompts)
     else:
         raise ValueError("What were the clips made from? Give --prompts FILE or --from-verse-bench DIR.")
-    if sets is None:
+    if args.sets is None:
         return prompts
+    sets = [name.strip() for name in args.sets.split(",")]
     known = sorted({prompt.set for prompt in prompts})
     if missing := set(sets) - set(known):
         raise ValueError(f"--set: there is no set {', '.join(sorted(missing))}; there are: {', '.join(known)}.")

@@ -382,11 +382,11 @@ def _hash_component(folder: Path) -> dict[str, str]:
         raise FileNotFoundError(f"The pipeline's part `{folder}` has no .safetensors file.")
     return {
         "config": _hash([json.dumps(config, sort_keys=True).encode()]),
-        "weights": _hash(part for path in weights for part in _sample_weights(path)),
+        "weights": _hash(part for path in weights for part in sample_weights(path)),
     }
 
 
-def _sample_weights(path: Path) -> Iterator[bytes]:
+def sample_weights(path: Path) -> Iterator[bytes]:
     """Yield the names, shapes and dtypes of the tensors in a safetensors file, and pieces of their content."""
     try:
         with reading(path), path.open("rb") as file:
