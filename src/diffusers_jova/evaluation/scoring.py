@@ -50,7 +50,7 @@ from ..training.progress import progress
 from ..training.workers import Failure, Workers
 from .clips import ClipFile, Decoded, DecodeRequest, Subject, decode, sha256_of
 from .measurement import Measurement, Status
-from .passes import REFERENCE, Network, Pass, Plan
+from .passes import REFERENCE, Pass, Plan
 from .prompt_file import Prompt, row_of
 
 
@@ -211,12 +211,19 @@ class Scorer:
         """Return the passes that still have to be made, in order, after filling in what the cache holds."""
         missing = []
         for each in self.passes:
-            for name, on_reference in self._runs(each, item):
+            for name, on_reference in self._runs(each):
+                if name in item.findings:
+                    continue
+                if on_reference and "reference" not in item.hashes:
+                    path = item.prompt.reference_audio
+                    details = {} if path is None else {"reason": f"there is no file `{path}`"}
+                    item.findings[name] = Measurement(Status.NO_REFERENCE, details=details)
+                    continue
                 kept = self.cache.get(self.key(each, item, on_reference))
                 if kept is None:
                     missing.append(each)
                 else:
-                    item.findings[name] = unpack(kept)
+                    item.findings[name] = _as_reference(unpack(kept)) if on_reference else unpack(kept)
         return self._needed({each.name: each for each in missing})
 
     def _needed(self, missing: Mapping[str, Pass]) -> list[Pass]:
@@ -234,7 +241,7 @@ class Scorer:
         return list(needed.values())
 
     @staticmethod
-    def _runs(each: Pass, item: Item) -> list[tuple[str, bool]]:
+    def _runs(each: Pass) -> list[tuple[str, bool]]:
         runs = [(each.name, False)]
         return [*runs, (each.name + REFERENCE, True)] if each.on_reference else runs
 
@@ -281,8 +288,7 @@ class Scorer:
     def _request(self, item: Item, folder: Path, limit: int) -> tuple[DecodeRequest, DecodeRequest | None]:
         clip = DecodeRequest(folder, item.clip.path, item.clip.audio_path, limit)
         reference = None
-        wanted = any(each.on_reference for each in self.passes)
-        if wanted and "reference" in item.hashes:
+        if any(each.on_reference for each in self.passes) and "reference" in item.hashes:
             reference = DecodeRequest(
                 folder.with_name(f"{folder.name}-reference"), None, item.prompt.reference_audio, limit
             )
@@ -298,37 +304,48 @@ class Scorer:
             wanted = [item for item in items if any(each.name in todo[item.prompt.name] for each in passes)]
             if not wanted:
                 continue
-            with _loaded(passes[0].network, self.weights, self.device) as network:
-                for item in progress(wanted, passes[0].network.name, len(wanted)):
-                    for each in passes:
-                        if each.name in todo[item.prompt.name]:
-                            self._run_pass(each, network, item, references[item.prompt.name])
+            self._pass_over(wanted, passes, todo, references)
+            if passes[0].network.files:
+                _free_memory()
         for item in items:
             shutil.rmtree(item.decoded.folder, ignore_errors=True)
             if isinstance(reference := references[item.prompt.name], Decoded):
                 shutil.rmtree(reference.folder, ignore_errors=True)
 
+    def _pass_over(
+        self,
+        items: Sequence[Item],
+        passes: Sequence[Pass],
+        todo: Mapping[str, set[str]],
+        references: Mapping[str, Decoded | str | None],
+    ) -> None:
+        """Make the passes of one network; it is forgotten at the end."""
+        network = passes[0].network.load(self.weights, self.device)
+        for item in progress(items, passes[0].network.name, len(items)):
+            for each in passes:
+                if each.name in todo[item.prompt.name]:
+                    self._run_pass(each, network, item, references[item.prompt.name])
+
     def _run_pass(self, each: Pass, network: Any, item: Item, reference: Decoded | str | None) -> None:
-        for name, on_reference in self._runs(each, item):
+        for name, on_reference in self._runs(each):
             if name in item.findings:
                 continue
-            if not on_reference:
-                finding = _try_pass(each, network, Subject(item.prompt, item.decoded), item.findings)
-            elif isinstance(reference, Decoded):
-                finding = _try_pass(each, network, Subject(item.prompt, reference), {})
-                if finding.status != Status.OK:  # what is wrong is the reference, not the clip
-                    reason = finding.details.get("reason") or f"the reference is {finding.status.value}"
-                    finding = Measurement(Status.NO_REFERENCE, details={"reason": reason})
-            else:
-                details = (
-                    {}
-                    if item.prompt.reference_audio is None
-                    else {"reason": reference or f"there is no file `{item.prompt.reference_audio}`"}
-                )
-                finding = Measurement(Status.NO_REFERENCE, details=details)
-            item.findings[name] = finding
-            if finding.status != Status.ERROR:
+            if on_reference and not isinstance(reference, Decoded):
+                item.findings[name] = Measurement(Status.NO_REFERENCE, details={"reason": reference})
+                continue
+            subject = Subject(item.prompt, reference if on_reference else item.decoded)
+            finding = _try_pass(each, network, subject, {} if on_reference else item.findings)
+            if finding.status != Status.ERROR:  # whatever went wrong may go well another time
                 self.cache.put(self.key(each, item, on_reference), pack(finding))
+            item.findings[name] = _as_reference(finding) if on_reference else finding
+
+
+def _as_reference(finding: Measurement) -> Measurement:
+    """Return what is found in a reference; where nothing is, the reference is at fault, and not the clip."""
+    if finding.status == Status.OK:
+        return finding
+    reason = finding.details.get("reason", f"the reference is {finding.status.value}")
+    return Measurement(Status.NO_REFERENCE, details={"reason": reason})
 
 
 def decode_item(requests: tuple[DecodeRequest, DecodeRequest | None]) -> tuple[Decoded, Decoded | str | None]:
@@ -372,19 +389,10 @@ def _in_order(networks: Mapping[str, list[Pass]]) -> list[list[Pass]]:
     return list(order.values())
 
 
-class _loaded:
-    """Gives a network, and frees its memory."""
-
-    def __init__(self, network: Network, weights: Path | None, device: str):
-        self.network, self.weights, self.device = network, weights, device
-
-    def __enter__(self) -> Any:
-        return self.network.load(self.weights, self.device)
-
-    def __exit__(self, *error) -> None:
-        gc.collect()
-        if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()
+def _free_memory() -> None:
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
 
 
 def _try_pass(each: Pass, network: Any, subject: Subject, findings: Mapping[str, Measurement]) -> Measurement:
