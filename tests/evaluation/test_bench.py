@@ -3,6 +3,8 @@
 """`bench` makes the clips that `score` measures; what is there and right stays."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -118,6 +120,22 @@ def test_shards_make_different_clips(bench, folder, tmp_path):
         found = sorted(path.stem for path in (tmp_path / "clips").rglob("*.mp4"))
         assert found == ["a", "b"][: index + 1]
     assert bench(ROWS) == {"talk/a": "kept", "talk/b": "kept"}
+
+
+def test_one_run_at_a_time_is_at_work_in_a_folder(folder, tmp_path, capsys):
+    prompts, clips = write_prompts(tmp_path, ROWS), tmp_path / "clips"
+    lock = "import sys; from diffusers_jova.files import lock_folder\nwith lock_folder({!r}, 'shard-0-of-1'):\n" + (
+        "    print('locked', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", lock.format(str(clips))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        for shard in ("0/1", "1/2"):  # another division of the same clips is no better
+            command = ["bench", "--model", str(folder), "--prompts", str(prompts), "--output_dir", str(clips), *STEPS]
+            assert main([*command, "--shard", shard]) == 2
+            assert "another run (pid" in capsys.readouterr().err
+        other.stdin.close()
+    assert not list(clips.rglob("*.mp4"))
 
 
 def test_clips_of_others_and_names_that_lead_elsewhere_are_refused(bench, folder, tmp_path, capsys):

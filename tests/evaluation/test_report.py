@@ -205,6 +205,15 @@ def test_papers_stand_in_tables_of_their_own_with_source_and_protocol(page):
     assert "SNC" not in text[: text.index("What papers print")]
 
 
+def test_columns_of_papers_keep_their_order_where_the_first_row_has_gaps(report, tmp_path):
+    write_markdown(report | {"published": published_rows("jova-table1")}, tmp_path / "report.md")
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| Model | LSE-C | WER | FD | KL | CS | CE | CU | PC | PQ | MS | AS | ID |" in written
+    assert (
+        "| FantasyTalking (given the audio) | 3.10 | – | – | – | – | – | – | – | – | 0.22 | 0.44 | 0.87 |" in written
+    )
+
+
 def test_local_measures_never_stand_beside_papers(report, tmp_path):
     local = report | {"metrics": [metric | {"local": True} for metric in report["metrics"]]}
     write_markdown(local, tmp_path / "report.md")

@@ -96,8 +96,8 @@ def published_rows(name: str) -> list[dict[str, Any]]:
         ValueError: If there is no table of that name.
     """
     table = load_published(name)
-    of_table = {key: value for key, value in vars(table).items() if key not in ("name", "columns", "rows")}
-    of_table |= {"table": name, "notes": list(table.notes)}
+    of_table = {key: value for key, value in vars(table).items() if key not in ("name", "rows")}
+    of_table |= {"table": name, "columns": list(table.columns), "notes": list(table.notes)}
     return [
         of_table | {"model": row.model, "kind": row.kind, "values": row.values, "printed": row.printed}
         for row in table.rows

@@ -255,7 +255,7 @@ def _published(report: Report) -> Iterator[Block]:
 def _published_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     first = rows[0]
     labels, protocols = first.get("labels", {}), first.get("protocols", {})
-    columns = list(dict.fromkeys(column for row in rows for column in row["values"]))
+    columns = first.get("columns") or list(dict.fromkeys(column for row in rows for column in row["values"]))
     yield Heading(f"{name}: {first['bench']}", 3)
     head = [f"{column} (called {labels[column]})" if column in labels else column for column in columns]
     cells = [
