@@ -7,6 +7,8 @@
     python -m diffusers_jova generate --model nano/ --prompt "A woman looks into the camera." \\
         --audio_prompt "A calm voice." --transcript "three seven" --image portrait.png --seed 0 --output out.mp4
     python -m diffusers_jova encode --model nano/ --prompt "A woman." --transcript "one" --output prompt.safetensors
+    python -m diffusers_jova bench --model nano/ --prompts prompts.jsonl --output_dir clips/
+    python -m diffusers_jova score clips/ --prompts prompts.jsonl --weights weights/ --out report.json
 """
 
 import argparse
@@ -141,11 +143,8 @@ def default_dtype(device: str) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def load_pipeline(model: str, device: str, dtype: str | None, **components):
-    """Return the pipeline in folder `model`, of that name on the Hub, or that comes with us, in main memory."""
-    import torch
-
-    from . import JoVAPipeline
+def check_model(model: str) -> str:
+    """Return the folder of a pipeline that comes with us; a folder of the user, or a name on the Hub, as it is."""
     from .shipped import find_model
 
     model = find_model(model)
@@ -157,6 +156,16 @@ def load_pipeline(model: str, device: str, dtype: str | None, **components):
         )
     if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
         raise FileNotFoundError(f"{model!r} is no pipeline's folder: it has no model_index.json.")
+    return model
+
+
+def load_pipeline(model: str, device: str, dtype: str | None, **components):
+    """Return the pipeline in folder `model`, of that name on the Hub, or that comes with us, in main memory."""
+    import torch
+
+    from . import JoVAPipeline
+
+    model = check_model(model)
     dtype = getattr(torch, dtype or default_dtype(device))
     with reading_folder(model):
         return JoVAPipeline.from_pretrained(model, dtype=dtype, **components)
@@ -254,6 +263,7 @@ def prepare_pipeline(args: argparse.Namespace, device: str, loras: list[tuple[st
 def run_bench(args: argparse.Namespace) -> int:
     names = (*NUMBERS, "negative_prompt", "negative_audio_prompt")
     call = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    args.model = check_model(args.model)
     loras, device = loras_of(args), device_of(args)
     args.dtype = args.dtype or default_dtype(device)
     detector = face_detector() if args.crop == "face" else None

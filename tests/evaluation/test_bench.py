@@ -151,6 +151,8 @@ def test_clips_of_others_and_names_that_lead_elsewhere_are_refused(bench, folder
         assert main([*command, str(tmp_path / "other")]) == 2
         assert "cannot be the name of a clip" in capsys.readouterr().err
     assert main([*command, str(folder)]) == 2 and "the model" in capsys.readouterr().err
+    command[2] = str(tmp_path / "gone")
+    assert main([*command, str(tmp_path / "other")]) == 2 and "There is no folder" in capsys.readouterr().err
 
 
 def test_a_prompt_with_labelled_lines_holds_all_texts(bench):
