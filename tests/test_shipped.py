@@ -61,6 +61,7 @@ def test_the_wheel_brings_the_checkpoint(tmp_path):
     )
     found = Path(result.stdout.split()[-1])
     assert found == tmp_path / "installed" / "diffusers_jova" / "checkpoints" / "jova-nano"
+    assert (found.parents[1] / "evaluation" / "published.yaml").is_file()
     for path in CHECKPOINT.rglob("*"):
         assert path.is_dir() or (found / path.relative_to(CHECKPOINT)).read_bytes() == path.read_bytes()
 

@@ -83,6 +83,16 @@ def test_clips_that_would_be_the_same_stay_and_others_are_made_anew(bench, tmp_p
     assert bench(other, "--guidance_scale", 2) == {"talk/a": "made", "talk/b": "made"}
 
 
+def test_audio_of_an_earlier_clip_does_not_stay_beside_the_new_one(bench, tmp_path):
+    wav = tmp_path / "clips" / "talk" / "b.wav"
+    bench(ROWS[1:], "--wav")
+    assert bench(ROWS[1:]) == {"talk/b": "kept"} and wav.is_file()
+    assert bench([ROWS[1] | {"seed": 8}]) == {"talk/b": "made"} and not wav.exists()
+    assert bench([ROWS[1] | {"seed": 8}], "--wav") == {"talk/b": "made"} and wav.is_file()
+    wav.write_bytes(b"of somebody")
+    assert bench([ROWS[1] | {"seed": 8}]) == {"talk/b": "made"} and not wav.exists()
+
+
 def test_another_model_or_lora_makes_clips_anew(bench, tmp_path):
     layer = "transformer.transformer_blocks.0.video.to_v.lora_{}.weight"
     generator = torch.Generator().manual_seed(0)
@@ -146,7 +156,7 @@ def test_clips_of_others_and_names_that_lead_elsewhere_are_refused(bench, folder
     assert main([*command, str(tmp_path / "clips")]) == 2
     assert "b.mp4` is in the way, and `bench` did not make it" in capsys.readouterr().err
     assert (tmp_path / "clips" / "talk" / "b.mp4").read_bytes() == b"of somebody"
-    for name in ("../a", ".a", "a/b", "a\\b"):
+    for name in ("../a", ".a", "a/b", "a\\b", "a\nb", 201 * "a"):
         write_prompts(tmp_path, [{"id": name, "prompt": "A face."}])
         assert main([*command, str(tmp_path / "other")]) == 2
         assert "cannot be the name of a clip" in capsys.readouterr().err

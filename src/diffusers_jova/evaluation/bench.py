@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..files import check_output, sync, whole_file
+from ..files import LONGEST_NAME, check_output, sync, whole_file
 from ..headers import read_json
 from ..images import load_image
 from ..media import write_video, write_wav
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "diffusers-jova bench 1"
 NOTE = ".bench.json"
+SUFFIXES = (".mp4", ".wav")
 NAME = re.compile(r"[^./\\][^/\\]*")  # of a file or folder: no way out of the folder, and not hidden
 SMALL = 1 << 20  # bytes: files up to this are read whole to tell models apart
 
@@ -186,7 +187,7 @@ def hash_model(folder: Path) -> str:
 def _plan(prompts: Sequence[Prompt], folder: Path, settings: BenchSettings, model: Path) -> Iterator[Job | Result]:
     """Yield the job of each prompt, or why there is none, after a look at all places."""
     for prompt in prompts:
-        _check_is_ours(Place(folder, prompt), settings.wav)
+        _check_is_ours(Place(folder, prompt))
     same = {
         "model": hash_model(model),
         "loras": [[sha256_of(lora) if Path(lora).exists() else lora, scale] for lora, scale in settings.loras],
@@ -195,11 +196,12 @@ def _plan(prompts: Sequence[Prompt], folder: Path, settings: BenchSettings, mode
         "call": dict(settings.call),
     }
     for prompt in prompts:
-        if prompt.image is not None and not prompt.image.is_file():
-            yield Result(prompt.name, "failed", f"there is no picture `{prompt.image}`")
+        try:
+            image = None if prompt.image is None else sha256_of(prompt.image)
+        except OSError as error:
+            yield Result(prompt.name, "failed", f"the picture `{prompt.image}` cannot be read: {error}")
             continue
         seed = settings.seed if prompt.seed is None else prompt.seed
-        image = None if prompt.image is None else sha256_of(prompt.image)
         recipe = {**same, "texts": texts_of(prompt), "image": image, "seed": seed}
         yield Job(prompt, Place(folder, prompt), seed, json.loads(json.dumps(recipe)))
 
@@ -217,17 +219,18 @@ def texts_of(prompt: Prompt) -> dict[str, str]:
 
 def _check_names(prompts: Sequence[Prompt]) -> None:
     for prompt in prompts:
-        if not NAME.fullmatch(prompt.id) or (prompt.set and not NAME.fullmatch(prompt.set)):
-            raise ValueError(
-                f"The id {prompt.name!r} cannot be the name of a clip: ids and sets must not hold / or \\, nor begin "
-                "with a dot."
-            )
+        for name in filter(None, (prompt.id, prompt.set)):
+            if not NAME.fullmatch(name) or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+                raise ValueError(
+                    f"{name!r} of a prompt cannot be the name of a clip or its folder: it must not hold / or \\ or "
+                    f"control characters, begin with a dot, or be longer than {LONGEST_NAME} bytes."
+                )
 
 
-def _check_is_ours(place: Place, wav: bool) -> None:
-    """Raise ValueError if a file is in the clip's place that `bench` did not write."""
+def _check_is_ours(place: Place) -> None:
+    """Raise ValueError if a file that `score` would take for the clip's is there, and `bench` did not write it."""
     note = place.note() or {"files": {}}
-    for path in (place.path(suffix) for suffix in _suffixes(wav)):
+    for path in map(place.path, SUFFIXES):
         if path.exists() and path.name not in note["files"]:
             raise ValueError(f"`{path}` is in the way, and `bench` did not make it: choose another --output_dir.")
 
@@ -237,12 +240,9 @@ def _is_whole(job: Job, wav: bool) -> bool:
     note = job.place.note()
     if note is None or note["recipe"] != job.recipe:
         return False
-    paths = (job.place.path(suffix) for suffix in _suffixes(wav))
-    return all(path.is_file() and sha256_of(path) == note["files"].get(path.name) for path in paths)
-
-
-def _suffixes(wav: bool) -> tuple[str, ...]:
-    return (".mp4", ".wav") if wav else (".mp4",)
+    wanted = [job.place.path(suffix) for suffix in SUFFIXES if suffix == ".mp4" or wav]
+    there = {path for path in map(job.place.path, SUFFIXES) if path.is_file()}
+    return there >= set(wanted) and all(sha256_of(path) == note["files"].get(path.name) for path in there)
 
 
 def _note_results(path: Path, results: Sequence[Result]) -> None:
@@ -321,9 +321,12 @@ def _write(job: Job, output, index: int, wav: bool, seconds: float) -> None:
     path(".mp4").parent.mkdir(parents=True, exist_ok=True)
     audio = None if output.audio is None else output.audio[index]
     with ExitStack() as stack:
-        partials = {suffix: stack.enter_context(whole_file(path(suffix), writer="")) for suffix in _suffixes(wav)}
+        suffixes = SUFFIXES if wav else SUFFIXES[:1]
+        partials = {suffix: stack.enter_context(whole_file(path(suffix), writer="")) for suffix in suffixes}
         write_video(partials[".mp4"], output.frames[index], output.frame_rate, audio, output.audio_sampling_rate)
-        if wav:
+        if not wav:
+            path(".wav").unlink(missing_ok=True)  # of the clip that was here: `score` would listen to it
+        else:
             write_wav(partials[".wav"], audio, output.audio_sampling_rate)
         files = {path(suffix).name: sha256_of(partial) for suffix, partial in partials.items()}
         note = {"format": FORMAT, "recipe": job.recipe, "files": files, "seconds": round(seconds, 3)}
