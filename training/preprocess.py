@@ -19,7 +19,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder of the pipeline whose encoders are used")
     parser.add_argument("--output_dir", required=True, help="folder of the cache; an unfinished one is continued")
 
-    size = parser.add_argument_group("size", "what clips are cut and resized to; by default the model's own")
+    size = parser.add_argument_group(
+        "size", "what clips are cut and resized to; by default the cache's where there is one, else the model's own"
+    )
     size.add_argument(
         "--buckets", nargs="+", default=(), metavar="HxW[xN]", help="sizes, height x width (x frames, 4k + 1)"
     )
@@ -30,23 +32,35 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
     text = parser.add_argument_group("text")
     text.add_argument("--instance_prompt", help="video caption of clips that have none")
-    text.add_argument("--max_sequence_length", type=int, default=512, help="most tokens per encoder (default: 512)")
+    text.add_argument(
+        "--max_sequence_length", type=int, help="most tokens per encoder (default: the cache's, else 512)"
+    )
     text.add_argument(
         "--no_line_dropout_variants",
         action="store_true",
-        help="do not also encode prompts with single lines left out, which train.py --line_dropout needs",
+        default=None,
+        help="do not also encode prompts with single lines left out, which train.py --line_dropout needs (default: as "
+        "the cache, else they are encoded)",
     )
 
     mouth = parser.add_argument_group("mouth")
     mouth.add_argument("--landmarks", help="dlib's landmark file (default: that of face_recognition_models)")
-    mouth.add_argument("--no_mouth", action="store_true", help="look for no mouths: training has no mouth loss then")
     mouth.add_argument(
-        "--detect_every", type=int, default=1, help="detect faces on every k-th frame and follow them in between"
+        "--no_mouth",
+        action="store_true",
+        default=None,
+        help="look for no mouths: training has no mouth loss then (default: as the cache, else mouths are looked for)",
+    )
+    mouth.add_argument(
+        "--detect_every",
+        type=int,
+        help="detect faces on every k-th frame and follow them in between (default: the cache's, else 1)",
     )
     mouth.add_argument(
         "--crop",
         choices=("face", "centre"),
-        help="what stays in the picture where clips are cut to their bucket (default: face; centre with --no_mouth)",
+        help="what stays in the picture where clips are cut to their bucket (default: the cache's, else face; centre "
+        "with --no_mouth)",
     )
     mouth.add_argument("--preview", action="store_true", help="write a picture per clip with boxes and mask")
 
@@ -69,7 +83,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "(default: 1)",
     )
     work.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
-    work.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
+    work.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: the cache's, else bfloat16 on a GPU)"
+    )
     work.add_argument("--dry_run", action="store_true", help="print what would be done and its memory, write nothing")
     return parser.parse_args(args)
 

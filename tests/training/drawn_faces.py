@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Clips for tests: drawn faces, nobody's likeness, whose mouths open with their sound."""
+"""Clips for tests: drawn faces, nobody's likeness, whose mouths open with their sound; and a detector."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from diffusers_jova.media import write_video
+from diffusers_jova.training.faces import Face
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,13 @@ def write_talking_clip(
     audio = make_sound(opening, frame_rate) if sound else None
     write_video(path, frames, frame_rate, audio, 16000 if sound else None)
     return frames, boxes
+
+
+class FaceInTheMiddle:
+    """A detector that needs no dlib and can be sent to another process: one face fills the image."""
+
+    def detect(self, image):
+        return [Face(np.array([0, 0, image.shape[1], image.shape[0]], float), 1.0)]
+
+    def landmarks(self, image, box):
+        return np.linspace((0, 0), box[2:], 68)

@@ -730,10 +730,11 @@ def test_a_cache_from_before_there_was_a_crop_goes_on_around_the_centre(run, cli
     before = content(tmp_path / "cache" / "samples")
     del fingerprint["settings"]["crop"], fingerprint["version"]
     cache.write_fingerprint(tmp_path / "cache", fingerprint)
-    with pytest.raises(ValueError, match=r"settings.crop \(centre, now face\).*here --crop centre, or another cache"):
-        run()
-    run(crop="centre")
+    with pytest.raises(ValueError, match=r"settings.crop \(centre, now face\).*what is not given is the cache's own"):
+        run(crop="face")
+    assert "settings taken from the cache: crop centre\n" in str(run())
     assert content(tmp_path / "cache" / "samples") == before
+    assert cache.read_fingerprint(tmp_path / "cache")["settings"]["crop"] == "centre"
 
 
 def test_without_faces_the_crop_is_the_centre(run, clips, tmp_path):
@@ -822,6 +823,11 @@ def test_status_is_zero_only_if_a_clip_was_cached(command, run, clips, tmp_path,
     assert "skipped: 1" in capsys.readouterr().out
     write_clip(clips / "good.mp4", 5)
     assert command("--no_mouth") == 0
+    assert "settings taken" not in capsys.readouterr().out
+    write_clip(clips / "more.mp4", 5)
+    assert command() == 0
+    assert "2 samples" in (printed := capsys.readouterr().out)
+    assert "settings taken from the cache: no mouth, crop centre" in printed
 
 
 def test_missing_landmark_file_stops_before_any_work(command, run, clips, tmp_path, capsys):

@@ -4,23 +4,13 @@
 
 import numpy as np
 import pytest
+from drawn_faces import FaceInTheMiddle
 from odd_items import crash, halve
 
 from diffusers_jova.media import write_video
 from diffusers_jova.training import cache, preprocessing
 from diffusers_jova.training.clips import Source, find_sources
-from diffusers_jova.training.faces import Face
 from diffusers_jova.training.workers import Failure, Workers
-
-
-class FaceInTheMiddle:
-    """A detector that can be sent to another process."""
-
-    def detect(self, image):
-        return [Face(np.array([0, 0, image.shape[1], image.shape[0]], float), 1.0)]
-
-    def landmarks(self, image, box):
-        return np.linspace((0, 0), box[2:], 68)
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])

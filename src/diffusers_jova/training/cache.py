@@ -338,10 +338,10 @@ def check_fingerprint(cache_dir: str | os.PathLike, expected: Mapping[str, Any])
     differing = _differences({**found, "settings": settings}, expected)
     if differing:
         what = "models" if any(name.startswith("models") for name in differing) else "settings"
-        crop = f", here --crop {settings['crop']}," if any(x.startswith("settings.crop") for x in differing) else ""
+        hint = "" if what == "models" else " (what is not given is the cache's own)"
         raise ValueError(
             f"The cache `{cache_dir}` was made with other {what}; it differs in {', '.join(differing)}. "
-            f"Use the model and settings that made it{crop} or another cache folder."
+            f"Use the model and settings that made it{hint} or another cache folder."
         )
     return found
 

@@ -23,7 +23,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
+from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,19 @@ EMBEDS_OF = {"text": "prompt_embeds", "text_2": "prompt_embeds_2"}
 # unit of width, per token and unit of width.
 WAN_ENCODER_WORK, AUDIO_ENCODER_WORK, TEXT_ENCODER_WORK = 42, 64, 24
 
+DTYPES = ("float32", "bfloat16", "float16")
+DEFAULTS = {"no_mouth": False, "detect_every": 1, "max_sequence_length": 512, "no_line_dropout_variants": False}
+FROM_CACHE = {  # a field of `PreprocessingConfig` -> its name in fingerprint.json, and how it is read from there
+    "buckets": ("buckets", tuple),
+    "frame_rate": ("frame_rate", Fraction),
+    "max_sequence_length": ("max_sequence_length", int),
+    "no_line_dropout_variants": ("line_dropout_variants", not_),
+    "no_mouth": ("mouth", lambda mouth: mouth == "none"),
+    "detect_every": ("detect_every", int),
+    "crop": ("crop", str),
+    "dtype": ("dtype", str),
+}
+
 PREVIEW_HEIGHT = 192  # pixels: smaller frames are enlarged for the preview
 MAX_CROPPED = 0.4  # part of the picture's area that may be cropped away without a word
 
@@ -87,6 +102,9 @@ MAX_CROPPED = 0.4  # part of the picture's area that may be cropped away without
 class PreprocessingConfig:
     """What to do. Fields have the names of the flags of training/preprocess.py.
 
+    What is not given (None, no buckets) and decides about the cache's content is as the cache in `output_dir` has it;
+    where there is none yet, it is what is said here. See `resolve`.
+
     Attributes:
         data: folder, clip or dataset, see `clips.find_sources`.
         model: folder of a pipeline.
@@ -95,14 +113,14 @@ class PreprocessingConfig:
         height, width, num_frames, frame_rate: None for the model's own.
         instance_prompt: video caption of clips that have none.
         landmarks: dlib's landmark file; None to find it.
-        no_mouth: do not look for mouths; all clips train without the mouth loss.
-        detect_every: see `faces.find_mouths`.
+        no_mouth: do not look for mouths, all clips train without the mouth loss; None for False.
+        detect_every: see `faces.find_mouths`; None for 1.
         crop: "face" to keep the face in the picture, "centre"; None for the face if faces are looked for.
         require_audio: skip videos without a sound track.
         remove_missing: delete samples of clips that are not in `data`, also those that came from other data.
         no_verify: do not compare what is cached already with its hash, which reads the whole cache.
-        no_line_dropout_variants: do not encode prompts with single lines left out.
-        max_sequence_length: the most tokens per text encoder.
+        no_line_dropout_variants: do not encode prompts with single lines left out; None for False.
+        max_sequence_length: the most tokens per text encoder; None for 512.
         shard: "i/n": do only the i-th of n parts of the clips.
         num_workers: processes that decode and look for mouths; 0: none but this one, which a damaged clip may crash.
         preview: also write a picture per clip, with boxes and mask.
@@ -119,14 +137,14 @@ class PreprocessingConfig:
     frame_rate: float | None = None
     instance_prompt: str | None = None
     landmarks: str | None = None
-    no_mouth: bool = False
-    detect_every: int = 1
+    no_mouth: bool | None = None
+    detect_every: int | None = None
     crop: str | None = None
     require_audio: bool = False
     remove_missing: bool = False
     no_verify: bool = False
-    no_line_dropout_variants: bool = False
-    max_sequence_length: int = 512
+    no_line_dropout_variants: bool | None = None
+    max_sequence_length: int | None = None
     shard: str = "0/1"
     num_workers: int = 1
     preview: bool = False
@@ -240,6 +258,80 @@ def parse_buckets(config: PreprocessingConfig, facts: ModelFacts) -> tuple[Bucke
                 f"try {below} or {above}."
             )
     return tuple(sorted(set(buckets), key=dataclasses.astuple))
+
+
+def resolve(
+    config: PreprocessingConfig, facts: ModelFacts, models: Mapping[str, Any], looks_for_faces: bool = False
+) -> tuple[PreprocessingConfig, list[str]]:
+    """Return `config` with nothing left open: what is not given is as the cache has it, else the default.
+
+    Args:
+        models: the fingerprint of the models, with which the cache has to be made.
+        looks_for_faces: a detector is given, so a cache without mouths does not decide that none are looked for.
+
+    Returns:
+        The whole settings, and in words those that are the cache's and would be others without it.
+
+    Raises:
+        ValueError: for a setting that cannot be, or a cache that is damaged or of other models.
+    """
+    default = _complete(config, facts)
+    if not (Path(config.output_dir) / "fingerprint.json").is_file():
+        return default, []
+    cached = _read_settings(config.output_dir, models)
+    if {config.height, config.width, config.num_frames} != {None}:
+        cached.pop("buckets", None)
+    if looks_for_faces or config.landmarks is not None or config.crop == "face":
+        cached.pop("no_mouth", None)
+    if config.no_mouth:
+        cached.pop("crop", None)  # the centre is all that is left
+    taken = {name: value for name, value in cached.items() if getattr(config, name) in (None, ())}
+    resolved = _complete(dataclasses.replace(config, **taken), facts)
+    return resolved, [_in_words(resolved, n) for n in taken if getattr(resolved, n) != getattr(default, n)]
+
+
+def _complete(config: PreprocessingConfig, facts: ModelFacts) -> PreprocessingConfig:
+    """Return `config` with the defaults for what is not given."""
+    for name in ("detect_every", "max_sequence_length"):
+        if (value := getattr(config, name)) is not None and value < 1:
+            raise ValueError(f"`--{name}` must be at least 1, got {value}.")
+    if config.crop == "face" and config.no_mouth:
+        raise ValueError("`--crop face` needs the faces that `--no_mouth` does not look for: give one of them.")
+    for name, choices in (("crop", CROPS), ("dtype", DTYPES)):
+        if (value := getattr(config, name)) not in (None, *choices):
+            raise ValueError(f"`--{name}` must be one of {choices}, got {value!r}.")
+    buckets = parse_buckets(config, facts)
+    rate = config.frame_rate if config.frame_rate is not None else facts.defaults["frame_rate"]
+    device = config.device or _default_device()
+    given = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(config, name)) is not None}
+    given["no_mouth"] |= "video" not in facts.phases
+    return dataclasses.replace(
+        config,
+        **given,
+        buckets=tuple(f"{bucket.height}x{bucket.width}x{bucket.num_frames}" for bucket in buckets),
+        height=None,
+        width=None,
+        num_frames=None,
+        frame_rate=exact_frame_rate(rate),
+        crop=config.crop or ("centre" if given["no_mouth"] else "face"),
+        device=device,
+        dtype=config.dtype or ("float32" if torch.device(device).type == "cpu" else "bfloat16"),
+    )
+
+
+def _read_settings(cache_dir: str, models: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `PreprocessingConfig` that the cache says, if these models made it."""
+    found = cache.check_fingerprint(cache_dir, {"models": models})
+    with reading(Path(cache_dir) / "fingerprint.json", "choose another --output_dir"):
+        settings = {**cache.IMPLIED_SETTINGS, **found["settings"]}
+        return {field: read(settings[name]) for field, (name, read) in FROM_CACHE.items() if name in settings}
+
+
+def _in_words(config: PreprocessingConfig, name: str) -> str:
+    """Return "crop centre" and the like; "no mouth" for a flag."""
+    value = getattr(config, name)
+    values = () if value is True else value if isinstance(value, tuple) else (str(value),)
+    return " ".join((name.replace("_", " "), *values))
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -382,24 +474,16 @@ class _Run:
     """One run: its settings, what it plans, and its phases one after another."""
 
     def __init__(self, config: PreprocessingConfig, detector: FaceDetector | None = None):
-        self.config, self.facts = config, read_model_facts(config.model)
-        self.buckets, self.shard = parse_buckets(config, self.facts), parse_shard(config.shard)
-        if config.detect_every < 1 or config.num_workers < 0 or config.max_sequence_length < 1:
-            raise ValueError(
-                "`--detect_every` and `--max_sequence_length` must be at least 1 and `--num_workers` 0 or more, got "
-                f"{config.detect_every}, {config.max_sequence_length} and {config.num_workers}."
-            )
-        if config.crop not in (None, *CROPS):
-            raise ValueError(f"`--crop` must be one of {CROPS}, got {config.crop!r}.")
-        if config.crop == "face" and config.no_mouth:
-            raise ValueError("`--crop face` needs the faces that `--no_mouth` does not look for: give one of them.")
-        rate = config.frame_rate if config.frame_rate is not None else self.facts.defaults["frame_rate"]
-        self.frame_rate = exact_frame_rate(rate)
-        self.device = torch.device(config.device or _default_device())
-        self.dtype = getattr(torch, config.dtype or ("float32" if self.device.type == "cpu" else "bfloat16"))
+        self.facts, self.shard = read_model_facts(config.model), parse_shard(config.shard)
+        if config.num_workers < 0:
+            raise ValueError(f"`--num_workers` must be 0 or more, got {config.num_workers}.")
+        self.models = cache.model_fingerprint(self.facts.folder)
+        self.summary = Summary()
+        self.config, self.summary.from_cache = resolve(config, self.facts, self.models, detector is not None)
+        self.buckets, self.frame_rate = parse_buckets(self.config, self.facts), self.config.frame_rate
+        self.device, self.dtype = torch.device(self.config.device), getattr(torch, self.config.dtype)
         self.cache_dir = Path(config.output_dir)
         self.writer = "-".join(str(number) for number in self.shard)
-        self.summary = Summary()
         self.heard: dict[str, np.ndarray] = {}  # waveforms to measure, by the digest of their window
         self.unread: set[str] = set()  # clips that could not be read for now: what is cached of them stays
         self.detector = detector
@@ -409,7 +493,7 @@ class _Run:
     @property
     def crop(self) -> str:
         """What the cut piece of the picture keeps, of `CROPS`."""
-        return "centre" if self.detector is None else self.config.crop or "face"
+        return "centre" if self.detector is None else self.config.crop
 
     # 1. Plan
 
@@ -522,13 +606,15 @@ class _Run:
 
     def check_cache(self) -> dict[str, Any]:
         """Return the fingerprint of this run, if the cache is new or has it too; choose the detector."""
-        if self.config.no_mouth or not self.has_video:
+        if self.config.no_mouth:
             self.detector = None
         elif self.detector is None:
             self.detector = DlibFaceDetector(find_landmarks_file(self.config.landmarks))
-        expected = {"models": cache.model_fingerprint(self.facts.folder), "settings": self.settings()}
+        expected = {"models": self.models, "settings": self.settings()}
         if (self.cache_dir / "fingerprint.json").is_file():
             cache.check_fingerprint(self.cache_dir, expected)
+            if self.summary.from_cache:
+                logger.info("settings taken from the cache: %s", ", ".join(self.summary.from_cache))
         elif next(self.cache_dir.glob("samples/*.safetensors"), None):
             raise ValueError(
                 f"The cache `{self.cache_dir}` has samples but no fingerprint.json, so nobody knows what made them: "

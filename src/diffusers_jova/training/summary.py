@@ -34,6 +34,7 @@ class Summary:
         skipped: (clip, reason) of those that gave no sample.
         warnings: (clip, what to know about it).
         wordless: clips whose transcript was dropped, since it says more than is heard.
+        from_cache: settings, in words, that were not given and are the cache's, not the defaults.
         removed: clips that are gone, and whose samples were deleted.
         unclear: clips that are not in this run's data, but may be in `unseen` data of the same cache.
         round_trip: what is left of a few clips after the model's VAEs.
@@ -45,6 +46,7 @@ class Summary:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
     wordless: list[str] = field(default_factory=list)
+    from_cache: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
@@ -112,6 +114,7 @@ class Summary:
             lines += [f"  {name}: {len(seconds)}, {sum(seconds):.2f} s"] if seconds else []
         mouths = [row["has_mouth"] for row in self.rows if row["kind"] != "audio"]
         lines += [f"  with a mouth: {sum(mouths)} of {len(mouths)}"] if mouths else []
+        lines += [f"settings taken from the cache: {', '.join(self.from_cache)}"] if self.from_cache else []
         return lines + self.round_trip.lines()
 
     def _alarm(self) -> list[str]:
