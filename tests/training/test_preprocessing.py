@@ -250,17 +250,19 @@ def test_the_longest_4k_plus_1_frames_are_kept_and_a_loss_of_more_than_one_is_sa
     windows, warnings = plan(num_frames, transcript="one two")
     assert [(w.start_s, w.num_frames) for w in windows] == [(0, kept)]
     assert len(warnings) == warned
-    assert all("the transcript may say more than is heard" in warning for warning in warnings)
 
 
-def test_a_transcript_that_says_more_than_is_heard_is_dropped_unless_segments_say_that_all_is_heard():
-    def transcript(num_frames, *segments):
-        return plan(num_frames, segments, transcript="one two")[0][0].texts["transcript"]
+def test_4k_plus_1_costs_no_words_and_a_real_cut_without_segments_costs_them():
+    def words(num_frames, *segments):
+        windows, warnings = plan(num_frames, segments, transcript="one two")
+        is_said = any("the transcript may say more than is heard, and is dropped" in warning for warning in warnings)
+        assert is_said == (windows[0].texts["transcript"] == "")
+        return windows[0].texts["transcript"]
 
-    assert [transcript(num_frames) for num_frames in (24, 26, 27, 100)] == ["", "one two", "", ""]
-    assert transcript(24, Segment(0.1, 0.8, "one"), Segment(0.9, 1.76, "two")) == "one two"  # 21 frames and one
-    assert transcript(24, Segment(0.1, 0.8, "one"), Segment(0.9, 1.77, "two")) == ""
-    assert transcript(100, Segment(0.1, 0.8, "one two")) == "one two"  # split by segments instead
+    assert [words(n) for n in (22, 23, 24, 25, 26)] == ["one two"] * 5  # up to 3 lost; 26: one, as rounding is
+    assert [words(n) for n in (27, 28, 100)] == [""] * 3  # longer than the bucket
+    assert words(24, Segment(0.1, 1.9, "one two")) == "one two"
+    assert words(100, Segment(0.1, 0.8, "one two")) == "one two"  # split by segments instead
 
 
 def test_a_long_clip_is_split_where_segments_say_so_each_window_with_its_own_words():

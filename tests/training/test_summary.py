@@ -40,16 +40,34 @@ def test_many_clips_that_are_missing_for_one_reason_are_said_loudly_at_the_very_
     assert any(line.startswith(f"!!! {num_skipped} of {num_sources} clips are missing") for line in lines) is is_loud
 
 
+def write_speech(folder, name, num_frames, **texts):
+    sound = 0.1 * np.sin(np.arange(num_frames * 1280) / 5)
+    frames = np.full((num_frames, 64, 64, 3), 90, np.uint8)
+    write_video(folder / f"{name}.mp4", frames, 12.5, sound, 16000)
+    (folder / f"{name}.json").write_text(json.dumps(texts))
+
+
 def test_words_that_many_clips_lose_are_said_loudly(cache_clips, tmp_path):
-    for name in "abc":
-        sound = 0.1 * np.sin(np.arange(10240) / 5)
-        write_video(tmp_path / "clips" / f"{name}.mp4", np.full((8, 64, 64, 3), 90, np.uint8), 12.5, sound, 16000)
-        (tmp_path / "clips" / f"{name}.json").write_text('{"transcript": "one two"}')
-    (tmp_path / "clips" / "c.json").write_text('{"segments": [{"start": 0, "end": 0.3, "text": "one"}]}')
-    summary = cache_clips()
+    for name in "ab":
+        write_speech(tmp_path / "clips", name, 8, transcript="one two")
+    write_speech(tmp_path / "clips", "c", 8, segments=[{"start": 0, "end": 0.3, "text": "one"}])
+    summary = cache_clips(num_frames=5)
     assert {row["source"]: row["transcript"] for row in summary.rows} == {"a.mp4": "", "b.mp4": "", "c.mp4": "one"}
     assert "transcript dropped, it says more than is heard: a.mp4, b.mp4" in str(summary)
     assert "!!! 2 of 3 clips train without their words" in str(summary)
+
+
+def test_six_clips_that_only_lose_frames_to_4k_plus_1_keep_their_words_and_alarm_nobody(cache_clips, tmp_path):
+    for name in "abcdef":
+        write_speech(tmp_path / "clips", name, 8, transcript="one two", video_caption="A man.", audio_caption="Words.")
+    summary = cache_clips()
+    assert [(row["transcript"], row["num_frames"]) for row in summary.rows] == [("one two", 5)] * 6
+    lines = str(summary).split("\n")
+    at = lines.index("warnings: 6")
+    assert lines[at + 1] == "  6 clips, like a.mp4: loses 3 of 8 frames (0.24 s): it has 4k + 1 frames then"
+    assert lines[at + 2] == "    a.mp4, b.mp4, c.mp4, d.mp4, e.mp4 and 1 more (see report.json)"
+    # the VAE of the tests is not trained, and says so
+    assert lines[at + 3 :] == [f"!!! {line}." for line in summary.round_trip.alarm()]
 
 
 def test_reasons_are_counted_apart():

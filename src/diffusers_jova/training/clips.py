@@ -550,8 +550,8 @@ def plan_windows(
     """Return the windows of a clip, and what there is to warn of.
 
     A clip that fits is one window. A longer one is split where `segments` say when the words are spoken, so that each
-    window holds whole segments and no others' words; without them its first window is kept. Where more than a frame is
-    lost, the transcript stays only if segments say that all of it is heard.
+    window holds whole segments and no others' words; without them its first window is kept, and no transcript, which
+    would say more than is heard. The up to three frames that 4k + 1 costs take no words away.
     """
     texts = {name: source.texts.get(name, "") for name in TEXTS}
     make = partial(Window, source, bucket=bucket, source_sha256=sha256, source_area=found.height * found.width)
@@ -576,15 +576,10 @@ def plan_windows(
         reason = "it has 4k + 1 frames then"
         if num_frames > bucket.num_frames:
             reason = "it is longer than the bucket, and no `segments` say where words begin and end"
+            if texts["transcript"] and found.has_audio:
+                reason += "; the transcript may say more than is heard, and is dropped"
+                texts["transcript"] = ""
         warnings.append(f"loses {lost} of {num_frames} frames ({float(lost / frame_rate):.2f} s): {reason}")
-        heard_s = (kept + 1) / frame_rate
-        if (
-            texts["transcript"]
-            and found.has_audio
-            and not (source.segments and _exact(source.segments[-1].end) <= heard_s)
-        ):
-            warnings[-1] += "; the transcript may say more than is heard, and is dropped"
-            texts["transcript"] = ""
     return [make(key=sample_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
 
 
