@@ -33,7 +33,7 @@ def test_each_protocol_has_a_plan_that_needs_the_files_which_the_list_of_weights
     name = "PQ" if metric.name == "AudioBox" else metric.name
     variant = variant.removesuffix("-nonempty")
     listed = {file.name for key in (f"{name}:{variant}",) for file in needed_files([key])}
-    assert set(plan.files) - {"insightface/"} == listed
+    assert set(plan.files) == listed
 
 
 @pytest.mark.parametrize("profile", [name for name in PROFILES if name != "local"])
@@ -173,6 +173,14 @@ def test_another_version_another_reference_and_another_setting_are_measured_anew
     newer = replace(PAIRS, passes=(replace(BANDS, version=2),))
     assert num_measured(newer) == 14
     assert num_measured(replace(PAIRS, passes=(replace(BANDS, settings={"bands": 4}),))) == 14
+
+
+def test_decoded_clips_that_a_killed_run_left_are_removed(sounds, tmp_path):
+    (tmp_path / "decoded" / "0").mkdir(parents=True)
+    (tmp_path / "decoded" / "0" / "frames").write_bytes(b"much")
+    items = items_of(sounds)
+    Scorer([PAIRS], None, cache=Cache(tmp_path)).run(items)
+    assert all("bands" in item.findings for item in items) and not (tmp_path / "decoded").exists()
 
 
 def test_a_damaged_entry_of_the_cache_is_made_anew(sounds, tmp_path):

@@ -145,6 +145,9 @@ def test_check_says_what_is_there_and_what_is_missing(weights, capsys):
     told = capsys.readouterr().out
     assert "LSE=s3fd50: missing: sfd_face.pth\n" in told and "ID=patch: ready" in told
     assert main(["score", "--check", "--weights", str(weights), "--metrics", "ID"]) == 0
+    assert main(["score", "--check", "--weights", str(weights), "--profile", "verse", "--metrics", "LSE"]) == 1
+    told = capsys.readouterr().out
+    assert "missing: insightface/" in told and "non-commercial research" in told
 
 
 def test_the_self_test_needs_its_example_and_weights_and_tells_other_weights_apart(data, weights, tmp_path, capsys):

@@ -35,7 +35,8 @@ import shutil
 import tempfile
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -86,7 +87,7 @@ class Cache:
     """What passes found, one file each, so that a run that was killed goes on where it was.
 
     Args:
-        folder: None keeps nothing.
+        folder: for one run at a time; None keeps nothing.
     """
 
     def __init__(self, folder: Path | None):
@@ -106,6 +107,21 @@ class Cache:
             return read_json(self._path(key))["value"]
         except (ValueError, OSError, KeyError, TypeError):  # a damaged one is made anew
             return None
+
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """Give an empty folder for decoded clips, which goes; what a killed run left in it goes now."""
+        if self.folder is None:
+            with tempfile.TemporaryDirectory(prefix="diffusers-jova-score-") as folder:
+                yield Path(folder)
+            return
+        folder = self.folder / "decoded"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, key: Mapping[str, Any], value: dict) -> None:
         if self.folder is None:
@@ -261,9 +277,9 @@ class Scorer:
                 todo.append(item)
         if not todo:
             return
-        with tempfile.TemporaryDirectory(prefix="diffusers-jova-score-") as folder, Workers(self.jobs) as workers:
+        with self.cache.workplace() as folder, Workers(self.jobs) as workers:
             limit = min(self.max_decoded_bytes, shutil.disk_usage(folder).free // 2)
-            requests = (self._request(item, Path(folder) / str(i), limit) for i, item in enumerate(todo))
+            requests = (self._request(item, folder / str(i), limit) for i, item in enumerate(todo))
             decoding = progress(workers.map(decode_item, requests), "Decoding and measuring", len(todo))
             round_items, references, num_bytes = [], {}, 0
             for (_, result), item in zip(decoding, todo):

@@ -33,6 +33,12 @@ PANNS = "https://zenodo.org/record/3987831"
 WEIGHT_FILES = (
     WeightFile("syncnet_v2.model", VGG, "research; CC Attribution", LIP_SYNC),
     WeightFile("sfd_face.pth", VGG, "research; CC Attribution", ("LSE:s3fd50", "LSE:s3fd100", "LSE:mova")),
+    WeightFile(
+        "insightface/",
+        "https://github.com/deepinsight/insightface (buffalo_l of its model zoo, as models/buffalo_l/)",
+        "non-commercial research",
+        ("LSE:verse",),
+    ),
     WeightFile("whisper-large-v3/", "https://huggingface.co/openai/whisper-large-v3", "Apache-2.0", ("WER:whisper",)),
     WeightFile(
         "630k-audioset-fusion-best.pt", "https://huggingface.co/lukewys/laion_clap", "CC0 (repository)", AUDIO_TEXT
