@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusers_jova.evaluation.loudness import frame_loudness
 from diffusers_jova.media import read_video
 from diffusers_jova.nano.corpus import (
     DURATION_S,
@@ -26,7 +27,7 @@ from diffusers_jova.nano.corpus import (
 )
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
 from diffusers_jova.nano.pictures import colour_word, identity_distance
-from diffusers_jova.nano.speech import DIGITS, FASTEST, PITCHES, SAMPLING_RATE, VOICES, frame_loudness, speak
+from diffusers_jova.nano.speech import DIGITS, FASTEST, PITCHES, SAMPLING_RATE, VOICES, speak
 
 
 NUM_PLANS = 30

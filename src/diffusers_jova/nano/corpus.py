@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluation.loudness import frame_loudness
 from ..files import whole_file
 from ..media import write_video
 from .faces import Identity, Pose, draw_face
-from .speech import DIGITS, FASTEST, PACES, PITCHES, SAMPLING_RATE, VOICES, frame_brightness, frame_loudness, speak
+from .speech import DIGITS, FASTEST, PACES, PITCHES, SAMPLING_RATE, VOICES, frame_brightness, speak
 
 
 SIZE = 128  # pixels of the files: twice what the model sees, and enough for dlib
@@ -161,21 +162,21 @@ def make_waveform(plan: ClipPlan) -> np.ndarray:
     return waveform
 
 
-def make_poses(waveform: np.ndarray, motion: int) -> list[Pose]:
+def make_poses(waveform: np.ndarray, motion: int, num_frames: int = NUM_FRAMES) -> list[Pose]:
     """Return how the head looks in each frame: the mouth follows the sound, lids and head a seed."""
     rng = np.random.default_rng(motion)
-    loudness = frame_loudness(waveform, NUM_FRAMES, FRAME_RATE, SAMPLING_RATE)
-    brightness = frame_brightness(waveform, NUM_FRAMES, FRAME_RATE, SAMPLING_RATE)
+    loudness = frame_loudness(waveform, num_frames, FRAME_RATE, SAMPLING_RATE)
+    brightness = frame_brightness(waveform, num_frames, FRAME_RATE, SAMPLING_RATE)
     opening = np.clip(loudness / max(np.percentile(loudness, 95), 1e-6), 0, 1) ** 0.7
     spread = np.where(opening > 0.15, np.tanh((brightness - 1200) / 800), 0.0)
-    seconds = np.arange(NUM_FRAMES) / FRAME_RATE
+    seconds = np.arange(num_frames) / FRAME_RATE
     x, y, turn = (
         scale * sum(np.sin(2 * np.pi * (rate * seconds + rng.uniform())) for rate in rng.uniform(0.15, 0.6, 2))
         for scale in (0.012, 0.008, 0.4)
     )
-    lids = np.zeros(NUM_FRAMES)
+    lids = np.zeros(num_frames)
     if rng.uniform() < 0.6:  # a blink: two frames
-        start = rng.integers(NUM_FRAMES - 2)
+        start = rng.integers(num_frames - 2)
         lids[start : start + 2] = (1.0, 0.6)
     return [Pose(*map(float, values)) for values in zip(opening, spread, lids, x, y, turn)]
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Spoken digits of flite's voices, and how loud and how bright a sound is in each frame of a video."""
+"""Spoken digits of flite's voices, and how bright a sound is in each frame of a video."""
 
 import subprocess
 import tempfile
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluation.loudness import SAMPLING_RATE, frame_pieces
+
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SAMPLING_RATE = 16000  # Hz
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,6 @@ def speak(voice: str, text: str, pace: float = 0.85, pitch: float = 1.0) -> np.n
     return (sound * (LOUDNESS / np.sqrt(np.mean(sound**2)))).astype(np.float32)
 
 
-def frame_loudness(waveform: np.ndarray, num_frames: int, frame_rate: float, sampling_rate: int) -> np.ndarray:
-    """Return the root mean square of a sound (N,) during each frame of a video, (num_frames,)."""
-    return np.array(
-        [np.sqrt(np.mean(piece**2)) for piece in frame_pieces(waveform, num_frames, frame_rate, sampling_rate)]
-    )
-
-
 def frame_brightness(waveform: np.ndarray, num_frames: int, frame_rate: float, sampling_rate: int) -> np.ndarray:
     """Return the spectral centroid in Hz of a sound (N,) during each frame of a video, (num_frames,)."""
     centroids = []
@@ -107,10 +101,3 @@ def frame_brightness(waveform: np.ndarray, num_frames: int, frame_rate: float, s
         frequencies = np.fft.rfftfreq(len(piece), 1 / sampling_rate)
         centroids.append((power * frequencies).sum() / max(power.sum(), 1e-9))
     return np.array(centroids)
-
-
-def frame_pieces(waveform: np.ndarray, num_frames: int, frame_rate: float, sampling_rate: int) -> list[np.ndarray]:
-    """Return the samples during each frame; what is missing at the end is silence."""
-    edges = np.round(np.arange(num_frames + 1) / frame_rate * sampling_rate).astype(int)
-    waveform = np.pad(np.asarray(waveform, np.float64), (0, max(edges[-1] - len(waveform), 0)))
-    return [waveform[start:end] for start, end in zip(edges[:-1], edges[1:])]
