@@ -2,16 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """pocketsphinx hears real speech right and noise wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from diffusers_jova.evaluation.words import WordListener, confidence_interval, word_error_rate
-from diffusers_jova.nano.speech import DIGITS, speak
+from diffusers_jova.evaluation.measurement import Status
+from diffusers_jova.evaluation.words import (
+    DIGITS,
+    SAMPLING_RATE,
+    WordListener,
+    confidence_interval,
+    measure_spoken_words,
+    spoken_words,
+    word_error_rate,
+)
+from diffusers_jova.media import read_video
+from diffusers_jova.nano.speech import speak
+
+
+CLIPS = Path(__file__).parent / "clips"
 
 
 @pytest.fixture
 def listener():
-    """One per test: pocketsphinx adapts its cepstral mean to what it has heard before."""
+    """One per test: it keeps what it last heard."""
     return WordListener(DIGITS)
 
 
@@ -39,3 +54,38 @@ def test_the_interval_holds_the_rate_and_shrinks_with_more_clips():
     low_many, high_many = confidence_interval(references * 10, hypotheses * 10)
     assert high_many - low_many < 0.5 * (high - low)
     assert confidence_interval(["one"], ["one"]) == (0, 0)
+
+
+def test_what_was_heard_before_changes_nothing(listener):
+    recording = read_video(CLIPS / "rms.mp4", sampling_rate=SAMPLING_RATE).waveform[0]
+    noise = np.random.default_rng(0).normal(0, 0.3, 4 * SAMPLING_RATE).astype(np.float32)
+    assert listener.hear(recording) == "three eight zero five"
+    listener.hear(noise)
+    assert listener.decoder.get_cmn(False) != listener.cepstral_mean  # pocketsphinx adapts
+    assert listener.hear(recording) == "three eight zero five"
+    assert listener.hear(np.zeros(16000, np.float32)) == ""
+
+
+def test_errors_are_counted_over_the_words_of_the_text(listener):
+    recording = read_video(CLIPS / "rms.mp4", sampling_rate=SAMPLING_RATE).waveform[0]
+    assert measure_spoken_words(listener, "Three, eight -- ZERO five!", recording).values == {"words": 0}
+    measured = measure_spoken_words(listener, "three nine zero", recording)
+    assert measured.values == {"words": pytest.approx(2 / 3)}
+    assert measured.details == {"transcript": "three eight zero five", "errors": 2, "words": 3}
+    assert measure_spoken_words(listener, "one two", 0 * recording).values == {"words": 1}
+
+
+def test_words_without_text_or_audio_have_a_status(listener):
+    assert measure_spoken_words(listener, None, np.zeros(1600, np.float32)).status == Status.NO_TEXT
+    assert measure_spoken_words(listener, "?!", np.zeros(1600, np.float32)).status == Status.NO_TEXT
+    assert measure_spoken_words(listener, "one", None).status == Status.SILENT
+
+
+def test_without_a_list_all_english_words_are_heard():
+    recording = read_video(CLIPS / "rms.mp4", sampling_rate=SAMPLING_RATE).waveform[0]
+    heard = WordListener().hear(recording)
+    assert heard == "three eight zero five"
+
+
+def test_words_are_compared_without_case_and_punctuation():
+    assert spoken_words("It’s  “Mother's”, isn't it? O'Neil--42") == "it's mother's isn't it o'neil 42"

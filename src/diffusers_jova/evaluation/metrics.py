@@ -113,6 +113,53 @@ METRICS = (
         ("patch", "cls", "patchmean"),
         ("image",),
     ),
+    Metric(
+        "Words",
+        "words heard by pocketsphinx against the text",
+        (Column("words", "lower", "0 and above, errors over words"),),
+        ("english", "digits"),
+        ("speech_text",),
+        local=True,
+    ),
+    Metric(
+        "Lips-phones",
+        "lips against the phones of the text, by dlib and pocketsphinx",
+        (Column("lips-phones", "higher", "-1 to 1"), Column("lag-phones", "lower", "0 to 10 frames")),
+        ("opening",),
+        ("speech_text",),
+        local=True,
+    ),
+    Metric(
+        "Lips-loudness",
+        "lips against loudness, by dlib",
+        (Column("lips-loudness", "higher", "-1 to 1"), Column("lag-loudness", "lower", "0 to 10 frames")),
+        ("gap",),
+        local=True,
+    ),
+    Metric("Faces", "frames with a face, by dlib", (Column("faces", "higher", "0 to 1"),), ("dlib",), local=True),
+    Metric(
+        "Likeness",
+        "faces against the reference picture's, by dlib",
+        (Column("face-distance", "lower", "0 to about 1"),),
+        ("dlib",),
+        ("image",),
+        local=True,
+    ),
+    Metric(
+        "Motion",
+        "optical flow",
+        (Column("motion", "", "0 and above, percent of the longer side per second"),),
+        ("ilk",),
+        local=True,
+    ),
+    Metric("Sharpness", "frames by Crete's blur", (Column("sharpness", "higher", "0 to 1"),), ("crete",), local=True),
+    Metric(
+        "Loudness",
+        "level of the audio, and how much of it is silent",
+        (Column("loudness", "", "-120 to 0 dB of full scale"), Column("silence", "", "0 to 1")),
+        ("rms",),
+        local=True,
+    ),
 )
 
 # Which protocol each profile takes; a metric that is not there is not measured unless it is asked for.
@@ -152,7 +199,16 @@ PROFILES = {
         "AS": "grid",
         "ID": "cls",
     },
-    "local": {},
+    "local": {
+        "Words": "english",
+        "Lips-phones": "opening",
+        "Lips-loudness": "gap",
+        "Faces": "dlib",
+        "Likeness": "dlib",
+        "Motion": "ilk",
+        "Sharpness": "crete",
+        "Loudness": "rms",
+    },
 }
 
 OPEN_POINTS = (

@@ -23,6 +23,7 @@ from .checkpoints import read_state_dict
 from .clips import Subject
 from .distributions import frechet, inception_score, mova_inception_score
 from .insight_faces import load_insightface
+from .local_plans import LOCAL_PLANS
 from .measurement import Measurement, Status
 from .metrics import metric_named
 from .passes import REFERENCE, Findings, Network, Pass, Plan, features, first_problem, the_only
@@ -594,4 +595,5 @@ PLANS: dict[str, Callable[[str, Options], Plan]] = {
     "MS": _motion,
     "AS": _looks,
     "ID": _identity,
+    **LOCAL_PLANS,
 }
