@@ -41,7 +41,7 @@ LEFT = {
     "a_generator_of_a_fixture": "dice: ",
     "an_array_of_a_module_fixture": "samples: ",
     "a_constant_of_the_module": "test_session.CONSTANT['b']: 'nothing' -> 2",
-    "a_constant_of_the_package": "diffusers_jova.models.transformer_jova.PRESETS['jova-nano']['num_layers']: ",
+    "a_constant_of_the_package": "diffusers_jova.pipelines.random_pipeline.NANO_DEFAULTS['height']: ",
     "a_function_of_the_package": "diffusers_jova.media.read_video: ",
     "a_method_of_the_package": "diffusers_jova.pipelines.pipeline_jova.JoVAPipeline.denoise: ",
     "the_environment": "os.environ['JOVA_LEFT']: 'nothing' -> '1'",
@@ -81,7 +81,8 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from peft import LoraConfig
 
 import diffusers_jova.media
-from diffusers_jova import PRESETS, JoVAPipeline
+from diffusers_jova import JoVAPipeline
+from diffusers_jova.pipelines.random_pipeline import NANO_DEFAULTS
 
 logging.getLogger("diffusers_jova")
 CONSTANT = {"a": 1}
@@ -213,7 +214,7 @@ def test_a_constant_of_the_module():
 
 
 def test_a_constant_of_the_package():
-    PRESETS["jova-nano"]["num_layers"] += 1
+    NANO_DEFAULTS["height"] += 1
 
 
 def test_a_function_of_the_package():

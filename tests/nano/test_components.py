@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of jova-nano's components, in small: each learns, and the latents' statistics are their own."""
 
+import copy
 import json
 
 import numpy as np
@@ -196,8 +197,8 @@ def test_components_are_kept_and_the_pipeline_brings_its_defaults(
         "tokenizer_2": tokenizer_2,
         "text_encoder": train_t5(tokenizer, prompts, num_steps=1),
         "text_encoder_2": train_qwen(tokenizer_2, prompts, num_steps=1),
-        "vae": video_vae,
-        "audio_vae": audio_vae,
+        "vae": copy.deepcopy(video_vae),  # saving writes into the config
+        "audio_vae": copy.deepcopy(audio_vae),
     }
     for name, part in parts.items():
         save_component(part, tmp_path / name)
