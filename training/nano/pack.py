@@ -19,6 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--base", required=True, help="folder that train_components.py wrote")
     parser.add_argument("--transformer", required=True, help="folder that train.py wrote")
     parser.add_argument("--output_dir", required=True, help="folder of the pipeline; one that is there is replaced")
+    parser.add_argument("--num_clips", type=int, default=32, help="to measure the VAEs on (default: %(default)s)")
     return parser.parse_args()
 
 
@@ -29,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
 
     transformer = JoVATransformer3DModel.from_pretrained(args.transformer)
     pipe = JoVAPipeline.from_pretrained(args.base, transformer=transformer)
-    pack(pipe, Path(args.output_dir), measure_vaes(pipe))
+    pack(pipe, Path(args.output_dir), measure_vaes(pipe, args.num_clips))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--num_clips", type=int, default=200, help="held-out clips of each kind (default: 200)")
     parser.add_argument("--num_pictured", type=int, default=100, help="of them with a picture (default: 100)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="to compare (default: %(default)s)")
+    parser.add_argument("--num_inference_steps", type=int, help="of the other clips (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="of the corpus (default: 0)")
     return parser.parse_args()
 
@@ -35,6 +36,8 @@ def main(args: argparse.Namespace) -> None:
 
     pipe = JoVAPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
+    if args.num_inference_steps is not None:
+        pipe.register_to_config(num_inference_steps=args.num_inference_steps)
     command = "python training/nano/report.py " + shlex.join(sys.argv[1:])
     folder = Path(args.output_dir)
     print(write_report(pipe, folder, command, args.num_clips, args.num_pictured, args.steps, args.seed))

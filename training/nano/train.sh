@@ -18,12 +18,13 @@ python=${PYTHON:-python}
 precision=${MIXED_PRECISION:-no}
 seed=${SEED:-0}
 video_steps=${VIDEO_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
-corpus_args='' component_args='' report_args=''
+corpus_args='' component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     video_steps=2 audio_steps=2 joint_steps=2
     corpus_args='--num_train 16 --num_held_out 1'
     component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
-    report_args='--num_clips 2 --num_pictured 2 --steps 1 2'
+    pack_args='--num_clips 2'
+    report_args='--num_clips 2 --num_pictured 2 --steps 1 2 --num_inference_steps 2'
 fi
 # For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
 export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"
@@ -63,6 +64,7 @@ stage audio "$audio_steps" --branch audio --init_audio_from_video --video_transf
 stage joint "$joint_steps" --branch joint --lr_scheduler cosine \
     --video_transformer "$out/video" --audio_transformer "$out/audio"
 
-$python "$here/pack.py" --base "$out/base" --transformer "$out/joint/transformer" --output_dir "$out/jova-nano"
+# shellcheck disable=SC2086
+$python "$here/pack.py" --base "$out/base" --transformer "$out/joint/transformer" --output_dir "$out/jova-nano" $pack_args
 # shellcheck disable=SC2086
 $python "$here/report.py" --model "$out/jova-nano" --output_dir "$out/report" --seed "$seed" $report_args

@@ -110,7 +110,7 @@ def load_vocoder(folder: Path) -> BigVGANVocoder | GriffinLimVocoder:
     return classes[GriffinLimVocoder.load_config(folder)["_class_name"]].from_pretrained(folder)
 
 
-def measure_vaes(pipe: JoVAPipeline, num_clips: int = 32) -> dict[str, dict]:
+def measure_vaes(pipe: JoVAPipeline, num_clips: int) -> dict[str, dict]:
     """Return what metrics.json of each VAE says: what is left of clips that it has not seen."""
     psnrs_db, errors_db = [], []
     for plan in (plan_clip("held_out", index) for index in range(num_clips)):
