@@ -67,7 +67,7 @@ def _write(path: str | os.PathLike, text: str) -> None:
 
 
 def _title(report: Report) -> str:
-    return f"Scores of {Path(report['header'].get('clips') or 'clips').name}"
+    return f"Scores of {Path(report['header'].get('clips') or '').name or 'clips'}"
 
 
 def _blocks(report: Report, pictures: bool = False) -> Iterator[Block]:
