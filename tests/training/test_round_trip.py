@@ -70,6 +70,16 @@ def test_the_error_of_the_log_mel_is_in_decibels_and_silence_does_not_count(clip
     assert log_mel_error(audio_vae, waveform) < 60
 
 
+def test_pauses_change_nothing_in_the_error_of_the_log_mel(clip_model):
+    audio_vae = AutoencoderMMAudio.from_pretrained(clip_model / "audio_vae")
+    speech = np.random.default_rng(0).uniform(-0.5, 0.5, 6400)
+    waveform = np.concatenate([np.zeros(6400), speech, np.zeros(12800)])
+    missing = -len(waveform) % audio_vae.samples_per_latent
+    log_mel = audio_vae.mel_spectrogram(torch.from_numpy(np.pad(waveform, (0, missing)).astype(np.float32))[None])
+    audio_vae.decode = lambda latents: SimpleNamespace(sample=log_mel - 0.25)
+    assert log_mel_error(audio_vae, waveform) == pytest.approx(5, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "psnr_db, own, is_loud", [(13.0, 34.2, True), (29.0, 34.2, False), (19, None, True), (21, None, False)]
 )

@@ -3,7 +3,7 @@
 """What is left of clips after a model's VAEs: what its LoRA can look and sound like at best.
 
 The figures of the clips that a VAE was trained for are in metrics.json beside its weights: {"psnr_db": 34.2} for the
-video, {"log_mel_error_db": 1.6} for the audio.
+video, {"log_mel_error_db": 2.4} for the audio.
 """
 
 import json
@@ -113,7 +113,8 @@ def video_psnr(vae: Any, frames: np.ndarray) -> float:
 def log_mel_error(audio_vae: Any, waveform: np.ndarray) -> float:
     """Return the mean absolute error of the log-mel, in dB, of a waveform (num_samples,) after encoding and decoding.
 
-    What is 60 dB below the loudest counts as silence, which nobody hears the error of.
+    What is 60 dB below the loudest counts as silence, which nobody hears the error of. Frames of nothing else are left
+    out: else a clip that is all speech would be worse than one with pauses.
     """
     missing = -len(waveform) % audio_vae.samples_per_latent
     samples = torch.from_numpy(np.pad(waveform, (0, missing)).astype(np.float32))[None].to(audio_vae.device)
@@ -122,4 +123,5 @@ def log_mel_error(audio_vae: Any, waveform: np.ndarray) -> float:
     db = 20 if audio_vae.config.log_base == "10" else 20 / np.log(10)  # of a unit of the log-mel
     num_frames, floor = min(log_mel.shape[-1], decoded.shape[-1]), log_mel.max() - AUDIBLE_DB / db
     before, after = (mel[..., :num_frames].clamp(min=floor) for mel in (log_mel, decoded))
-    return float((after - before).abs().mean()) * db
+    is_audible = (before > floor).any(dim=-2)
+    return float((after - before).abs().mean(dim=-2)[is_audible].mean()) * db
