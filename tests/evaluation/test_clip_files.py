@@ -92,6 +92,12 @@ def test_a_pattern_says_where_clips_are(layout, names, tmp_path):
     assert names_of(tmp_path, PROMPTS, layout)[0] == {p.name: name for p, name in zip(PROMPTS, names)}
 
 
+def test_what_clips_are_compared_with_is_not_a_clip(tmp_path):
+    touch(tmp_path, "x.mp4", "real/x.wav")
+    prompts = [Prompt("x", reference_audio=tmp_path / "real" / "x.wav")]
+    assert names_of(tmp_path, prompts) == ({"x": "x.mp4"}, [])
+
+
 def test_an_id_that_begins_with_another_keeps_its_own_clip(tmp_path):
     prompts = [Prompt("1"), Prompt("1_2")]
     touch(tmp_path, "1_a.mp4", "1_2_a.mp4")

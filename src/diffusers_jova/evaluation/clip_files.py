@@ -97,11 +97,13 @@ def find_clips(
         raise FileNotFoundError(f"There is no folder `{folder}` of clips.")
     if audio not in AUDIO:
         raise ValueError(f"`audio` must be one of {', '.join(AUDIO)}, got {audio!r}.")
+    references = {prompt.reference_audio.resolve() for prompt in prompts if prompt.reference_audio is not None}
     paths = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in VIDEO_SUFFIXES + AUDIO_SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
+    paths = [path for path in paths if path.resolve() not in references]
     videos = {path.with_suffix("") for path in paths if path.suffix.lower() in VIDEO_SUFFIXES}
     # audio beside a video of its name is the video's
     paths = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES or p.with_suffix("") not in videos]

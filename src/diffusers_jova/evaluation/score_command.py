@@ -30,6 +30,7 @@ from .weight_files import WEIGHT_FILES, describe_files
 
 
 PACKAGES = ("diffusers-jova", "torch", "transformers", "diffusers", "numpy", "scipy", "jiwer", "av")
+EVAL_PACKAGES = ("jiwer", "scipy", "skimage", "matplotlib")
 GIB = 1 << 30
 # of joonson/syncnet_python @6efbb1c, README.md: AV offset, Min dist and Confidence of data/example.avi
 README_VALUES, TOLERANCES = (3, 5.353, 10.021), (0, 0.05, 0.05)
@@ -123,6 +124,7 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
     check_numbers(args)
     metrics = None if args.metrics in (None, "all") else [name.strip() for name in args.metrics.split(",")]
     variants = choose_variants(args.profile, metrics, parse_variants(args.variant))
+    check_packages()
     if args.selftest is not None:
         return run_selftest(args, check_device)
     if args.check:
@@ -163,6 +165,13 @@ def read_against(args: argparse.Namespace) -> list[dict]:
             "--against prints values of papers, which `local` never stands beside: leave one of them out."
         )
     return [row for name in args.against for row in published_rows(name)]
+
+
+def check_packages() -> None:
+    """Raise ImportError if packages of the extra `eval` are not there."""
+    missing = [name for name in EVAL_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"score needs {', '.join(missing)}: pip install 'diffusers-jova[eval]'.")
 
 
 def check_numbers(args: argparse.Namespace) -> None:
@@ -278,18 +287,24 @@ def list_missing(names: set[str]) -> None:
 # --- scoring ---
 
 
-def score(
-    args: argparse.Namespace, variants: dict[str, str], prompts: list, published: list[dict], device: str
-) -> None:
-    """Measure the clips and write the report."""
-    from .clip_files import find_clips
+def choose_plans(args: argparse.Namespace, variants: dict[str, str]) -> tuple[list, dict[str, str]]:
+    """Return the plans that can be followed, and why the other metrics are not measured.
+
+    Raises:
+        FileNotFoundError: if that is all of them, or some and they may not be skipped; what to fetch is printed.
+    """
     from .plans import make_plans
-    from .report import write_html, write_markdown
-    from .scoring import Cache, Item, Scorer, make_report
 
     options = make_options(args)
     plans, not_measured = [], {}
-    for plan in make_plans(variants, options):
+    for name, variant in variants.items():
+        try:
+            (plan,) = make_plans({name: variant}, options)
+        except ValueError as error:
+            if not args.skip_missing:
+                raise
+            not_measured[name] = str(error)
+            continue
         if missing := what_is_missing(plan, args.weights):
             not_measured[plan.metric.name] = f"missing: {', '.join(missing)}"
         else:
@@ -302,6 +317,18 @@ def score(
             f"{len(not_measured)} of {len(variants)} metrics cannot be measured, see above: put the files into "
             "--weights, choose others with --metrics, or leave them out with --skip-missing."
         )
+    return plans, not_measured
+
+
+def score(
+    args: argparse.Namespace, variants: dict[str, str], prompts: list, published: list[dict], device: str
+) -> None:
+    """Measure the clips and write the report."""
+    from .clip_files import find_clips
+    from .report import write_html, write_markdown
+    from .scoring import Cache, Item, Scorer, make_report
+
+    plans, not_measured = choose_plans(args, variants)
     found, without_prompt = find_clips(args.clips, prompts, args.layout, args.audio)
     items = [Item(prompt, found.get(prompt.name)) for prompt in prompts]
     if not found:
@@ -311,7 +338,8 @@ def score(
         )
     if without_prompt:
         names = ", ".join(printable(path.name) for path in without_prompt[:5])
-        say(f"{len(without_prompt)} clips have no prompt and are not measured: {names} ...")
+        more = ", ..." if len(without_prompt) > 5 else ""
+        say(f"{len(without_prompt)} clips have no prompt and are not measured: {names}{more}")
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with lock_folder(args.cache, "score"):
