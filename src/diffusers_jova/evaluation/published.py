@@ -48,7 +48,7 @@ class PublishedTable:
     Attributes:
         name: for `--against`.
         title, bench, source: in words.
-        url: where the source is; None if not known.
+        url: where the source is.
         read: "first-hand" from the source's own text, or "second-hand" from somebody who quotes it.
         protocol: what is known of how all of it was measured.
         protocols: likewise of single columns.
@@ -62,7 +62,7 @@ class PublishedTable:
     title: str
     bench: str
     source: str
-    url: str | None
+    url: str
     read: str
     protocol: str
     columns: tuple[str, ...]
@@ -132,9 +132,17 @@ def _table(name: str, entry: dict[str, Any]) -> PublishedTable:
         raise ValueError(f"Published table {name!r}: a field is missing, unknown or of wrong kind: {error}.") from None
     except ValueError as error:
         raise ValueError(f"Published table {name!r}: {error}") from None
-    texts = (table.title, table.bench, table.source, table.protocol, *table.notes, *table.protocols.values())
+    texts = (
+        table.title,
+        table.bench,
+        table.source,
+        table.url,
+        table.protocol,
+        *table.notes,
+        *table.protocols.values(),
+    )
     if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError(f"Published table {name!r}: title, bench, source, protocol and notes must be texts.")
+        raise ValueError(f"Published table {name!r}: title, bench, source, url, protocol and notes must be texts.")
     if table.read not in READ:
         raise ValueError(f"Published table {name!r}: `read` must be one of {', '.join(READ)}, got {table.read!r}.")
     unknown = {*columns, *table.protocols, *table.labels} - set(METRICS)
