@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
-from drawn_faces import draw_talking_face, make_opening, make_sound, write_talking_clip
+from drawn_faces import FaceInTheMiddle, draw_talking_face, make_opening, make_sound, write_talking_clip
+from odd_items import Crashing
 
 from diffusers_jova.latents import num_audio_latents
 from diffusers_jova.media import read_video, write_video, write_wav
@@ -321,7 +322,9 @@ def test_windows_show_and_sound_what_happens_in_them(model, run, clips, tmp_path
     run(num_frames=13, output_dir=tmp_path / "short")
     rows = cache.read_index(tmp_path / "short")
     assert [(row["transcript"], row["num_frames"], row["start_s"]) for row in rows] == [("light", 13, 3.04)]
-    config = PreprocessingConfig(str(clips), str(model), str(tmp_path / "short"), num_frames=13, device="cpu")
+    config = PreprocessingConfig(
+        str(clips), str(model), str(tmp_path / "short"), num_frames=13, num_workers=0, device="cpu"
+    )
     (window,) = preprocessing._Run(config).plan()
     clip = Preparation(RATE, 16000)(window)
     assert (clip.frames[:12] > 200).all() and (clip.frames[12] < 50).all()
@@ -766,27 +769,16 @@ def test_shards_together_are_the_whole(run, clips, tmp_path):
 # --- many processes ---
 
 
-class Crashing(Preparation):
-    """Dies of the clip "crash", as a decoder may of a damaged file; raises for "bad"."""
-
-    def __call__(self, window):
-        if window.key == "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if window.key == "bad":
-            raise IndexError("out of range")
-        return super().__call__(window)
-
-
 def test_workers_give_what_one_process_gives_and_survive_a_clip_that_kills_them(tmp_path):
     write_clip(tmp_path / "a.mp4", 9)
     source = Source("a.mp4", path=tmp_path / "a.mp4")
     keys = ["one", "bad", "crash", "two", "three"]
     windows = [Window(source, key, BUCKET, Fraction(0), 9, {}, "") for key in keys]
-    prepare = Crashing(RATE, 16000, detector=MouthInTheMiddle())
+    prepare = Crashing(RATE, 16000, detector=FaceInTheMiddle())
     results = {window.key: clip for window, clip in prepare_all(windows, prepare, num_workers=2)}
     assert list(results) == keys
     assert results["crash"] == "reading it crashed the process" and results["bad"] == "out of range"
-    expected = Preparation(RATE, 16000, detector=MouthInTheMiddle())(windows[0])
+    expected = Preparation(RATE, 16000, detector=FaceInTheMiddle())(windows[0])
     for key in ("one", "two", "three"):
         np.testing.assert_array_equal(results[key].frames, expected.frames)
         np.testing.assert_array_equal(results[key].waveform, expected.waveform)
@@ -802,8 +794,8 @@ def command(model, clips, tmp_path):
     script = runpy.run_path(str(SCRIPTS / "preprocess.py"))
 
     def command(*flags, data=clips):
-        arguments = ["--data", str(data), "--model", str(model), "--output_dir", str(tmp_path / "cache"), *flags]
-        return script["main"](script["parse_args"](arguments))
+        arguments = ["--data", str(data), "--model", str(model), "--output_dir", str(tmp_path / "cache")]
+        return script["main"](script["parse_args"]([*arguments, "--num_workers", "0", *flags]))
 
     return command
 
@@ -853,7 +845,9 @@ def test_dry_run_prints_the_peak_of_each_phase_and_writes_nothing(command, run, 
 def test_weights_in_the_dry_run_are_those_in_the_model(model, clips, run, tmp_path):
     write_clip(clips / "a.mp4", 9)
     pipe = JoVAPipeline.from_pretrained(model, transformer=None, scheduler=None, vocoder=None)
-    config = PreprocessingConfig(str(clips), str(model), str(tmp_path / "cache"), no_mouth=True, device="cpu")
+    config = PreprocessingConfig(
+        str(clips), str(model), str(tmp_path / "cache"), no_mouth=True, num_workers=0, device="cpu"
+    )
     planned = preprocessing._Run(config)
     for phase, components in COMPONENTS_OF.items():
         parameters = sum(p.numel() for p in getattr(pipe, components[-1]).parameters())

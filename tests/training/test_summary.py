@@ -51,7 +51,7 @@ def test_words_that_many_clips_lose_are_said_loudly(cache_clips, tmp_path):
     for name in "ab":
         write_speech(tmp_path / "clips", name, 8, transcript="one two")
     write_speech(tmp_path / "clips", "c", 8, segments=[{"start": 0, "end": 0.3, "text": "one"}])
-    summary = cache_clips(num_frames=5)
+    summary = cache_clips(buckets=("32x32x5",))
     assert {row["source"]: row["transcript"] for row in summary.rows} == {"a.mp4": "", "b.mp4": "", "c.mp4": "one"}
     assert "transcript dropped, it says more than is heard: a.mp4, b.mp4" in str(summary)
     assert "!!! 2 of 3 clips train without their words" in str(summary)
@@ -60,7 +60,7 @@ def test_words_that_many_clips_lose_are_said_loudly(cache_clips, tmp_path):
 def test_six_clips_that_only_lose_frames_to_4k_plus_1_keep_their_words_and_alarm_nobody(cache_clips, tmp_path):
     for name in "abcdef":
         write_speech(tmp_path / "clips", name, 8, transcript="one two", video_caption="A man.", audio_caption="Words.")
-    summary = cache_clips()
+    summary = cache_clips(buckets=("32x32",))
     assert [(row["transcript"], row["num_frames"]) for row in summary.rows] == [("one two", 5)] * 6
     lines = str(summary).split("\n")
     at = lines.index("warnings: 6")
@@ -104,7 +104,7 @@ def test_the_report_names_every_clip_and_the_command(cache_clips, tmp_path):
     write_clips(tmp_path / "clips", *"abcdefgh")
     for i in range(7):
         (tmp_path / "clips" / f"empty{i}.mp4").touch()
-    summary = cache_clips()
+    summary = cache_clips(buckets=("32x32",))
     report = json.loads((tmp_path / "cache" / "report.json").read_text())
     assert [entry["clip"] for entry in report["skipped"]] == [f"empty{i}.mp4" for i in range(7)]
     assert report["facts"]["no video caption"] == [f"{name}.mp4" for name in "abcdefgh"]
