@@ -159,7 +159,7 @@ def test_pictures_load_nothing_either(page):
 
 def test_every_number_has_its_protocol_interval_and_clips(page):
     text = Page(page).text
-    assert "LSE-C ↑ s3fd50 6.333 [5.000–8.000] · 3/4" in text
+    assert "LSE-C ↑ s3fd50 6.333 [5.000 to 8.000] · 3/4" in text
     assert "WER ↓ whisper 0.375 · 4/4" in text
     assert "LSE-C ↑ (s3fd50)" in text and "no_face 1, ok 3" in text
     assert "sfd_face.pth (sha256 " + "ab" * 32 in text
@@ -214,6 +214,12 @@ def test_columns_of_papers_keep_their_order_where_the_first_row_has_gaps(report,
     )
 
 
+def test_negative_numbers_keep_their_signs_apart(report, tmp_path):
+    entry = report["summary"]["all"]["LSE-C"] | {"mean": -2.5, "interval": [-3.0, -2.0]}
+    write_markdown(report | {"summary": {"all": report["summary"]["all"] | {"LSE-C": entry}}}, tmp_path / "report.md")
+    assert "| all | -2.500 | -3.000 to -2.000 | 3/4 |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 def test_local_measures_never_stand_beside_papers(report, tmp_path):
     local = report | {"metrics": [metric | {"local": True} for metric in report["metrics"]]}
     write_markdown(local, tmp_path / "report.md")
@@ -232,7 +238,7 @@ def test_clips_that_are_gone_leave_a_note_and_metrics_without_values_a_dash(repo
     nothing = {name: entry | {"mean": None, "n_used": 0} for name, entry in report["summary"]["all"].items()}
     write_html(report | {"clips": clips, "summary": {"all": nothing}}, tmp_path / "report.html")
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "no picture: the clip cannot be read any more" in text and "LSE-C ↑ s3fd50 – [5.000–8.000] · 0/4" in text
+    assert "no picture: the clip cannot be read any more" in text and "LSE-C ↑ s3fd50 – [5.000 to 8.000] · 0/4" in text
 
 
 def test_a_page_is_not_written_over_a_clip(report):

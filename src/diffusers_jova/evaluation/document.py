@@ -32,7 +32,7 @@ figcaption { font-size: .9rem; }
 .times span { flex: 1; text-align: center; }
 """.strip()
 LONG = 24  # characters from which on a cell may break
-NUMBERS = re.compile(r"[\d.–/· ]+")  # need no escapes in a cell
+NUMBERS = re.compile(r"-?[\d./]+( to -?[\d.]+)?|–")  # need no escapes in a cell
 
 
 @dataclass(frozen=True)

@@ -299,7 +299,7 @@ def _number(value: float | None) -> str:
 
 def _interval(entry: Mapping[str, Any], form: str) -> str:
     interval = entry["interval"]
-    return "" if interval is None else form.format("–".join(map(_number, interval)))
+    return "" if interval is None else form.format(" to ".join(map(_number, interval)))
 
 
 def _plain(values: Mapping[str, Any] | None) -> str:
