@@ -183,6 +183,16 @@ def test_decoded_clips_that_a_killed_run_left_are_removed(sounds, tmp_path):
     assert all("bands" in item.findings for item in items) and not (tmp_path / "decoded").exists()
 
 
+def test_a_clip_that_does_not_count_for_a_metric_is_not_measured_for_it(sounds):
+    items = items_of(sounds)
+    items[2].prompt = replace(items[2].prompt, metrics=("LSE",))
+    Scorer([PAIRS], None).run(items)
+    assert [len(item.findings) for item in items] == [2, 2, 0, 2, 2, 2, 2]
+    report = make_report([PAIRS], items, {})
+    assert report["clips"][2]["results"]["Bands"]["status"] == "excluded"
+    assert report["summary"]["all"]["B"]["n_expected"] == 6
+
+
 def test_a_damaged_entry_of_the_cache_is_made_anew(sounds, tmp_path):
     items = items_of(sounds)
     Scorer([PAIRS], None, cache=Cache(tmp_path)).run(items)

@@ -225,10 +225,11 @@ class Scorer:
 
     def look_up(self, item: Item) -> list[Pass]:
         """Return the passes that still have to be made, in order, after filling in what the cache holds."""
-        missing = []
+        plans = [plan for plan in self.plans if counts_for(plan, item.prompt)]
+        wanted, missing = {each.name for plan in plans for each in plan.all_passes}, []
         for each in self.passes:
             for name, on_reference in self._runs(each):
-                if name in item.findings:
+                if each.name not in wanted or name in item.findings:
                     continue
                 if on_reference and "reference" not in item.hashes:
                     path = item.prompt.reference_audio
@@ -240,9 +241,10 @@ class Scorer:
                     missing.append(each)
                 else:
                     item.findings[name] = _as_reference(unpack(kept)) if on_reference else unpack(kept)
-        return self._needed({each.name: each for each in missing})
+        return self._needed(plans, {each.name: each for each in missing})
 
-    def _needed(self, missing: Mapping[str, Pass]) -> list[Pass]:
+    @staticmethod
+    def _needed(plans: Sequence[Plan], missing: Mapping[str, Pass]) -> list[Pass]:
         """Return the missing passes that a plan combines, and what those wait for and lack."""
         needed: dict[str, Pass] = {}
 
@@ -252,7 +254,7 @@ class Scorer:
                     add(before)
                 needed.setdefault(each.name, missing[each.name])
 
-        for each in (each for plan in self.plans for each in plan.passes):
+        for each in (each for plan in plans for each in plan.passes):
             add(each)
         return list(needed.values())
 
@@ -459,8 +461,7 @@ def measurements_of(plan: Plan, items: Iterable[Item]) -> list[Measurement]:
 
 
 def _measure(plan: Plan, item: Item) -> Measurement:
-    metrics = item.prompt.metrics
-    if metrics is not None and plan.metric.name not in metrics:
+    if not counts_for(plan, item.prompt):
         return Measurement(Status.EXCLUDED)
     if item.clip is None and not item.problem:
         return Measurement(Status.MISSING)
@@ -477,11 +478,14 @@ def _measure(plan: Plan, item: Item) -> Measurement:
     return found
 
 
+def counts_for(plan: Plan, prompt: Prompt) -> bool:
+    """Whether a prompt lets its clip count for a metric."""
+    return prompt.metrics is None or plan.metric.name in prompt.metrics
+
+
 def is_expected(plan: Plan, prompt: Prompt) -> bool:
     """Whether a prompt asks for a metric: it counts for it, and says what the metric compares with."""
-    if prompt.metrics is not None and plan.metric.name not in prompt.metrics:
-        return False
-    return all(getattr(prompt, name) for name in plan.metric.expects)
+    return counts_for(plan, prompt) and all(getattr(prompt, name) for name in plan.metric.expects)
 
 
 def summarize(
