@@ -3,6 +3,7 @@
 """Every metric by every protocol has a plan; sets, references, rounds and errors, with a measure of a few lines."""
 
 import pickle
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from diffusers_jova.evaluation.clips import ClipFile, DecodeRequest
 from diffusers_jova.evaluation.distributions import frechet
+from diffusers_jova.evaluation.insight_faces import load_insightface
 from diffusers_jova.evaluation.measurement import Measurement, Status
 from diffusers_jova.evaluation.metrics import METRICS, PROFILES, Column, Metric, choose_variants
 from diffusers_jova.evaluation.passes import REFERENCE, Network, Pass, Plan, features
@@ -150,6 +152,36 @@ def test_a_clip_can_be_decoded_in_another_process(sounds, tmp_path):
     work = pickle.loads(pickle.dumps(partial(decode_item, (request, None))))
     decoded, reference = pickle.loads(pickle.dumps(work()))
     assert (decoded.audio_shape, decoded.sampling_rate, decoded.shape, reference) == ((1, 4000), 8000, None, None)
+
+
+def test_one_network_is_in_memory_at_a_time_and_each_is_loaded_once(sounds):
+    alive, most, loads = weakref.WeakSet(), [], []
+
+    class Weights:
+        pass
+
+    def load(name, weights, device):
+        loads.append(name)
+        network = Weights()
+        alive.add(network)
+        most.append(len(alive))
+        return network
+
+    passes = [
+        Pass(f"bands-{i}", Network(name, partial(load, name)), spectrum, ("audio",), after=after)
+        for i, (name, after) in enumerate([("first", ()), ("second", (BANDS,)), ("third", ())])
+    ]
+    passes.append(replace(passes[0], name="bands-3"))  # of the first network again
+    plans = [replace(PAIRS, metric=replace(METRIC, name=each.name), passes=(each,)) for each in passes]
+    items = items_of(sounds)
+    Scorer(plans, None).run(items)
+    assert loads == ["first", "second", "third"] and most == [1, 1, 1]
+    assert all({"bands", *(each.name for each in passes)} <= item.findings.keys() for item in items[:6])
+
+
+def test_insightface_is_never_left_to_fetch_its_models(tmp_path):
+    with pytest.raises(FileNotFoundError, match="buffalo_l"):
+        load_insightface(tmp_path, "cpu")
 
 
 def test_another_version_another_reference_and_another_setting_are_measured_anew(sounds, tmp_path):
