@@ -245,7 +245,7 @@ def compare(before: Sequence[Measurement], after: Sequence[Measurement], column:
 
 
 def as_markdown(table: Mapping[str, Mapping[str, Cell]], found: Mapping[str, Sequence[Mapping]]) -> str:
-    """Return the table: bold must move, underlined by `=` must not, plain may."""
+    """Return the table: what is bold must move, after `=` it must not, plain it may."""
     columns = list(next(iter(table.values())))
     means = {}
     for item in found[""]:
