@@ -145,15 +145,20 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Let the log say how far the work is."""
+    """Let the log say how far the work is, and it alone: transformers has bars of its own for loading."""
+    from transformers.utils import logging as transformers_logging
+
     start_logging()
     logger = logging.getLogger("diffusers_jova")
-    level = logger.level
+    level, had_bars = logger.level, transformers_logging.is_progress_bar_enabled()
     logger.setLevel(logging.INFO)
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(level)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
 
 
 def read_against(args: argparse.Namespace) -> list[dict]:
