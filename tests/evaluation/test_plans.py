@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every metric by every protocol has a plan; sets, references, rounds and errors, with a measure of a few lines."""
 
+import json
 import pickle
 import weakref
 from dataclasses import replace
@@ -16,7 +17,7 @@ from diffusers_jova.evaluation.distributions import frechet
 from diffusers_jova.evaluation.insight_faces import load_insightface
 from diffusers_jova.evaluation.measurement import Measurement, Status
 from diffusers_jova.evaluation.metrics import METRICS, PROFILES, Column, Metric, choose_variants
-from diffusers_jova.evaluation.passes import REFERENCE, Network, Pass, Plan, features
+from diffusers_jova.evaluation.passes import REFERENCE, Network, Pass, Plan, features, the_only
 from diffusers_jova.evaluation.plans import Options, make_plans
 from diffusers_jova.evaluation.prompt_file import Prompt
 from diffusers_jova.evaluation.scoring import Cache, Item, Scorer, decode_item, make_report, pack, summarize, unpack
@@ -265,6 +266,23 @@ def test_a_value_that_is_not_finite_is_an_error_and_not_in_the_mean(sounds):
     report = make_report([plan], items, {})
     assert report["clips"][0]["results"]["Bands"]["status"] == "error"
     assert report["summary"]["all"]["B"]["mean"] == 2 and report["summary"]["all"]["B"]["n_used"] == 6
+
+
+def test_details_of_any_kind_can_be_written(sounds, tmp_path):
+    details = {"a": np.float32(0.5), "b": [np.int64(2), np.nan], "c": np.ones(2), "d": (True, None)}
+
+    def run(network, clip, findings):
+        return Measurement(Status.OK, {"B": np.float32(1)}, details)
+
+    plan = replace(PAIRS, passes=(replace(BANDS, run=run, on_reference=False),), combine=the_only)
+    for _ in range(2):  # as found, and from the cache
+        items = items_of(sounds)[:1]
+        items[0].prompt = replace(items[0].prompt, set="all")
+        Scorer([plan], None, cache=Cache(tmp_path)).run(items)
+        report = json.loads(json.dumps(make_report([plan], items, {}), allow_nan=False))
+        wanted = {"a": 0.5, "b": [2, None], "c": [1.0, 1.0], "d": [True, None]}
+        assert report["clips"][0]["results"]["Bands"]["details"] == wanted
+        assert report["summary"]["all"]["B"]["n_used"] == 1
 
 
 def test_intervals_hold_the_mean_shrink_with_clips_and_come_from_a_seed():

@@ -30,6 +30,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -129,7 +130,8 @@ class Cache:
         path = self._path(key)
         path.parent.mkdir(exist_ok=True)
         with whole_file(path, writer="") as partial:
-            partial.write_text(json.dumps({"key": key, "value": value}, default=str), encoding="utf-8")
+            text = json.dumps({"key": key, "value": plain(value)}, default=str)
+            partial.write_text(text, encoding="utf-8")
 
 
 def pack(measurement: Measurement) -> dict:
@@ -144,6 +146,17 @@ def pack(measurement: Measurement) -> dict:
         "details": measurement.details,
         "features": arrays,
     }
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: numpy's numbers and arrays as Python's, and None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def unpack(packed: Mapping[str, Any]) -> Measurement:
@@ -542,7 +555,8 @@ def make_report(
     """Return the report of items whose findings are filled in; see the module's documentation."""
     measured = {plan.metric.name: measurements_of(plan, items) for plan in plans}
     sets = list(dict.fromkeys(item.prompt.set for item in items))
-    groups = {name or "(no set)": [i for i, item in enumerate(items) if item.prompt.set == name] for name in sets}
+    labels = {"": "(no set)", "all": "(set all)"}  # "all" is that of all sets
+    groups = {labels.get(name, name): [i for i, item in enumerate(items) if item.prompt.set == name] for name in sets}
     summary: dict[str, dict] = {"all": {}} | ({name: {} for name in groups} if len(groups) > 1 else {})
     for plan in plans:
         for name in summary:
@@ -590,8 +604,8 @@ def _clip_row(
         results[plan.metric.name] = {
             "status": found.status.value,
             "expected": is_expected(plan, item.prompt),
-            "values": found.values,
-            "details": found.details,
+            "values": plain(found.values),
+            "details": plain(found.details),
         }
     return {
         "name": item.prompt.name,
