@@ -20,7 +20,17 @@ from diffusers_jova.evaluation.metrics import METRICS, PROFILES, Column, Metric,
 from diffusers_jova.evaluation.passes import REFERENCE, Network, Pass, Plan, features, the_only
 from diffusers_jova.evaluation.plans import Options, make_plans
 from diffusers_jova.evaluation.prompt_file import Prompt
-from diffusers_jova.evaluation.scoring import Cache, Item, Scorer, decode_item, make_report, pack, summarize, unpack
+from diffusers_jova.evaluation.scoring import (
+    Cache,
+    Item,
+    Scorer,
+    decode_item,
+    is_expected,
+    make_report,
+    pack,
+    summarize,
+    unpack,
+)
 from diffusers_jova.evaluation.weight_files import needed_files
 from diffusers_jova.media import write_wav
 
@@ -47,6 +57,17 @@ def test_each_profile_can_be_planned_and_no_network_is_loaded_twice(profile):
     for each in (each for plan in plans for each in plan.all_passes):
         networks.setdefault(each.network.name, set()).add(id(each.network))
     assert all(len(same) == 1 for same in networks.values())
+
+
+def test_an_empty_audio_prompt_counts_in_verse_benchs_cs_and_not_in_the_fixed_one():
+    empty = Prompt("a", audio_prompt=("",))
+    verse, fixed = (make_plans({"CS": variant})[0] for variant in ("verse", "verse-nonempty"))
+    assert (is_expected(verse, empty), is_expected(fixed, empty)) == (True, False)
+    sound = features(embedding=np.eye(4)[0])
+    findings = {each.name: sound for each in verse.passes}
+    assert verse.combine(empty, findings).values == {"CS": 1}
+    assert fixed.combine(empty, findings).status == Status.NO_TEXT
+    assert fixed.combine(Prompt("a", audio_prompt=("rain",)), findings).values == {"CS": 1}
 
 
 # --- a real measure that takes no weights ---

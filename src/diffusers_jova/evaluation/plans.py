@@ -280,7 +280,7 @@ def _similarity(variant: str, options: Options) -> Plan:
     )
 
     def combine(prompt: Prompt, findings: Findings) -> Measurement:
-        if variant == "verse-nonempty" and not _text_of(prompt, protocol.text):
+        if variant == "verse-nonempty" and not prompt.audio_text:
             return Measurement(Status.NO_TEXT)
         if problem := first_problem([findings[text.name], findings[audio.name]]):
             return problem
@@ -290,6 +290,8 @@ def _similarity(variant: str, options: Options) -> Plan:
     metric = metric_named("CS")
     if protocol.text != "audio_prompt":
         metric = replace(metric, expects=(protocol.text,))
+    elif variant == "verse-nonempty":
+        metric = replace(metric, expects=("audio_text",))
     return Plan(metric, variant, (audio, text), combine, mean_of_sets=name == "mova")
 
 

@@ -58,6 +58,11 @@ class Prompt:
         """Set and id, as in the report."""
         return f"{self.set}/{self.id}" if self.set else self.id
 
+    @property
+    def audio_text(self) -> str:
+        """The text of what is heard that counts, the first; "" for none. Verse-Bench has lists of one empty text."""
+        return self.audio_prompt[0].strip() if self.audio_prompt else ""
+
 
 def read_prompts(path: str | os.PathLike) -> list[Prompt]:
     """Return the prompts in a file.
