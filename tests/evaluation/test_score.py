@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from diffusers_jova.__main__ import main
+from diffusers_jova.evaluation.score_command import read_transcripts
 from diffusers_jova.media import write_video
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
 
@@ -313,3 +314,9 @@ def test_details_say_why(odd_report):
     fast = next(clip for clip in odd_report["clips"] if clip["name"] == "fast")
     assert (fast["num_frames"], fast["frame_rate"]) == (24, 60)
     assert result(odd_report, "fast", "LSE")["details"].get("frames", 10) == 10
+
+
+def test_transcripts_nested_too_deep_are_named_with_their_line(tmp_path):
+    (tmp_path / "heard.jsonl").write_text('{"id": "a", "text": "one"}\n' + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"heard\.jsonl`, line 2, must be"):
+        read_transcripts(tmp_path / "heard.jsonl")

@@ -244,7 +244,7 @@ def read_transcripts(path: Path) -> dict[str, str]:
             name, text = f"{row['set']}/{row['id']}" if row.get("set") else str(row["id"]), row["text"]
             if not isinstance(text, str):
                 raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(
                 f'`{path}`, line {number}, must be {{"id": ..., "text": ...}}, got {line[:60]}.'
             ) from None

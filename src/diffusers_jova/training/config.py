@@ -410,7 +410,7 @@ def read_prompt_file(path: Path) -> list[dict[str, Any]]:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         entries = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"`{path}` cannot be read: {error}") from error
     if not isinstance(entries, list):
         raise ValueError(f"`{path}` must hold a list of mappings.")
