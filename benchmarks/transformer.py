@@ -31,15 +31,15 @@ from diffusers.models.transformers.transformer_kandinsky6 import (
 from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformerBlock
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from diffusers_jova.models.attention import JoVAAttnProcessor
+from diffusers_jova.models.embeddings import rotary_embedding
 from diffusers_jova.models.transformer_jova import (
-    PRESETS,
-    JoVAAttnProcessor,
     JoVAContext,
     JoVASingleTransformerBlock,
     JoVATransformer3DModel,
     JoVATransformerBlock,
-    rotary_embedding,
 )
+from diffusers_jova.presets import PRESETS
 
 
 HEAD_DIM = 128

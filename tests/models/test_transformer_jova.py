@@ -20,13 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.latents import num_audio_latents
-from diffusers_jova.models.transformer_jova import (
-    ATTENTION_FUSIONS,
-    JoVAAttnProcessor,
-    JoVAPositionEmbedding,
-    apply_rotary_emb,
-    rotary_embedding,
-)
+from diffusers_jova.models.attention import ATTENTION_FUSIONS, JoVAAttnProcessor
+from diffusers_jova.models.embeddings import JoVAPositionEmbedding, apply_rotary_emb, rotary_embedding
 
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rope" / "rope.safetensors"

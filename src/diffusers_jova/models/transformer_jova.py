@@ -16,20 +16,34 @@ from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConf
 from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
-from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.models.cache_utils import CacheMixin
-from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormContinuous
 from diffusers.models.transformers.transformer_ltx2 import AudioVisualModelOutput
 from diffusers.utils import apply_lora_scale
 
 from ..presets import PRESETS  # noqa: F401  # its public place
+from .attention import (
+    ATTENTION_FUSIONS,
+    JoVAAttention,
+    JoVAAttnProcessor,  # noqa: F401  # older code imports it from here
+    pack,
+)
 from .caching import TwoStreamBlockMetadata, check_cache, separate_passes
-
-
-ATTENTION_FUSIONS = ("joint", "cross", "cross_linear")
+from .embeddings import (
+    JoVAEmbedder,
+    JoVAPacking,
+    JoVAPositionEmbedding,  # noqa: F401  # likewise
+    JoVATextProjection,  # noqa: F401  # likewise
+    JoVATimestepEmbedding,  # noqa: F401  # likewise
+    apply_rotary_emb,
+    audio_positions,
+    join_masks,
+    rotary_embedding,
+    trim_padding,
+    zero_padding,
+)
 
 
 class JoVAContext(NamedTuple):
@@ -39,255 +53,6 @@ class JoVAContext(NamedTuple):
     pos_embed: torch.Tensor  # (1, V + T, D), learned positions, zero on text
     rotary_emb: tuple[torch.Tensor, torch.Tensor]  # cos, sin: (1, V + T, 1, d/2), no rotation on text
     num_tokens: int  # V, the media tokens in front
-
-
-def rotary_embedding(
-    positions: tuple[torch.Tensor, ...], axes_dim: tuple[int, ...], head_dim: int, theta: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cosines and sines of a grid's rotary angles, each `(1, V, 1, head_dim / 2)`, in float32.
-
-    Axis i turns the pairs of its `axes_dim[i]` channels by position · theta^(-2k / axes_dim[i]). Pairs beyond the
-    given axes stand still: sound has one axis, and uses the temporal part of the head only.
-
-    Args:
-        positions: One `(L_i,)` tensor per axis; V is the product of the lengths, the last axis running fastest.
-    """
-    grid = [len(position) for position in positions]
-    angles = []
-    for axis, (position, dim) in enumerate(zip(positions, axes_dim)):
-        frequencies = theta ** -(torch.arange(0, dim, 2, dtype=torch.float32, device=position.device) / dim)
-        angle = torch.outer(position, frequencies)  # (L_i, axis_dim / 2)
-        shape = [1] * len(grid) + [-1]
-        shape[axis] = grid[axis]
-        angles.append(angle.reshape(shape).expand(*grid, -1))
-    angles = torch.cat(angles, dim=-1).flatten(0, -2)  # (V, sum(axes_dim) / 2)
-    angles = F.pad(angles, (0, head_dim // 2 - angles.shape[-1]))
-    return angles.cos()[None, :, None], angles.sin()[None, :, None]
-
-
-def apply_rotary_emb(hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Turn the channel pairs (2k, 2k + 1) of `hidden_states` (B, S, heads, d); in float32, returned in its dtype."""
-    cos, sin = rotary_emb
-    pairs = hidden_states.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic only
-        x, y = pairs.unbind(-1)
-        rotated = torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)
-    else:  # without it, this is ten times as fast
-        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
-    return rotated.flatten(-2).type_as(hidden_states)
-
-
-def _pack(groups: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
-    """Put groups of tokens behind each other; one group is returned as it is, without a copy."""
-    return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
-
-
-class JoVATimestepEmbedding(TimestepEmbedding):
-    """Sinusoid of 256 channels and a two-layer MLP: `timestep` (B,), 0 to 1000 -> (B, D)."""
-
-    num_frequencies = 256
-
-    def __init__(self, dim: int):
-        super().__init__(in_channels=self.num_frequencies, time_embed_dim=dim)
-
-    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        sinusoid = get_timestep_embedding(timestep, self.num_frequencies, flip_sin_to_cos=True, downscale_freq_shift=0)
-        return super().forward(sinusoid.to(self.linear_1.weight.dtype))
-
-
-class JoVATextProjection(nn.Module):
-    """States of one text encoder, normalised and projected: (B, T, text_dim) -> (B, T, D)."""
-
-    def __init__(self, text_dim: int, dim: int, eps: float):
-        super().__init__()
-        self.norm = nn.RMSNorm(text_dim, eps=eps)
-        self.linear = nn.Linear(text_dim, dim)
-
-    def forward(self, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.linear(self.norm(encoder_hidden_states))
-
-
-class JoVAPositionEmbedding(nn.Module):
-    """Learned positions, one zero-initialised table per axis, sampled linearly and summed: positions -> (1, V, D)."""
-
-    axes = ("temporal", "height", "width")
-
-    def __init__(self, sizes: tuple[int, ...], dim: int):
-        super().__init__()
-        for name, size in zip(self.axes, sizes):
-            self.register_parameter(name, nn.Parameter(torch.zeros(size, dim)))
-
-    def forward(self, positions: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        total = 0
-        for axis, (name, position) in enumerate(zip(self.axes, positions)):
-            table = self.get_parameter(name)
-            last = table.shape[0] - 1
-            # Longer than the table: stretch the table so that its last row is the last video frame. The sound's last
-            # token lies behind that frame, by less than one latent frame: the floor is the video's last position.
-            position = position * (last / position.max().floor().clamp(min=last))
-            position = position.clamp(0, last)
-            lower, upper = position.floor().long(), position.ceil().long()
-            rows = torch.lerp(table[lower], table[upper], (position - lower).to(table.dtype)[:, None])
-            shape = [1] * len(positions) + [-1]
-            shape[axis] = len(position)
-            total = total + rows.reshape(shape)
-        return total.flatten(0, -2)[None]
-
-
-class JoVAEmbedder(nn.Module):
-    """The entrance of one branch: patches, both texts, time and place, all to width D."""
-
-    def __init__(
-        self,
-        in_features: int,
-        dim: int,
-        text_embed_dim: int | None,
-        text_embed_dim_2: int | None,
-        pos_embed_size: tuple[int, ...],
-        eps: float,
-    ):
-        super().__init__()
-        self.proj_in = nn.Linear(in_features, dim)
-        self.text_embedder = JoVATextProjection(text_embed_dim, dim, eps) if text_embed_dim else None
-        self.text_embedder_2 = JoVATextProjection(text_embed_dim_2, dim, eps) if text_embed_dim_2 else None
-        self.time_embedder = JoVATimestepEmbedding(dim)
-        self.pos_embed = JoVAPositionEmbedding(pos_embed_size, dim)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None,
-        encoder_hidden_states_2: torch.Tensor | None,
-        timestep: torch.Tensor,
-        positions: tuple[torch.Tensor, ...],
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return tokens (B, V, D), text (B, T, D), temb (B, D) and pos_embed (1, V, D)."""
-        hidden_states = self.proj_in(hidden_states)
-        texts = []
-        if encoder_hidden_states is not None:
-            texts.append(self.text_embedder(encoder_hidden_states))
-        if encoder_hidden_states_2 is not None:
-            texts.append(self.text_embedder_2(encoder_hidden_states_2))
-        # time and place are kept in float32
-        temb = self.time_embedder(timestep).type_as(hidden_states)
-        pos_embed = self.pos_embed(positions).type_as(hidden_states)
-        return hidden_states, torch.cat(texts, dim=1), temb, pos_embed
-
-
-class JoVAPacking(nn.Module):
-    """Puts the media and the text tokens of one branch behind each other, with all that has a token axis.
-
-    A module of its own because context parallelism splits a module's inputs: every group is split over the ranks
-    before it is packed, so that each rank holds its share of each group.
-    """
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        pos_embed: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        encoder_attention_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, ...]:
-        """Return packed tokens (B, V + T, D), pos_embed (1, V + T, D), cos, sin; and a key mask (B, V + T), if any."""
-        num_tokens, num_text_tokens = hidden_states.shape[1], encoder_hidden_states.shape[1]
-        packed = torch.cat([hidden_states, encoder_hidden_states], dim=1)
-        pos_embed = F.pad(pos_embed, (0, 0, 0, num_text_tokens))
-        cos = F.pad(cos, (0, 0, 0, 0, 0, num_text_tokens), value=1.0)
-        sin = F.pad(sin, (0, 0, 0, 0, 0, num_text_tokens))
-        if encoder_attention_mask is None:  # left out, since the hook of context parallelism takes tensors only
-            return packed, pos_embed, cos, sin
-        mask = F.pad(encoder_attention_mask, (num_tokens, 0), value=True)
-        return packed, pos_embed, cos, sin, mask
-
-
-class JoVAAttnProcessor:
-    """Calls the attention backend on the tokens of both branches: once (joint), or once for each direction."""
-
-    _attention_backend = None
-    _parallel_config = None
-
-    def __call__(
-        self,
-        attn: "JoVAAttention",
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        lengths: tuple[int, int],
-        num_tokens: tuple[int, int],
-        cross_modal_attention: bool,
-    ) -> tuple[torch.Tensor, ...]:
-        if attn.fusion == "joint" and cross_modal_attention:
-            return self.attend(query, key, value, attention_mask).split(lengths, dim=1)
-
-        masks = (None, None) if attention_mask is None else attention_mask.split(lengths, dim=-1)
-        queries, keys, values = (x.split(lengths, dim=1) for x in (query, key, value))
-        outputs = tuple(self.attend(*args) for args in zip(queries, keys, values, masks))
-        if not cross_modal_attention or attn.fusion == "joint" or 0 in lengths:
-            return outputs
-
-        # Fig. 4 b, c: a modality's tokens look at the other modality's tokens, not at its text
-        queries, keys, values = (
-            [x[:, :length] for x, length in zip(xs, num_tokens)] for xs in (queries, keys, values)
-        )
-        cross = tuple(self.attend(*args, None) for args in zip(queries, keys[::-1], values[::-1]))
-        return outputs + cross
-
-    def attend(self, query, key, value, attention_mask):
-        """Attention of (B, S, heads, d) tensors, (B, S, D) out; a branch that is not there has S = 0."""
-        if query.shape[1] == 0:
-            return query.flatten(2)
-        if attention_mask is not None:
-            attention_mask = attention_mask[:, None, None].contiguous()  # (B, 1, 1, S): True where a key may be seen
-        hidden_states = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
-        )
-        return hidden_states.flatten(2).type_as(query)
-
-
-class JoVAAttention(nn.Module, AttentionModuleMixin):
-    """The joint self-attention of a block (Eq. 4). It owns no parameters: each stream brings its own q, k, v, out."""
-
-    _default_processor_cls = JoVAAttnProcessor
-    _available_processors = [JoVAAttnProcessor]
-    _supports_qkv_fusion = False
-    is_cross_attention = False
-
-    def __init__(self, fusion: str = "joint", processor: JoVAAttnProcessor | None = None):
-        super().__init__()
-        self.fusion = fusion
-        self.set_processor(processor if processor is not None else self._default_processor_cls())
-
-    def forward(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        lengths: tuple[int, int],
-        num_tokens: tuple[int, int],
-        cross_modal_attention: bool = True,
-    ) -> tuple[torch.Tensor, ...]:
-        """Return the attention output of each branch.
-
-        Args:
-            query, key, value: `(B, S, heads, d)`, the packed tokens of the video branch, then of the audio branch.
-            attention_mask: `(B, S)` bool, True where a key may be seen, or None.
-            lengths: Packed tokens of the video branch and of the audio branch; they sum to S.
-            num_tokens: Media tokens among them, without text.
-
-        Returns:
-            `(B, lengths[i], D)` for each branch; for the two cross variants also each modality's look at the other,
-            `(B, num_tokens[i], D)`.
-        """
-        return self.processor(self, query, key, value, attention_mask, lengths, num_tokens, cross_modal_attention)
 
 
 class JoVAStream(nn.Module):
@@ -421,7 +186,7 @@ class JoVATransformerBlock(nn.Module):
         projections, modulations = zip(
             *(stream.pre_attention(tokens, temb, rotary_emb) for stream, tokens, temb, rotary_emb in video + audio)
         )
-        query, key, value = (_pack(parts) for parts in zip(*projections))
+        query, key, value = (pack(parts) for parts in zip(*projections))
         attn_output, audio_attn_output, *cross_outputs = self.attn(
             query, key, value, attention_mask, lengths, num_tokens, cross_modal_attention
         )
@@ -443,7 +208,7 @@ class JoVATransformerBlock(nn.Module):
             stream.post_attention(tokens, *args)
             for (stream, tokens, *_), *args in zip(groups, attn_outputs, cross_outputs, modulations)
         ]
-        return _pack(outputs)
+        return pack(outputs)
 
 
 class JoVASingleTransformerBlock(JoVATransformerBlock):
@@ -645,15 +410,13 @@ class JoVATransformer3DModel(
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
         if not torch.compiler.is_compiling() and self.context_parallel_degree == 1:
-            encoder_hidden_states, encoder_attention_mask = _trim_padding(
-                encoder_hidden_states, encoder_attention_mask
-            )
-            encoder_hidden_states_2, encoder_attention_mask_2 = _trim_padding(
+            encoder_hidden_states, encoder_attention_mask = trim_padding(encoder_hidden_states, encoder_attention_mask)
+            encoder_hidden_states_2, encoder_attention_mask_2 = trim_padding(
                 encoder_hidden_states_2, encoder_attention_mask_2
             )
-        encoder_hidden_states = _zero_padding(encoder_hidden_states, encoder_attention_mask)
-        encoder_hidden_states_2 = _zero_padding(encoder_hidden_states_2, encoder_attention_mask_2)
-        encoder_attention_mask = _join_masks(
+        encoder_hidden_states = zero_padding(encoder_hidden_states, encoder_attention_mask)
+        encoder_hidden_states_2 = zero_padding(encoder_hidden_states_2, encoder_attention_mask_2)
+        encoder_attention_mask = join_masks(
             (encoder_hidden_states, encoder_hidden_states_2), (encoder_attention_mask, encoder_attention_mask_2)
         )
         texts = (encoder_hidden_states, encoder_hidden_states_2, encoder_attention_mask)
@@ -735,17 +498,13 @@ class JoVATransformer3DModel(
         return hidden_states.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5).flatten(2, 3)
 
     def _audio_positions(self, audio_hidden_states: torch.Tensor, frame_rate: float) -> torch.Tensor:
-        """Return where each audio token's centre lies on the video's temporal axis, in latent frames: (A,).
-
-        p(j) = (j + 1/2) / audio_latent_rate · frame_rate / t_s + 1/2 - 1/t_s, since latent frame k >= 1 stands for
-        the t_s pixel frames t_s (k - 1) + 1 ... t_s k (our choice: MMAudio's ratio of lengths is 2-3 % off).
-        """
-        positions = torch.arange(audio_hidden_states.shape[-1], dtype=torch.float32, device=audio_hidden_states.device)
-        if not self.config.temporal_aligned_rope:
-            return positions
-        compression = self.config.vae_temporal_compression
-        step = frame_rate / compression / self.config.audio_latent_rate
-        return (positions + 0.5) * step + 0.5 - 1 / compression
+        """Return the positions (A,) of `audio_hidden_states` (B, C, A), aligned with the video's or simply counted."""
+        num_tokens, device, config = audio_hidden_states.shape[-1], audio_hidden_states.device, self.config
+        if not config.temporal_aligned_rope:
+            return torch.arange(num_tokens, dtype=torch.float32, device=device)
+        return audio_positions(
+            num_tokens, frame_rate, config.audio_latent_rate, config.vae_temporal_compression, device
+        )
 
     def check_inputs(
         self, hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep
@@ -811,35 +570,3 @@ class JoVATransformer3DModel(
                     f"Context parallelism of degree {degree} must divide the number of {what} tokens, got {count}. "
                     f"Nearest: {f'{below} or ' if below else ''}{below + degree}."
                 )
-
-
-def _trim_padding(
-    encoder_hidden_states: torch.Tensor | None, mask: torch.Tensor | None
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Drop the positions that no sample of the batch uses; the mask becomes None where it then hides nothing."""
-    if encoder_hidden_states is None or mask is None:
-        return encoder_hidden_states, None
-    mask = mask.bool()
-    used = mask.any(dim=0)
-    if not used.all():
-        encoder_hidden_states, mask = encoder_hidden_states[:, used], mask[:, used]
-    return encoder_hidden_states, None if mask.all() else mask
-
-
-def _zero_padding(encoder_hidden_states: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
-    """Return the states with zeros where the mask hides them: attention's weight 0 times NaN would be NaN."""
-    if encoder_hidden_states is None or mask is None:
-        return encoder_hidden_states
-    return encoder_hidden_states.masked_fill(~mask.bool()[..., None], 0)
-
-
-def _join_masks(texts: tuple[torch.Tensor | None, ...], masks: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
-    """Return the mask (B, T1 + T2) of the joined texts, or None where nothing is hidden."""
-    if all(mask is None for mask in masks):
-        return None
-    parts = [
-        torch.ones(text.shape[:2], dtype=torch.bool, device=text.device) if mask is None else mask.bool()
-        for text, mask in zip(texts, masks)
-        if text is not None
-    ]
-    return torch.cat(parts, dim=1)
