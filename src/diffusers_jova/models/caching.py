@@ -10,7 +10,7 @@ from diffusers.hooks import (
     TaylorSeerCacheConfig,
     TextKVCacheConfig,
 )
-from diffusers.hooks._helpers import TransformerBlockMetadata
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.hooks.hooks import StateManager
 from diffusers.hooks.pyramid_attention_broadcast import (
     _PYRAMID_ATTENTION_BROADCAST_HOOK,
@@ -31,8 +31,22 @@ class TwoStreamBlockMetadata(TransformerBlockMetadata):
         return super()._get_parameter_from_args_kwargs(identifier, args, kwargs)
 
 
-def check_cache(config, has_audio: bool) -> None:
-    """Raise a ValueError, with the reason, for a cache that would leave one of the streams wrong."""
+def two_stream_block(block_class: type[nn.Module]) -> type[nn.Module]:
+    """Make a class of blocks that return (hidden_states, audio_hidden_states) known to diffusers' caches."""
+    TransformerBlockRegistry.register(
+        block_class, TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
+    )
+    return block_class
+
+
+def check_cache(config, heads: dict[str, str]) -> None:
+    """Raise a ValueError, with the reason, for a cache that would leave one of the streams wrong.
+
+    Args:
+        heads: The name of the last linear layer of each branch that the model has.
+    """
+    has_audio = "audio" in heads
+    zeros = [head for head in heads.values() if head != "proj_out"]
     reason = None
     if isinstance(config, MagCacheConfig) and has_audio:
         reason = "it passes the audio stream on unchanged whenever it skips"
@@ -40,8 +54,8 @@ def check_cache(config, has_audio: bool) -> None:
         reason = "it is made for the token layout of another model"
     elif isinstance(config, FasterCacheConfig) and not config.is_guidance_distilled:
         reason = "it rebuilds the skipped unconditional half of the video only"
-    elif isinstance(config, TaylorSeerCacheConfig) and config.use_lite_mode and has_audio:
-        reason = "its lite mode predicts `proj_out` only and feeds zeros to `audio_proj_out`"
+    elif isinstance(config, TaylorSeerCacheConfig) and config.use_lite_mode and zeros:
+        reason = f"its lite mode predicts `proj_out` only and feeds zeros to `{zeros[-1]}`"
     if reason is not None:
         raise ValueError(
             f"{type(config).__name__} cannot be used with this model: {reason}. Use FirstBlockCacheConfig, "

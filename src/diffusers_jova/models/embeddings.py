@@ -14,18 +14,19 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 def rotary_embedding(
     positions: tuple[torch.Tensor, ...], axes_dim: tuple[int, ...], head_dim: int, theta: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cosines and sines of a grid's rotary angles, each `(1, V, 1, head_dim / 2)`, in float32.
+    """Return the cosines and sines of a grid's rotary angles, each `(1, V, 1, head_dim / 2)`.
 
     Axis i turns the pairs of its `axes_dim[i]` channels by position · theta^(-2k / axes_dim[i]). Pairs beyond the
     given axes stand still: sound has one axis, and uses the temporal part of the head only.
 
     Args:
-        positions: One `(L_i,)` tensor per axis; V is the product of the lengths, the last axis running fastest.
+        positions: One `(L_i,)` tensor per axis; V is the product of the lengths, the last axis running fastest. Their
+            dtype is the result's.
     """
     grid = [len(position) for position in positions]
     angles = []
     for axis, (position, dim) in enumerate(zip(positions, axes_dim)):
-        frequencies = theta ** -(torch.arange(0, dim, 2, dtype=torch.float32, device=position.device) / dim)
+        frequencies = theta ** -(torch.arange(0, dim, 2, dtype=position.dtype, device=position.device) / dim)
         angle = torch.outer(position, frequencies)  # (L_i, axis_dim / 2)
         shape = [1] * len(grid) + [-1]
         shape[axis] = grid[axis]
@@ -33,6 +34,12 @@ def rotary_embedding(
     angles = torch.cat(angles, dim=-1).flatten(0, -2)  # (V, sum(axes_dim) / 2)
     angles = F.pad(angles, (0, head_dim // 2 - angles.shape[-1]))
     return angles.cos()[None, :, None], angles.sin()[None, :, None]
+
+
+def split_head(head_dim: int) -> tuple[int, int, int]:
+    """Return how many channels of a head turn with time, row and column, as Wan splits them: 128 -> (44, 42, 42)."""
+    spatial = 2 * (head_dim // 6)
+    return head_dim - 2 * spatial, spatial, spatial
 
 
 def apply_rotary_emb(hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

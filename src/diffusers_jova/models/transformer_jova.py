@@ -12,8 +12,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
-from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, FeedForward
@@ -30,7 +28,7 @@ from .attention import (
     JoVAAttnProcessor,  # noqa: F401  # older code imports it from here
     pack,
 )
-from .caching import TwoStreamBlockMetadata, check_cache, separate_passes
+from .caching import two_stream_block
 from .embeddings import (
     JoVAEmbedder,
     JoVAPacking,
@@ -38,12 +36,13 @@ from .embeddings import (
     JoVATextProjection,  # noqa: F401  # likewise
     JoVATimestepEmbedding,  # noqa: F401  # likewise
     apply_rotary_emb,
-    audio_positions,
     join_masks,
     rotary_embedding,
+    split_head,
     trim_padding,
     zero_padding,
 )
+from .two_branches import TwoBranchMixin
 
 
 class JoVAContext(NamedTuple):
@@ -118,6 +117,7 @@ class JoVAStream(nn.Module):
         return torch.addcmul(hidden_states, gate_ff, ff_output)
 
 
+@two_stream_block
 class JoVATransformerBlock(nn.Module):
     """A multi-stream block: the streams `video`, `video_text`, `audio` and `audio_text` around one attention.
 
@@ -211,6 +211,7 @@ class JoVATransformerBlock(nn.Module):
         return pack(outputs)
 
 
+@two_stream_block
 class JoVASingleTransformerBlock(JoVATransformerBlock):
     """A single-stream block: `video` and `audio`, each applied to its media tokens and their text alike.
 
@@ -233,14 +234,8 @@ class JoVASingleTransformerBlock(JoVATransformerBlock):
         )
 
 
-for _block_class in (JoVATransformerBlock, JoVASingleTransformerBlock):
-    TransformerBlockRegistry.register(
-        _block_class, TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
-    )
-
-
 class JoVATransformer3DModel(
-    ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, CacheMixin
+    TwoBranchMixin, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, CacheMixin
 ):
     """A transformer that denoises video latents and audio latents together (JoVA, section 3.2).
 
@@ -274,6 +269,7 @@ class JoVATransformer3DModel(
     _repeated_blocks = ["JoVATransformerBlock", "JoVASingleTransformerBlock"]
     _skip_layerwise_casting_patterns = ["embedder", "norm", "modulation", "proj_out"]
     _keep_in_fp32_modules = ["time_embedder", "pos_embed"]
+    _heads = {"video": "proj_out", "audio": "audio_proj_out"}
     # Each group of tokens is split before it is packed. The key mask is split alike; Ulysses gathers it again.
     _cp_plan = {
         "packing": {
@@ -320,8 +316,7 @@ class JoVATransformer3DModel(
         if attention_fusion not in ATTENTION_FUSIONS:
             raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
         if rope_axes_dim is None:
-            spatial = 2 * (attention_head_dim // 6)
-            rope_axes_dim = (attention_head_dim - 2 * spatial, spatial, spatial)
+            rope_axes_dim = split_head(attention_head_dim)
         if sum(rope_axes_dim) != attention_head_dim or any(dim % 2 for dim in rope_axes_dim):
             raise ValueError(
                 f"`rope_axes_dim` must be even numbers that sum to `attention_head_dim` ({attention_head_dim}), "
@@ -364,7 +359,7 @@ class JoVATransformer3DModel(
             nn.init.zeros_(norm.linear.bias)
 
         if len(branches) == 1:
-            absent = "audio_proj_out" if "video" in branches else "proj_out"
+            absent = self._heads["audio" if "video" in branches else "video"]
             self._cp_plan = {name: plan for name, plan in self._cp_plan.items() if name != absent}
         self.gradient_checkpointing = False
 
@@ -471,7 +466,7 @@ class JoVATransformer3DModel(
         *texts, mask = texts
         timestep = timestep.expand(hidden_states.shape[0])
         hidden_states, text, temb, pos_embed = embedder(hidden_states, *texts, timestep, positions)
-        self._check_context_parallel(hidden_states.shape[1], text.shape[1])
+        self._check_context_parallel(media=hidden_states.shape[1], text=text.shape[1])
         cos, sin = rotary_embedding(
             positions, self.rope_axes_dim, self.config.attention_head_dim, self.config.rope_theta
         )
@@ -496,77 +491,3 @@ class JoVATransformer3DModel(
         """(B, V, C · patch volume) -> (B, C, F, H, W)"""
         hidden_states = hidden_states.unflatten(1, grid).unflatten(-1, (-1, *self.config.patch_size))
         return hidden_states.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5).flatten(2, 3)
-
-    def _audio_positions(self, audio_hidden_states: torch.Tensor, frame_rate: float) -> torch.Tensor:
-        """Return the positions (A,) of `audio_hidden_states` (B, C, A), aligned with the video's or simply counted."""
-        num_tokens, device, config = audio_hidden_states.shape[-1], audio_hidden_states.device, self.config
-        if not config.temporal_aligned_rope:
-            return torch.arange(num_tokens, dtype=torch.float32, device=device)
-        return audio_positions(
-            num_tokens, frame_rate, config.audio_latent_rate, config.vae_temporal_compression, device
-        )
-
-    def check_inputs(
-        self, hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep
-    ) -> None:
-        config = self.config
-        if hidden_states is None and audio_hidden_states is None:
-            raise ValueError("Neither `hidden_states` nor `audio_hidden_states` was given: pass one or both.")
-        if encoder_hidden_states is None and encoder_hidden_states_2 is None:
-            raise ValueError("Neither `encoder_hidden_states` nor `encoder_hidden_states_2` was given.")
-        if timestep is None:
-            raise ValueError("`timestep` is missing: a tensor (B,), 0 for data to 1000 for noise.")
-        for name, tensor, channels, dim, ndim, channel_axis in (
-            ("hidden_states", hidden_states, "in_channels", config.in_channels, 5, 1),
-            ("audio_hidden_states", audio_hidden_states, "audio_in_channels", config.audio_in_channels, 3, 1),
-            ("encoder_hidden_states", encoder_hidden_states, "text_embed_dim", config.text_embed_dim, 3, 2),
-            ("encoder_hidden_states_2", encoder_hidden_states_2, "text_embed_dim_2", config.text_embed_dim_2, 3, 2),
-        ):
-            if tensor is None:
-                continue
-            if dim is None:
-                raise ValueError(f"`{name}` was given, but this model was built with `{channels}=None`.")
-            if tensor.ndim != ndim or tensor.shape[channel_axis] != dim:
-                raise ValueError(
-                    f"`{name}` must have {ndim} dimensions with {dim} ({channels}) at axis {channel_axis}, "
-                    f"got shape {tuple(tensor.shape)}."
-                )
-        if hidden_states is not None and any(n % p for n, p in zip(hidden_states.shape[2:], config.patch_size)):
-            raise ValueError(
-                f"The latent frames, rows and columns must be divisible by `patch_size` {tuple(config.patch_size)}, "
-                f"got {tuple(hidden_states.shape[2:])}."
-            )
-        if hidden_states is None and isinstance(self._cache_config, FirstBlockCacheConfig):
-            raise ValueError(
-                "FirstBlockCache decides by the video stream and cannot serve sound alone: call `disable_cache()`."
-            )
-
-    def enable_cache(self, config) -> None:
-        """Enable one of diffusers' caches, where it treats both streams right: PyramidAttentionBroadcast,
-        FirstBlockCache, TaylorSeer (but its lite mode), and FasterCache of guidance-distilled models.
-
-        Raises:
-            ValueError: For a cache that would leave one stream wrong, with the reason.
-        """
-        check_cache(config, has_audio=self.audio_embedder is not None)
-        super().enable_cache(config)
-        if isinstance(config, PyramidAttentionBroadcastConfig):
-            separate_passes(self)
-
-    @property
-    def context_parallel_degree(self) -> int:
-        """Over how many ranks each group of tokens is split; 1 without context parallelism."""
-        blocks = (*self.transformer_blocks, *self.single_transformer_blocks)
-        parallel_config = self._parallel_config or (blocks[0].attn.processor._parallel_config if blocks else None)
-        config = getattr(parallel_config, "context_parallel_config", None)
-        return config.ring_degree * config.ulysses_degree if config is not None else 1
-
-    def _check_context_parallel(self, num_tokens: int, num_text_tokens: int) -> None:
-        degree = self.context_parallel_degree
-        for what, count in (("media", num_tokens), ("text", num_text_tokens)):
-            if count % degree:
-                below = count // degree * degree
-                raise ValueError(
-                    f"Context parallelism of degree {degree} must divide the number of {what} tokens, got {count}. "
-                    f"Nearest: {f'{below} or ' if below else ''}{below + degree}."
-                )

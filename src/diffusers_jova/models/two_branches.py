@@ -1,0 +1,104 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What every transformer with a video branch and an audio branch has, whatever its blocks are."""
+
+import torch
+from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
+
+from .caching import check_cache, separate_passes
+from .embeddings import audio_positions
+
+
+class TwoBranchMixin:
+    """Checks of inputs, positions of audio, caches and context parallelism of a two-branch transformer.
+
+    Its config has `in_channels` and `audio_in_channels`, None for a branch that is not there.
+
+    Attributes:
+        _heads: The name of each branch's last linear layer.
+    """
+
+    _heads: dict[str, str]
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that this model has, of "video" and "audio"."""
+        channels = {"video": self.config.in_channels, "audio": self.config.audio_in_channels}
+        return tuple(branch for branch, number in channels.items() if number is not None)
+
+    def check_inputs(
+        self, hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep
+    ) -> None:
+        """Raise a ValueError, in words, unless the arguments of `forward` fit the config and each other."""
+        config = self.config
+        if hidden_states is None and audio_hidden_states is None:
+            raise ValueError("Neither `hidden_states` nor `audio_hidden_states` was given: pass one or both.")
+        if encoder_hidden_states is None and encoder_hidden_states_2 is None:
+            raise ValueError("Neither `encoder_hidden_states` nor `encoder_hidden_states_2` was given.")
+        if timestep is None:
+            raise ValueError("`timestep` is missing: a tensor (B,), 0 for data to 1000 for noise.")
+        for name, tensor, setting, ndim, channel_axis in (
+            ("hidden_states", hidden_states, "in_channels", 5, 1),
+            ("audio_hidden_states", audio_hidden_states, "audio_in_channels", 3, 1),
+            ("encoder_hidden_states", encoder_hidden_states, "text_embed_dim", 3, 2),
+            ("encoder_hidden_states_2", encoder_hidden_states_2, "text_embed_dim_2", 3, 2),
+        ):
+            if tensor is None:
+                continue
+            dim = config.get(setting)
+            if dim is None:
+                raise ValueError(f"`{name}` was given, but this model was built with `{setting}=None`.")
+            if tensor.ndim != ndim or tensor.shape[channel_axis] != dim:
+                raise ValueError(
+                    f"`{name}` must have {ndim} dimensions with {dim} ({setting}) at axis {channel_axis}, "
+                    f"got shape {tuple(tensor.shape)}."
+                )
+        if hidden_states is not None and any(n % p for n, p in zip(hidden_states.shape[2:], config.patch_size)):
+            raise ValueError(
+                f"The latent frames, rows and columns must be divisible by `patch_size` {tuple(config.patch_size)}, "
+                f"got {tuple(hidden_states.shape[2:])}."
+            )
+        if hidden_states is None and isinstance(self._cache_config, FirstBlockCacheConfig):
+            raise ValueError(
+                "FirstBlockCache decides by the video stream and cannot serve audio alone: call `disable_cache()`."
+            )
+
+    def _audio_positions(self, audio_hidden_states: torch.Tensor, frame_rate: float) -> torch.Tensor:
+        """Return the positions (A,) of `audio_hidden_states` (B, C, A), aligned with the video's or simply counted."""
+        num_tokens, device, config = audio_hidden_states.shape[-1], audio_hidden_states.device, self.config
+        if not config.temporal_aligned_rope:
+            return torch.arange(num_tokens, dtype=torch.float32, device=device)
+        return audio_positions(
+            num_tokens, frame_rate, config.audio_latent_rate, config.vae_temporal_compression, device
+        )
+
+    def enable_cache(self, config) -> None:
+        """Enable one of diffusers' caches, where it treats both streams right: PyramidAttentionBroadcast,
+        FirstBlockCache, TaylorSeer (but its lite mode), and FasterCache of guidance-distilled models.
+
+        Raises:
+            ValueError: For a cache that would leave one stream wrong, with the reason.
+        """
+        check_cache(config, {branch: self._heads[branch] for branch in self.branches})
+        super().enable_cache(config)
+        if isinstance(config, PyramidAttentionBroadcastConfig):
+            separate_passes(self)
+
+    @property
+    def context_parallel_degree(self) -> int:
+        """Over how many ranks each group of tokens is split; 1 without context parallelism."""
+        blocks = (*self.transformer_blocks, *getattr(self, "single_transformer_blocks", ()))
+        parallel_config = self._parallel_config or (blocks[0].attn.processor._parallel_config if blocks else None)
+        config = getattr(parallel_config, "context_parallel_config", None)
+        return config.ring_degree * config.ulysses_degree if config is not None else 1
+
+    def _check_context_parallel(self, **counts: int) -> None:
+        """Raise a ValueError unless the degree divides the number of tokens of each kind, such as `media=12`."""
+        degree = self.context_parallel_degree
+        for what, count in counts.items():
+            if count % degree:
+                below = count // degree * degree
+                raise ValueError(
+                    f"Context parallelism of degree {degree} must divide the number of {what} tokens, got {count}. "
+                    f"Nearest: {f'{below} or ' if below else ''}{below + degree}."
+                )
