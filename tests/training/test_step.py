@@ -148,12 +148,12 @@ def test_the_condition_is_the_pipelines_own(pipe, scales, given):
         picture = pipe.vae.encode(pixels[:, :, None]).latent_dist.parameters
         black = pipe.vae.encode(torch.full((1, 3, 1, 32, 32), -1.0)).latent_dist.parameters
         latents = torch.randn(1, 16, 2, 4, 4)
-        expected = pipe.prepare_condition(pixels if given else None, latents, 5, 32, 32)
+        expected = pipe.prepare_condition(pixels if given else None, latents, 32, 32)
     batch = SimpleNamespace(visits=[Visit("a", 0)], image_moments=picture, black_moments=black)
     config = make_config(image_conditioning_probability=float(given))
     inputs = with_condition(latents, batch, scales, config)
     assert torch.equal(inputs[:, :16], latents)
-    assert torch.allclose(inputs[:, 16:], expected, atol=1e-6)
+    assert torch.equal(inputs[:, 16:], expected)
 
 
 def test_the_picture_is_given_as_often_as_asked():

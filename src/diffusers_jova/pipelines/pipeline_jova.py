@@ -34,7 +34,6 @@ from ..latents import (
     denormalize_latents,
     exact_frame_rate,
     fit_audio,
-    fold_frame_mask,
     nearest_num_frames,
     normalize_latents,
     num_audio_latents,
@@ -47,6 +46,7 @@ from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..shipped import find_model
+from .conditioning import condition_channels, video_input
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, format_prompt
 
@@ -492,25 +492,28 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return normalize_latents(latents.to(device=device, dtype=torch.float32), self.vae.config)
 
     def prepare_condition(
-        self, pixels: torch.Tensor | None, latents: torch.Tensor, num_frames: int, height: int, width: int
+        self, pixels: torch.Tensor | None, latents: torch.Tensor, height: int, width: int
     ) -> torch.Tensor | None:
-        """Return the channels beside the noisy latents: reference picture and mask, (B, C + 4, F, H, W).
+        """Return the channels beside the noisy latents, (B, C + 4, F, H, W), or None where the transformer takes none.
 
-        The picture is latent frame 0, its mask 1. Frames that are not given hold the latent of a black frame, mask 0.
-        None where the transformer takes no condition.
+        The image is given as latent frame 0; the other frames hold the latent of a black frame. See
+        `conditioning.condition_channels`.
+
+        Args:
+            pixels: `(num_prompts, 3, height, width)` of `prepare_image`, or None where nothing is given.
+            latents: `(B, C, F, H, W)`, the noise; B is a multiple of `num_prompts`, or of 1.
+            height, width: In pixels.
         """
         if self.transformer.config.in_channels == self.transformer.config.out_channels:
             return None
-        batch_size, _, num_latent_frames, *size = latents.shape
-        black = self._encode_pixels(torch.full((1, 3, height, width), -1.0), latents.device)
-        condition = black.repeat(batch_size, 1, num_latent_frames, 1, 1)
-        frame_mask = torch.zeros(batch_size, num_frames, device=latents.device)
-        if pixels is not None:
-            pictures = self._encode_pixels(pixels, latents.device)
-            condition[:, :, :1] = pictures.repeat_interleave(batch_size // len(pictures), dim=0)
-            frame_mask[:, 0] = 1
-        mask = fold_frame_mask(frame_mask, self.vae_scale_factor_temporal)
-        return torch.cat([condition, mask[..., None, None].expand(-1, -1, -1, *size)], dim=1)
+        batch_size, _, num_latent_frames, *_ = latents.shape
+        black_latents = self._encode_pixels(torch.full((1, 3, height, width), -1.0), latents.device)
+        clean_latents = black_latents if pixels is None else self._encode_pixels(pixels, latents.device)
+        clean_latents = clean_latents.repeat_interleave(batch_size // len(clean_latents), dim=0)  # (B, C, 1, H, W)
+        is_given = torch.full((batch_size, 1), pixels is not None, device=latents.device)
+        return condition_channels(
+            clean_latents, is_given, black_latents, num_latent_frames, self.vae_scale_factor_temporal
+        )
 
     # 4. Denoising
 
@@ -626,8 +629,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         def run(name: str, prefix: str = "", cross_modal_attention: bool = True) -> tuple:
             latents, audio_latents, dtype = tensors["latents"], tensors["audio_latents"], self.transformer.dtype
             if latents is not None:
-                latents = latents if condition is None else torch.cat([latents, condition], dim=1)
-                latents = latents.to(dtype)
+                latents = video_input(latents, condition).to(dtype)
             batch = latents if latents is not None else audio_latents
             texts = self._text_inputs(tensors, prefix, dtype)
             with self.transformer.cache_context(name, step_index=i, num_inference_steps=self.num_timesteps):
@@ -920,7 +922,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         )
         tensors |= dict(zip(PROMPT_EMBEDS, embeds))
         if "video" in modalities:
-            condition = self.prepare_condition(pixels, tensors["latents"], num_frames, height, width)
+            condition = self.prepare_condition(pixels, tensors["latents"], height, width)
 
         # 4. Denoising
         if sigmas is None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ..latents import fold_frame_mask, normalize_latents
+from ..latents import normalize_latents
+from ..pipelines.conditioning import condition_channels, video_input
 from .config import TrainingConfig
 from .dataset import Batch, Visit
 from .flow_matching import add_noise, sample_sigma, shift_sigmas, timesteps_of, velocity
@@ -176,23 +177,19 @@ def draw_images(visits: list[Visit], config: TrainingConfig) -> torch.Tensor:
 
 
 def with_condition(latents: torch.Tensor, batch: Batch, scales: LatentScales, config: TrainingConfig) -> torch.Tensor:
-    """Return the transformer's video input (B, in_channels, F, H, W): noisy latents, reference picture, mask.
+    """Return the transformer's video input (B, in_channels, F, H, W): noisy latents, and the first frame where drawn.
 
-    As in `JoVAPipeline.prepare_condition`: the picture is latent frame 0 with mask 1, the frames that are not given
-    hold a black frame's latent with mask 0; both are the mode of their posterior, not a sample.
+    The channels are those of `JoVAPipeline.prepare_condition`. The image and the black frame that fills the rest are
+    the mode of their posterior, not a sample.
     """
-    batch_size, num_channels, num_latent_frames, *size = latents.shape
-    if scales.in_channels == num_channels:
+    if scales.in_channels == latents.shape[1]:
         return latents
-    is_given = draw_images(batch.visits, config).to(latents.device)
-    picture, black = (
+    image_latents, black_latents = (
         normalize_latents(moments.chunk(2, dim=1)[0], scales.vae)
         for moments in (batch.image_moments, batch.black_moments)
     )
-    condition = black.repeat(1, 1, num_latent_frames, 1, 1)
-    condition[:, :, :1] = torch.where(is_given.view(-1, 1, 1, 1, 1), picture, condition[:, :, :1])
-    num_frames = scales.temporal_compression * (num_latent_frames - 1) + 1
-    frame_mask = torch.zeros(batch_size, num_frames, device=latents.device)
-    frame_mask[:, 0] = is_given.to(frame_mask.dtype)
-    mask = fold_frame_mask(frame_mask, scales.temporal_compression)  # (B, 4, F)
-    return torch.cat([latents, condition, mask[..., None, None].expand(-1, -1, -1, *size)], dim=1)
+    is_given = draw_images(batch.visits, config).to(latents.device)[:, None]  # (B, 1)
+    condition = condition_channels(
+        image_latents, is_given, black_latents, latents.shape[2], scales.temporal_compression
+    )
+    return video_input(latents, condition)
