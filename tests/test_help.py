@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from diffusers_jova.cli.dispatch import VERBS
+
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "av", "tqdm")
@@ -31,7 +33,7 @@ def has_a_parser(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return bool({"ArgumentParser"} & names or {"run_script"} & called)
+    return bool({"ArgumentParser"} & names or {"run_script", "run_verb"} & called)
 
 
 SCRIPTS = [
@@ -40,7 +42,6 @@ SCRIPTS = [
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
     if has_a_parser(path)
 ]
-VERBS = ("demo", "create", "generate", "encode", "bench", "score")
 PROGRAMS = [
     ["diffusers_jova"],
     *(["diffusers_jova", verb] for verb in VERBS),

@@ -25,7 +25,7 @@ SEES = {  # each part and, beside itself, what it may import
     "nano": LEAVES | {"models", "loaders", "pipelines", "training", "evaluation"},
     "conversion": LEAVES | {"models", "loaders"},  # a LoRA file means the same to the pipeline and to the converter
 }
-SEE_EVERYTHING = {"__init__", "__main__"}  # and no part sees them
+SEE_EVERYTHING = {"__init__", "__main__", "cli"}  # and no part sees them
 SCRIPT_FOLDERS = ("training", "conversion", "benchmarks")  # at the top of the repository
 
 MODULES = sorted((REPOSITORY / "src" / PACKAGE).rglob("*.py"))

@@ -10,7 +10,8 @@ import os
 import pickle
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from safetensors import SafetensorError
@@ -102,3 +103,21 @@ def start_logging(format: str = "%(message)s") -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter(format))
     logging.basicConfig(handlers=[handler])
+
+
+@contextmanager
+def logging_progress(format: str = "%(message)s") -> Iterator[None]:
+    """Let the log say how far the work is, and it alone: transformers has bars of its own for loading."""
+    from transformers.utils import logging as transformers_logging  # late: it takes seconds
+
+    start_logging(format)
+    logger = logging.getLogger(__package__)
+    level, had_bars = logger.level, transformers_logging.is_progress_bar_enabled()
+    logger.setLevel(logging.INFO)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if had_bars:
+            transformers_logging.enable_progress_bar()

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKLWan, DiffusionPipeline, MMAudioVAE
 from safetensors.torch import load_file
 
 from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline
-from diffusers_jova.__main__ import main as run_package
+from diffusers_jova.cli.dispatch import main as run_package
 from diffusers_jova.conversion.wan_vae import original_names
 from diffusers_jova.shipped import find_model
 
@@ -74,7 +74,7 @@ def test_the_16k_autoencoder_cannot_be_the_upstream_class(run_verb, tmp_path):
 @pytest.mark.parametrize("verb", ["convert_mmaudio", "convert_bigvgan", "convert_wan_vae"])
 def test_the_file_of_another_model_is_refused(run_verb, waver_files, tmp_path, verb):
     out = run_verb(verb, "--input", waver_files["video"], "--output", tmp_path / "out")
-    assert out.status == 1 and out.error.startswith("error: waver.safetensors")
+    assert out.status == 2 and out.error.startswith("error: waver.safetensors")
     assert not (tmp_path / "out").exists()
 
 
@@ -140,7 +140,7 @@ def test_parts_become_a_pipeline_that_loads(run_verb, folder, pipe, tmp_path, sa
         loaded = loader.from_pretrained(tmp_path / "jova")
         assert same_tensors(loaded.transformer.state_dict(), pipe.transformer.state_dict())
     assert loaded.tokenizer("a").input_ids == pipe.tokenizer("a").input_ids
-    assert run_verb("assemble_jova", *parts_of(folder), "--output", tmp_path / "jova").status == 1
+    assert run_verb("assemble_jova", *parts_of(folder), "--output", tmp_path / "jova").status == 2
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_part_that_does_not_fit_is_named(run_verb, folder, tmp_path, part, fil
     config = tmp_path / "parts" / part / file
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     out = run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--output", tmp_path / "jova")
-    assert out.status == 1 and message in out.error
+    assert out.status == 2 and message in out.error
     assert not (tmp_path / "jova").exists()
 
 
@@ -175,7 +175,7 @@ def test_parts_that_go_together_are_asked_for(run_verb, folder, tmp_path):
     without = arguments.index("--vocoder")
     del arguments[without : without + 2]
     out = run_verb("assemble_jova", *arguments, "--dry_run")
-    assert out.status == 1 and "audio_vae and vocoder go together" in out.error
+    assert out.status == 2 and "audio_vae and vocoder go together" in out.error
 
 
 def test_a_truncated_part_is_refused(run_verb, folder, tmp_path):
@@ -183,7 +183,7 @@ def test_a_truncated_part_is_refused(run_verb, folder, tmp_path):
     weights = tmp_path / "parts" / "transformer" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
     out = run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--output", tmp_path / "jova")
-    assert out.status == 1 and "truncated" in out.error
+    assert out.status == 2 and "truncated" in out.error
 
 
 def test_the_examples_of_the_docs_page_run(run_verb, tmp_path, monkeypatch):
@@ -239,7 +239,7 @@ def test_a_part_may_be_a_pipeline_that_has_it_by_folder_or_by_name(run_verb, fol
     pipe = JoVAPipeline.from_pretrained(tmp_path / "jova")
     assert type(pipe.vocoder).__name__ == "BigVGANVocoder" and pipe.config.height == 64
     out = run_verb("assemble_jova", "--transformer", "jova-nano", "--vae", folder, "--dry_run")
-    assert out.status == 1
+    assert out.status == 2
     assert "transformer.in_channels has 33, two times vae plus 1 of the mask has 33" not in out.error
     assert "frames per latent: transformer has 1, vae has 4" in out.error
 
@@ -259,7 +259,7 @@ def test_a_vocoder_for_another_log_mel_is_named(run_verb, tmp_path, change, mess
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     parts = [argument for part in ("transformer", "vae", "audio_vae") for argument in (f"--{part}", "jova-nano")]
     out = run_verb("assemble_jova", *parts, "--vocoder", tmp_path / "vocoder", "--dry_run")
-    assert out.status == 1 and message in out.error
+    assert out.status == 2 and message in out.error
 
 
 def test_a_config_without_an_entry_or_nested_too_deep_is_no_traceback(run_verb, folder, tmp_path):
@@ -270,4 +270,4 @@ def test_a_config_without_an_entry_or_nested_too_deep_is_no_traceback(run_verb, 
     assert run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--dry_run").status == 0
     config.write_text('{"a":' * 200_000)
     out = run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--dry_run")
-    assert out.status == 1 and "config.json is nested too deep" in out.error
+    assert out.status == 2 and "config.json is nested too deep" in out.error

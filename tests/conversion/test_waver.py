@@ -278,7 +278,7 @@ def test_verb_converts_there_and_back_and_reports(run_verb, jova, tmp_path, same
     model = JoVATransformer3DModel.from_pretrained(tmp_path / "jova")
     assert torch.equal(model.proj_out.weight, jova.model.proj_out.weight)
     again = run_verb("convert_waver", *arguments)
-    assert again.status == 1 and again.error.strip().endswith("take another --output.")
+    assert again.status == 2 and again.error.strip().endswith("take another --output.")
     assert run_verb("convert_waver", *arguments, "--overwrite").status == 0
 
 
@@ -287,7 +287,7 @@ def test_verb_says_what_is_wrong_in_one_line_and_leaves_nothing(run_verb, waver_
     save_file(waver_state_dict, tmp_path / "waver.safetensors")
     arguments = ("--to", "jova", "--input", tmp_path / "waver.safetensors", "--output", tmp_path / "jova")
     out = run_verb("convert_waver", *arguments)
-    assert out.status == 1 and "missing: proj_out.bias" in out.output and "unexpected: mistake" in out.output
+    assert out.status == 2 and "missing: proj_out.bias" in out.output and "unexpected: mistake" in out.output
     assert out.error.startswith("error: The checkpoint does not fit: 1 missing, 1 unexpected")
     assert [path.name for path in tmp_path.iterdir()] == ["waver.safetensors"]
     assert run_verb("convert_waver", *arguments, "--allow_missing", "proj_out.*", "mistake").status == 0

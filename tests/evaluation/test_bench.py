@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from diffusers_jova.__main__ import main
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.media import read_video
 
 
@@ -116,10 +116,19 @@ def test_one_bad_picture_does_not_stop_the_others(bench, tmp_path, capsys):
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     rows.append({"id": "gone", "prompt": "A face.", "image": "gone.png"})
     rows[1]["prompt"] = "A person."
-    assert bench(rows, "--batch_size", 2, status=1) == {"bad": "failed", "good": "made", "gone": "failed"}
-    assert "gone.png" in capsys.readouterr().out
+    assert bench(rows, "--batch_size", 2) == {"bad": "failed", "good": "made", "gone": "failed"}
+    said = capsys.readouterr().out
+    assert "gone.png" in said and "1 clips made, 0 kept, 2 of 3 failed." in said
     # a clip of the picture that was there before would be scored as this prompt's
     assert sorted(path.name for path in (tmp_path / "clips").glob("*.mp4")) == ["good.mp4"]
+
+
+def test_status_is_1_only_if_there_is_no_clip_at_all(bench):
+    rows = [{"id": name, "prompt": "A face.", "image": "gone.png"} for name in "ab"]
+    assert set(bench(rows, status=1).values()) == {"failed"}
+    rows[0].pop("image")
+    assert bench(rows, status=0) == {"a": "made", "b": "failed"}
+    assert bench(rows, status=0) == {"a": "kept", "b": "failed"}
 
 
 def test_shards_make_different_clips(bench, folder, tmp_path):

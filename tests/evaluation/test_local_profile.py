@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusers_jova.__main__ import main
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.evaluation.metrics import PROFILES, choose_variants
 from diffusers_jova.media import write_video
 

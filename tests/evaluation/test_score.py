@@ -13,8 +13,8 @@ from name_seeded import name_seeded_weights
 from PIL import Image
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from diffusers_jova.__main__ import main
-from diffusers_jova.evaluation.score_command import read_transcripts
+from diffusers_jova.cli.dispatch import main
+from diffusers_jova.cli.score import read_transcripts
 from diffusers_jova.media import write_video
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
 
@@ -144,6 +144,17 @@ def test_without_weights_nothing_is_measured_but_what_is_asked_for(data, weights
 def test_a_metric_that_needs_transcripts_is_left_out_on_request(data, weights, tmp_path):
     _, report = run_score(data, weights, tmp_path, "--profile", "verse", "--metrics", "ID,WER", "--skip-missing")
     assert list(report["header"]["variants"]) == ["ID"] and "transcripts" in report["header"]["not_measured"]["WER"]
+
+
+def test_status_is_1_only_if_no_clip_has_any_value(data, weights, tmp_path):
+    heard = tmp_path / "heard.jsonl"
+    flags = ["--metrics", "WER", "--transcripts", heard]
+    write_prompts(heard, [{"id": "nobody", "text": "look"}])
+    status, report = run_score(data, weights, tmp_path, *flags)
+    assert status == 1 and report["summary"]["all"]["WER"]["n_used"] == 0
+    write_prompts(heard, [{"id": "a", "text": "look me"}])
+    status, report = run_score(data, weights, tmp_path, *flags)
+    assert status == 0 and report["summary"]["all"]["WER"]["n_used"] == 1
 
 
 def test_check_says_what_is_there_and_what_is_missing(weights, capsys):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from diffusers_jova import __main__
+from diffusers_jova.cli import dispatch
 from diffusers_jova.media import write_wav
 
 from .tiny_training import REPOSITORY, hide_accelerators, save_tiny_pipeline, write_cache
@@ -100,9 +100,9 @@ def start(monkeypatch, program, folder):
     """Run a program in `folder`, in this process, and return its exit status."""
     model, cache, out = (str(folder / name) for name in ("model", "cache", "out"))
     if program == "generate":
-        return __main__.main(["generate", "--model", model, "--prompt", "x", "--output", str(folder / "clip.mp4")])
+        return dispatch.main(["generate", "--model", model, "--prompt", "x", "--output", str(folder / "clip.mp4")])
     if program == "encode":
-        return __main__.main(["encode", "--model", model, "--prompt", "x", "--output", str(folder / "x.safetensors")])
+        return dispatch.main(["encode", "--model", model, "--prompt", "x", "--output", str(folder / "x.safetensors")])
     flags = {
         "preprocess": [
             "--data",

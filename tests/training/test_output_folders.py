@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diffusers_jova.__main__ import main
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.files import InUseError
 from diffusers_jova.training.checkpoint import find_checkpoint
 from diffusers_jova.training.config import TrainingConfig, own_output_dir

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The report of `score` -> Markdown, and an HTML page with plots and pictures of the worst clips.
+"""The report of `score` -> lines of text, Markdown, and an HTML page with plots and pictures of the worst clips.
 
 What the report holds is written in `scoring`. Only it is read, and the clips for their pictures: networks and weights
 are not needed. The same report and clips give the same bytes.
@@ -59,6 +59,36 @@ def write_html(report: Report, path: str | os.PathLike) -> None:
     """Write the report as one HTML page that carries its plots and pictures in itself."""
     check_output(path, {f"the clip {clip['name']}": clip["file"] for clip in report["clips"]})
     _write(path, to_html(_title(report), list(_blocks(report, pictures=True))))
+
+
+def summary_text(report: Report) -> str:
+    """Return the means over all clips as lines, each with its protocol and the clips that it is of."""
+    variants = {metric["name"]: metric["variant"] for metric in report["metrics"]}
+    lines = []
+    for column, entry in report["summary"]["all"].items():
+        mean = "-" if entry["mean"] is None else f"{entry['mean']:.4f}"
+        interval = "" if entry["interval"] is None else " [{:.4f}, {:.4f}]".format(*entry["interval"])
+        used = f"{entry['n_used']} of {entry['n_expected']} clips"
+        others = {name: count for name, count in entry["statuses"].items() if name != "ok"}
+        why = f" ({', '.join(f'{count} {name}' for name, count in others.items())})" if others else ""
+        lines.append(f"{column:<6} {mean}{interval}  {entry['metric']}={variants[entry['metric']]}, {used}{why}")
+        lines += [f"       {note}" for note in entry["notes"]]
+    return "\n".join([*dict.fromkeys(lines), *_published_lines(report)])
+
+
+def _published_lines(report: Report) -> list[str]:
+    """Return published values of the columns that were measured, under their source and protocol."""
+    lines, table = [], None
+    for row in report["published"]:
+        values = {name: row["values"][name] for name in report["summary"]["all"] if name in row["values"]}
+        if not values:
+            continue
+        if row["table"] != table:
+            table = row["table"]
+            lines += ["", f"Published: {row['title']} ({row['source']}), {row['bench']}", f"  {row['protocol']}"]
+            lines += [f"  {name}: {text}" for name, text in row["protocols"].items() if name in values]
+        lines.append(f"  {row['model']}: " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
+    return lines
 
 
 def _write(path: str | os.PathLike, text: str) -> None:

@@ -117,7 +117,7 @@ def needed_files(metrics: Iterable[str]) -> list[WeightFile]:
 
 def missing_files(folder: str | os.PathLike, metrics: Iterable[str]) -> list[WeightFile]:
     """Return the files that metrics need and `folder` lacks."""
-    return [file for file in needed_files(metrics) if not _is_there(Path(folder) / file.name, file.name)]
+    return [file for file in needed_files(metrics) if not is_there(Path(folder) / file.name, file.name)]
 
 
 def describe_files(files: Iterable[WeightFile]) -> str:
@@ -129,5 +129,6 @@ def describe_files(files: Iterable[WeightFile]) -> str:
     )
 
 
-def _is_there(path: Path, name: str) -> bool:
+def is_there(path: Path, name: str) -> bool:
+    """Whether `path` holds what is known as `name`: a file, or a folder with something in it if the name ends in /."""
     return path.is_dir() and any(path.iterdir()) if name.endswith("/") else path.is_file()

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""`diffusers-jova score`: a folder of any model's clips and the prompts they were made from -> a report.
+"""Measure a folder of any model's clips, beside the prompts that they were made from, and write a report:
 
     diffusers-jova score clips/ --prompts prompts.jsonl --weights weights/ --out report.json
     diffusers-jova score --check --weights weights/
@@ -14,41 +14,38 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from ..command import say, start_logging
+from ..command import logging_progress, say
+from ..evaluation.metrics import METRICS, OPEN_POINTS, PROFILES, choose_variants, parse_variants
+from ..evaluation.weight_files import WEIGHT_FILES, describe_files, is_there
 from ..files import check_output, lock_folder, reading, whole_file
 from ..text import printable
-from .metrics import METRICS, OPEN_POINTS, PROFILES, choose_variants, parse_variants
-from .weight_files import WEIGHT_FILES, describe_files
+from .pipeline import check_device
+from .prompts import add_prompt_arguments, read_all_prompts
 
 
 PACKAGES = ("diffusers-jova", "torch", "transformers", "diffusers", "numpy", "scipy", "jiwer", "av")
 EVAL_PACKAGES = ("jiwer", "scipy", "skimage", "matplotlib")
 GIB = 1 << 30
+PROFILES_HELP = (
+    "which metrics, in whose protocols: the paper's, those of Verse-Bench's own code, ours with known faults mended, "
+    "or local, which needs no weights (default: %(default)s)"
+)
 # of joonson/syncnet_python @6efbb1c, README.md: AV offset, Min dist and Confidence of data/example.avi
 README_VALUES, TOLERANCES = (3, 5.353, 10.021), (0, 0.05, 0.05)
 EXAMPLE_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/example.avi"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `run` reads."""
     table = "; ".join(f"{metric.name}: {', '.join(metric.variants)}" for metric in METRICS)
     add = parser.add_argument
     add("clips", type=Path, nargs="?", help="the folder of clips")
-    prompts = parser.add_mutually_exclusive_group()
-    prompts.add_argument("--prompts", type=Path, help="what they were made from: a JSON object a line, see the docs")
-    prompts.add_argument(
-        "--from-verse-bench", "--from_verse_bench", type=Path, metavar="DIR", help="Verse-Bench's folders instead"
-    )
+    add_prompt_arguments(parser)
     add("--weights", type=Path, help="the folder of published weights, under their own names")
-    add("--set", dest="sets", help="only these sets, with commas between")
     add(
         "--metrics",
         help="only these metrics or columns, with commas between, such as LSE,WER (default: the profile's)",
@@ -60,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M=V,...",
         help=f"another protocol than the profile's. {table}",
     )
-    add("--profile", choices=tuple(PROFILES), default="paper", help="(default: %(default)s)")
+    add("--profile", choices=tuple(PROFILES), default="paper", help=PROFILES_HELP)
     add(
         "--against",
         action="append",
@@ -97,7 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of drawn crops and intervals (default: %(default)s)")
     add("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
     add("--jobs", type=int, default=2, help="processes that decode; 0: none but this one (default: %(default)s)")
-    add("--decoded-gb", "--decoded_gb", type=float, default=8.0, help="of decoded frames on the disk at a time")
+    add(
+        "--decoded-gb",
+        "--decoded_gb",
+        type=float,
+        default=8.0,
+        help="of decoded frames on the disk at a time (default: 8)",
+    )
     add("--cache", type=Path, help="folder of what was measured (default: REPORT.cache)")
     add(
         "--out",
@@ -115,18 +118,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> int | None:
-    """Score, check or test, and return the exit status.
-
-    Args:
-        check_device: from --device to a device that can be used.
-    """
+def main(args: argparse.Namespace) -> int:
+    """Score, check or test, and return the exit status."""
     check_numbers(args)
     metrics = None if args.metrics in (None, "all") else [name.strip() for name in args.metrics.split(",")]
     variants = choose_variants(args.profile, metrics, parse_variants(args.variant))
     check_packages()
     if args.selftest is not None:
-        return run_selftest(args, check_device)
+        return run_selftest(args)
     if args.check:
         return run_check(args, variants)
     published = read_against(args)
@@ -139,31 +138,13 @@ def run(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> 
     inputs = ("clips", "prompts", "from_verse_bench", "weights", "transcripts")
     for output in (*(args.out.with_suffix(suffix) for suffix in (".json", ".md", ".html")), args.cache):
         check_output(output, {f"the {name}": getattr(args, name) for name in inputs})
-    with telling():
-        score(args, variants, prompts, published, check_device(args.device))
-
-
-@contextmanager
-def telling() -> Iterator[None]:
-    """Let the log say how far the work is, and it alone: transformers has bars of its own for loading."""
-    from transformers.utils import logging as transformers_logging
-
-    start_logging()
-    logger = logging.getLogger("diffusers_jova")
-    level, had_bars = logger.level, transformers_logging.is_progress_bar_enabled()
-    logger.setLevel(logging.INFO)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if had_bars:
-            transformers_logging.enable_progress_bar()
+    with logging_progress():
+        return score(args, variants, prompts, published, check_device(args.device))
 
 
 def read_against(args: argparse.Namespace) -> list[dict]:
     """Return the published rows to print beside, each with its source and protocol."""
-    from .published import published_rows
+    from ..evaluation.published import published_rows
 
     if args.against and args.profile == "local":
         raise ValueError(
@@ -189,29 +170,9 @@ def check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(f"--decoded-gb must be above 0, got {args.decoded_gb:g}.")
 
 
-def read_all_prompts(args: argparse.Namespace) -> list:
-    """Return the prompts that --prompts or --from-verse-bench, and --set, name."""
-    from .prompt_file import read_prompts
-    from .verse_bench import read_verse_bench
-
-    if args.from_verse_bench is not None:
-        prompts = read_verse_bench(args.from_verse_bench)
-    elif args.prompts is not None:
-        prompts = read_prompts(args.prompts)
-    else:
-        raise ValueError("What were the clips made from? Give --prompts FILE or --from-verse-bench DIR.")
-    if args.sets is None:
-        return prompts
-    sets = [name.strip() for name in args.sets.split(",")]
-    known = sorted({prompt.set for prompt in prompts})
-    if missing := set(sets) - set(known):
-        raise ValueError(f"--set: there is no set {', '.join(sorted(missing))}; there are: {', '.join(known)}.")
-    return [prompt for prompt in prompts if prompt.set in sets]
-
-
 def make_options(args: argparse.Namespace):
     """Return what the user changes about the protocols."""
-    from .plans import Options, read_spellings
+    from ..evaluation.plans import Options, read_spellings
 
     return Options(
         min_track=args.min_track,
@@ -261,13 +222,9 @@ def what_is_missing(plan, weights: Path | None) -> list[str]:
     return missing + [f"the package {name}" for name in plan.packages if importlib.util.find_spec(name) is None]
 
 
-def is_there(path: Path, name: str) -> bool:
-    return path.is_dir() and any(path.iterdir()) if name.endswith("/") else path.is_file()
-
-
 def run_check(args: argparse.Namespace, variants: dict[str, str]) -> int:
     """Say what each metric has and lacks; return 1 if anything is missing."""
-    from .plans import Options, make_plans
+    from ..evaluation.plans import Options, make_plans
 
     lacking = set()
     for plan in make_plans(variants, Options(transcripts={})):
@@ -298,7 +255,7 @@ def choose_plans(args: argparse.Namespace, variants: dict[str, str]) -> tuple[li
     Raises:
         FileNotFoundError: if that is all of them, or some and they may not be skipped; what to fetch is printed.
     """
-    from .plans import make_plans
+    from ..evaluation.plans import make_plans
 
     options = make_options(args)
     plans, not_measured = [], {}
@@ -327,11 +284,11 @@ def choose_plans(args: argparse.Namespace, variants: dict[str, str]) -> tuple[li
 
 def score(
     args: argparse.Namespace, variants: dict[str, str], prompts: list, published: list[dict], device: str
-) -> None:
-    """Measure the clips and write the report."""
-    from .clip_files import find_clips
-    from .report import write_html, write_markdown
-    from .scoring import Cache, Item, Scorer, make_report
+) -> int:
+    """Measure the clips, write the report, and return the exit status: 1 if no clip has any value."""
+    from ..evaluation.clip_files import find_clips
+    from ..evaluation.report import summary_text, write_html, write_markdown
+    from ..evaluation.scoring import Cache, Item, Scorer, make_report
 
     plans, not_measured = choose_plans(args, variants)
     found, without_prompt = find_clips(args.clips, prompts, args.layout, args.audio)
@@ -367,6 +324,7 @@ def score(
     write_html(report, args.out.with_suffix(".html"))
     say(summary_text(report))
     say(f"Wrote {args.out}, and the same to read as .md and .html beside it.")
+    return 0 if any(entry["n_used"] for entry in report["summary"]["all"].values()) else 1
 
 
 def make_header(
@@ -424,48 +382,18 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def summary_text(report: dict) -> str:
-    """Return the means over all clips as lines, each with its protocol and the clips that it is of."""
-    variants = {metric["name"]: metric["variant"] for metric in report["metrics"]}
-    lines = []
-    for column, entry in report["summary"]["all"].items():
-        mean = "-" if entry["mean"] is None else f"{entry['mean']:.4f}"
-        interval = "" if entry["interval"] is None else " [{:.4f}, {:.4f}]".format(*entry["interval"])
-        used = f"{entry['n_used']} of {entry['n_expected']} clips"
-        others = {name: count for name, count in entry["statuses"].items() if name != "ok"}
-        why = f" ({', '.join(f'{count} {name}' for name, count in others.items())})" if others else ""
-        lines.append(f"{column:<6} {mean}{interval}  {entry['metric']}={variants[entry['metric']]}, {used}{why}")
-        lines += [f"       {note}" for note in entry["notes"]]
-    return "\n".join([*dict.fromkeys(lines), *published_lines(report)])
-
-
-def published_lines(report: dict) -> list[str]:
-    """Return published values of the columns that were measured, under their source and protocol."""
-    lines, table = [], None
-    for row in report["published"]:
-        values = {name: row["values"][name] for name in report["summary"]["all"] if name in row["values"]}
-        if not values:
-            continue
-        if row["table"] != table:
-            table = row["table"]
-            lines += ["", f"Published: {row['title']} ({row['source']}), {row['bench']}", f"  {row['protocol']}"]
-            lines += [f"  {name}: {text}" for name, text in row["protocols"].items() if name in values]
-        lines.append(f"  {row['model']}: " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
-    return lines
-
-
 # --- self-test ---
 
 
-def run_selftest(args: argparse.Namespace, check_device: Callable[[str | None], str]) -> int:
+def run_selftest(args: argparse.Namespace) -> int:
     """Measure SyncNet's example; return 1 if it differs from its authors' values.
 
     Their code cuts no face out of it, and goes through JPEGs, which moves the last digits.
     """
-    from .clips import DecodeRequest, Subject, decode
-    from .measurement import Status
-    from .plans import make_plans
-    from .prompt_file import Prompt
+    from ..evaluation.clips import DecodeRequest, Subject, decode
+    from ..evaluation.measurement import Status
+    from ..evaluation.plans import make_plans
+    from ..evaluation.prompt_file import Prompt
 
     if not args.selftest.is_file():
         raise FileNotFoundError(f"There is no file `{args.selftest}`: --selftest needs SyncNet's {EXAMPLE_URL}.")

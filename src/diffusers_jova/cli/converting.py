@@ -1,25 +1,23 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""What the verbs in conversion/ share: flags, and the order check, report, write."""
+"""What the verbs that convert checkpoints share: flags, and the order check, report, write."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from .. import command
-from .errors import ConversionError
+from ..command import say
+from ..conversion.errors import ConversionError
 
 
 if TYPE_CHECKING:  # they take seconds to import, which `--help` should not
-    from .checkpoint import Checkpoint
-    from .plan import Plan
+    from ..conversion.checkpoint import Checkpoint
+    from ..conversion.plan import Plan
 
 
-def add_arguments(parser: argparse.ArgumentParser, key_map: str | None = None) -> None:
+def add_conversion_arguments(parser: argparse.ArgumentParser, key_map: str | None = None) -> None:
     """Add the flags that every verb has; `key_map` is the verb's built-in table, if it works by one."""
     parser.add_argument("--input", required=True, metavar="FILE_OR_DIR", help="checkpoint to convert")
     parser.add_argument("--output", metavar="DIR", help="folder to write; not needed with --dry_run")
@@ -41,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser, key_map: str | None = None) -
 
 def open_input(args: argparse.Namespace, strip: bool = True) -> Checkpoint:
     """Return the checkpoint of --input; see `open_checkpoint`."""
-    from .checkpoint import open_checkpoint
+    from ..conversion.checkpoint import open_checkpoint
 
     if args.output is None and not args.dry_run:
         raise ConversionError("Say where to write with --output DIR, or pass --dry_run.")
@@ -50,7 +48,7 @@ def open_input(args: argparse.Namespace, strip: bool = True) -> Checkpoint:
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """Return the JSON object of a --config file."""
-    from .checkpoint import read_config
+    from ..conversion.checkpoint import read_config
 
     config = read_config(Path(path))
     if not config:
@@ -60,15 +58,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def execute(plan: Plan, args: argparse.Namespace) -> None:
     """Print the plan, check it, and write the output unless this is a dry run."""
-    command.say(plan.describe(args.max_shard_size))
+    say(plan.describe(args.max_shard_size))
     plan.check(args.output, args.overwrite, args.allow_missing)
     if args.dry_run:
         print("dry run: nothing was written")
     else:
         plan.write(args.output, args.max_shard_size, args.overwrite)
         print(f"wrote {args.output}")
-
-
-def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> NoReturn:
-    """Call `main` and end the program; see `command.run`."""
-    sys.exit(command.run(main, args, status=1))

@@ -1,0 +1,183 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What the verbs that run a pipeline share: flags, and the pipeline that they ask for, loaded and on its device."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import reading_folder
+
+
+if TYPE_CHECKING:  # they take seconds to import, which `--help` should not
+    from ..pipelines.pipeline_jova import JoVAPipeline
+    from ..pipelines.pipeline_output import JoVAPipelineOutput
+    from ..training.faces import DlibFaceDetector
+
+
+# Flags that go to the pipeline's call as they are; None leaves the choice to the checkpoint.
+TEXTS = {
+    "prompt": "what is seen, or three labelled lines",
+    "audio_prompt": "what is heard, but for the words",
+    "transcript": "the words that are spoken",
+    "negative_prompt": "what should not be seen",
+    "negative_audio_prompt": "what should not be heard",
+}
+NUMBERS = {
+    "height": (int, "pixels, divisible by 16"),
+    "width": (int, "pixels, divisible by 16"),
+    "num_frames": (int, "frames, 4k + 1"),
+    "frame_rate": (float, "frames per second"),
+    "num_inference_steps": (int, "denoising steps"),
+    "guidance_scale": (float, "how closely the video follows the prompt; 1 is off"),
+    "audio_guidance_scale": (float, "the same for the audio; by default as guidance_scale, if that is given"),
+    "modality_scale": (float, "how much further the video follows the audio; 1 is off"),
+    "audio_modality_scale": (float, "how much further the audio follows the video; 1 is off"),
+    "apg_norm_threshold": (float, "adaptive projected guidance for the video, with this largest norm (Waver: 27)"),
+}
+
+
+def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which pipeline, and where it runs."""
+    parser.add_argument("--model", required=True, help="jova-nano, a pipeline's folder, or its name on the Hub")
+    parser.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
+
+
+def add_text_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(TEXTS)) -> None:
+    """Add the texts of one clip, or some of them."""
+    for name in names:
+        parser.add_argument(f"--{name}", help=TEXTS[name])
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how clips are made, the same for all of them."""
+    parser.add_argument(
+        "--crop",
+        choices=("face", "centre"),
+        default="centre",
+        help="what of an image stays; face, as preprocessing cuts clips, needs dlib (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--lora", action="append", default=[], help="LoRA file or folder; may be given several times")
+    parser.add_argument(
+        "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
+    )
+    parser.add_argument("--cpu_offload", action="store_true", help="keep on the GPU only the part that works")
+    for name, (kind, text) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=kind, help=f"{text} (default: the checkpoint's)")
+
+
+def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the arguments of these names that the user gave."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def check_device(device: str | None) -> str:
+    """Return the device, by default a GPU if there is one.
+
+    Raises:
+        ValueError: If torch cannot use it here.
+    """
+    import torch
+
+    if device is None:
+        return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """Return the device of --device, on which --cpu_offload makes sense if it is given."""
+    device = check_device(args.device)
+    if args.cpu_offload and device == "cpu":
+        raise ValueError("--cpu_offload needs a GPU to offload from.")
+    return device
+
+
+def default_dtype(device: str) -> str:
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def check_model(model: str) -> str:
+    """Return the folder of a pipeline that comes with us; a folder of the user, or a name on the Hub, as it is."""
+    from ..shipped import find_model
+
+    model = find_model(model)
+    looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1
+    if not Path(model).is_dir() and looks_like_path:
+        raise FileNotFoundError(
+            f"There is no folder {model!r}. Give a pipeline's folder (`create` makes one), jova-nano, which comes "
+            "with the package, or a name on the Hub."
+        )
+    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
+        raise FileNotFoundError(f"{model!r} is not a pipeline's folder: it has no model_index.json.")
+    return model
+
+
+def load_pipeline(model: str, device: str, dtype: str | None, **components: Any) -> JoVAPipeline:
+    """Return the pipeline in folder `model`, of that name on the Hub, or that comes with us, in main memory."""
+    import torch
+
+    from .. import JoVAPipeline
+
+    model = check_model(model)
+    dtype = getattr(torch, dtype or default_dtype(device))
+    with reading_folder(model):
+        return JoVAPipeline.from_pretrained(model, dtype=dtype, **components)
+
+
+def loras_of(args: argparse.Namespace) -> list[tuple[str, float]]:
+    """Return each --lora with its --lora_scale; they are looked for before the weights are read."""
+    scales = args.lora_scale or [1.0]
+    if args.lora_scale and (not args.lora or len(scales) not in (1, len(args.lora))):
+        raise ValueError(f"Got {len(args.lora)} --lora and {len(scales)} --lora_scale: give one scale each.")
+    for lora in args.lora:
+        if Path(lora).suffix == ".safetensors" and not Path(lora).is_file():  # other names may be the Hub's
+            raise FileNotFoundError(f"There is no LoRA file {lora!r}.")
+    return list(zip(args.lora, scales * len(args.lora) if len(scales) == 1 else scales))
+
+
+def prepare_pipeline(
+    args: argparse.Namespace, device: str, loras: list[tuple[str, float]], **components: Any
+) -> JoVAPipeline:
+    """Return the pipeline, with its LoRAs, ready to be called on the device."""
+    pipe = load_pipeline(args.model, device, args.dtype, **components)
+    names = [f"lora_{i}" for i in range(len(loras))]
+    for name, (lora, _) in zip(names, loras):
+        pipe.load_lora_weights(lora, adapter_name=name)
+    if loras:
+        pipe.set_adapters(names, [scale for _, scale in loras])
+    if args.cpu_offload:
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    return pipe
+
+
+def find_face_detector(crop: str) -> DlibFaceDetector | None:
+    """Return what finds the face for --crop face, which is looked for before the weights are read; else None."""
+    if crop != "face":
+        return None
+    if importlib.util.find_spec("dlib") is None:
+        raise ValueError("--crop face needs dlib: pip install 'diffusers-jova[faces]', or leave --crop out.")
+    from ..training.faces import DlibFaceDetector, find_landmarks_file
+
+    return DlibFaceDetector(find_landmarks_file())
+
+
+def write_output(path: Path, output: JoVAPipelineOutput) -> None:
+    """Write a pipeline's output of one sample: an mp4, or a wav where there are no frames."""
+    from .. import media
+
+    if output.frames is None:
+        media.write_wav(path, output.audio[0], output.audio_sampling_rate)
+        return
+    audio = output.audio[0] if output.audio is not None else None
+    media.write_video(path, output.frames[0], output.frame_rate, audio, output.audio_sampling_rate)
