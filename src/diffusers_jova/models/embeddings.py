@@ -17,7 +17,7 @@ def rotary_embedding(
     """Return the cosines and sines of a grid's rotary angles, each `(1, V, 1, head_dim / 2)`.
 
     Axis i turns the pairs of its `axes_dim[i]` channels by position · theta^(-2k / axes_dim[i]). Pairs beyond the
-    given axes stand still: sound has one axis, and uses the temporal part of the head only.
+    given axes stand still: audio has one axis, and uses the temporal part of the head only.
 
     Args:
         positions: One `(L_i,)` tensor per axis; V is the product of the lengths, the last axis running fastest. Their
@@ -116,7 +116,7 @@ class JoVAPositionEmbedding(nn.Module):
         for axis, (name, position) in enumerate(zip(self.axes, positions)):
             table = self.get_parameter(name)
             last = table.shape[0] - 1
-            # Longer than the table: stretch the table so that its last row is the last video frame. The sound's last
+            # Longer than the table: stretch the table so that its last row is the last video frame. The audio's last
             # token lies behind that frame, by less than one latent frame: the floor is the video's last position.
             position = position * (last / position.max().floor().clamp(min=last))
             position = position.clamp(0, last)
@@ -216,13 +216,27 @@ def zero_padding(encoder_hidden_states: torch.Tensor | None, mask: torch.Tensor 
     return encoder_hidden_states.masked_fill(~mask.bool()[..., None], 0)
 
 
-def join_masks(texts: tuple[torch.Tensor | None, ...], masks: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
-    """Return the mask (B, T1 + T2) of the joined texts, or None where nothing is hidden."""
+def prepare_texts(
+    texts: tuple[torch.Tensor | None, ...], masks: tuple[torch.Tensor | None, ...], trim: bool = True
+) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor | None]:
+    """Return the states of both text encoders without what stands under mask 0, and one key mask for both.
+
+    Args:
+        texts: `(B, T1, text_embed_dim)` and `(B, T2, text_embed_dim_2)`, or None for an encoder that is not there.
+        masks: `(B, T1)` and `(B, T2)`, nonzero where there is text, or None: everywhere.
+        trim: Whether positions that no sample uses are dropped, which makes T1 and T2 depend on the masks' values.
+
+    Returns:
+        The states, and the mask `(B, T1 + T2)` bool of the joined texts, or None where it would hide nothing.
+    """
+    if trim:
+        texts, masks = zip(*(trim_padding(text, mask) for text, mask in zip(texts, masks)))
+    texts = tuple(zero_padding(text, mask) for text, mask in zip(texts, masks))
     if all(mask is None for mask in masks):
-        return None
+        return texts, None
     parts = [
         torch.ones(text.shape[:2], dtype=torch.bool, device=text.device) if mask is None else mask.bool()
         for text, mask in zip(texts, masks)
         if text is not None
     ]
-    return torch.cat(parts, dim=1)
+    return texts, torch.cat(parts, dim=1)

@@ -36,11 +36,9 @@ from .embeddings import (
     JoVATextProjection,  # noqa: F401  # likewise
     JoVATimestepEmbedding,  # noqa: F401  # likewise
     apply_rotary_emb,
-    join_masks,
+    prepare_texts,
     rotary_embedding,
     split_head,
-    trim_padding,
-    zero_padding,
 )
 from .two_branches import TwoBranchMixin
 
@@ -244,7 +242,7 @@ class JoVATransformer3DModel(
 
     Args:
         patch_size: Latent frames, rows and columns per video token. One audio latent is one token.
-        in_channels: Video channels in: 16 noisy, 16 of the reference picture, 4 of its mask. None: no video branch.
+        in_channels: Video channels in: 16 noisy, 16 of the reference image, 4 of its mask. None: no video branch.
         out_channels: Video channels out.
         audio_in_channels: Channels of the audio latents: 20 at 16 kHz, 40 at 44.1 kHz. None: no audio branch.
         audio_out_channels: None means `audio_in_channels`.
@@ -382,7 +380,7 @@ class JoVATransformer3DModel(
         """Return the velocities (noise - data) of both modalities; None for one that was not given.
 
         Args:
-            hidden_states: `(B, in_channels, F, H, W)` video latents: noisy, reference picture, mask. None runs the
+            hidden_states: `(B, in_channels, F, H, W)` video latents: noisy, reference image, mask. None runs the
                 audio branch alone.
             audio_hidden_states: `(B, audio_in_channels, A)` noisy audio latents. None runs the video branch alone.
             encoder_hidden_states: `(B, T1, text_embed_dim)` states of T5, or None.
@@ -391,7 +389,7 @@ class JoVATransformer3DModel(
             encoder_attention_mask_2: `(B, T2)`, likewise.
             timestep: `(B,)`, 0 (data) to 1000 (noise).
             audio_timestep: `(B,)`; None means `timestep`.
-            frame_rate: Video frames per second, which places the sound beside the frames.
+            frame_rate: Video frames per second, which places the audio beside the frames.
             cross_modal_attention: False lets each branch see itself only, as if it ran alone.
             attention_kwargs: `{"scale": s}` sets the strength of LoRA layers.
 
@@ -404,17 +402,12 @@ class JoVATransformer3DModel(
                 count is not divisible by the degree of context parallelism.
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
-        if not torch.compiler.is_compiling() and self.context_parallel_degree == 1:
-            encoder_hidden_states, encoder_attention_mask = trim_padding(encoder_hidden_states, encoder_attention_mask)
-            encoder_hidden_states_2, encoder_attention_mask_2 = trim_padding(
-                encoder_hidden_states_2, encoder_attention_mask_2
-            )
-        encoder_hidden_states = zero_padding(encoder_hidden_states, encoder_attention_mask)
-        encoder_hidden_states_2 = zero_padding(encoder_hidden_states_2, encoder_attention_mask_2)
-        encoder_attention_mask = join_masks(
-            (encoder_hidden_states, encoder_hidden_states_2), (encoder_attention_mask, encoder_attention_mask_2)
+        texts, text_mask = prepare_texts(
+            (encoder_hidden_states, encoder_hidden_states_2),
+            (encoder_attention_mask, encoder_attention_mask_2),
+            # neither a compiled graph nor another rank may see another number of tokens
+            trim=not torch.compiler.is_compiling() and self.context_parallel_degree == 1,
         )
-        texts = (encoder_hidden_states, encoder_hidden_states_2, encoder_attention_mask)
         audio_timestep = timestep if audio_timestep is None else audio_timestep
 
         # 1. Entrances: latents, texts, time and place -> packed tokens (B, V + T, D) and (B, A + T, D)
@@ -423,12 +416,12 @@ class JoVATransformer3DModel(
             grid = [size // patch for size, patch in zip(hidden_states.shape[2:], self.config.patch_size)]
             positions = tuple(torch.arange(n, dtype=torch.float32, device=hidden_states.device) for n in grid)
             hidden_states, context, mask = self._embed(
-                self.video_embedder, self._patchify(hidden_states, grid), texts, timestep, positions
+                self.video_embedder, self._patchify(hidden_states, grid), texts, text_mask, timestep, positions
             )
         if audio_hidden_states is not None:
             positions = (self._audio_positions(audio_hidden_states, frame_rate),)
             audio_hidden_states, audio_context, audio_mask = self._embed(
-                self.audio_embedder, audio_hidden_states.transpose(1, 2), texts, audio_timestep, positions
+                self.audio_embedder, audio_hidden_states.transpose(1, 2), texts, text_mask, audio_timestep, positions
             )
         # a branch that does not run has no tokens, so that blocks and caches always see two tensors
         if hidden_states is None:
@@ -461,9 +454,8 @@ class JoVATransformer3DModel(
             return (sample, audio_sample)
         return AudioVisualModelOutput(sample=sample, audio_sample=audio_sample)
 
-    def _embed(self, embedder, hidden_states, texts, timestep, positions):
+    def _embed(self, embedder, hidden_states, texts, text_mask, timestep, positions):
         """Return a branch's packed tokens (B, V + T, D), its context, and its key mask (B, V + T) or None."""
-        *texts, mask = texts
         timestep = timestep.expand(hidden_states.shape[0])
         hidden_states, text, temb, pos_embed = embedder(hidden_states, *texts, timestep, positions)
         self._check_context_parallel(media=hidden_states.shape[1], text=text.shape[1])
@@ -476,7 +468,7 @@ class JoVATransformer3DModel(
             pos_embed=pos_embed,
             cos=cos,
             sin=sin,
-            encoder_attention_mask=mask,
+            encoder_attention_mask=text_mask,
         )
         num_tokens = packed.shape[1] - text.shape[1] // self.context_parallel_degree
         return packed, JoVAContext(temb, pos_embed, (cos, sin), num_tokens), mask[0] if mask else None
