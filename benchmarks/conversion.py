@@ -22,6 +22,8 @@ from pathlib import Path
 
 import torch
 
+from diffusers_jova.command import run
+
 
 SCRIPT = Path(__file__).parents[1] / "conversion" / "convert_waver.py"
 # Calls a verb; prints how long it took after the imports, in seconds, and the peak of its memory, in bytes
@@ -116,4 +118,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    sys.exit(run(main, parse_args()))

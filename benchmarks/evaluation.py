@@ -9,6 +9,7 @@ is scaled from that.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from transformers import (
 )
 from transformers.audio_utils import mel_filter_bank
 
+from diffusers_jova.command import run
 from diffusers_jova.evaluation.aesthetics import AestheticHead, AestheticPredictor
 from diffusers_jova.evaluation.audiobox import AXES, AudioBox
 from diffusers_jova.evaluation.clap import Clap
@@ -221,4 +223,4 @@ def write_picture(decoded: Decoded, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    sys.exit(run(main, parse_args()))

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+from diffusers_jova import command
+
 
 STATEMENTS = {
     "parts": "from diffusers import AutoencoderKLWan, DiffusionPipeline, FlowMatchEulerDiscreteScheduler; "
@@ -50,4 +52,4 @@ def children_cpu_s() -> float:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    sys.exit(command.run(main, parse_args()))

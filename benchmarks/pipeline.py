@@ -16,6 +16,7 @@ warm-up.
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections import defaultdict
 
@@ -23,6 +24,7 @@ import torch
 from PIL import Image
 
 from diffusers_jova import JoVAPipeline
+from diffusers_jova.command import run
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
@@ -135,4 +137,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    sys.exit(run(main, parse_args()))

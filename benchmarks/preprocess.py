@@ -8,6 +8,7 @@ python benchmarks/preprocess.py --num_runs 3
 
 import argparse
 import runpy
+import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -18,6 +19,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+from diffusers_jova import command
 from diffusers_jova.media import open_input, write_video
 from diffusers_jova.training.clips import Bucket, Source, Window
 from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file, intersection_over_union
@@ -115,4 +117,4 @@ def load_landmarks(path: Path, loaded: dict = {}):  # noqa: B006 loaded once, ou
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    sys.exit(command.run(main, parse_args()))

@@ -10,9 +10,11 @@ first batch of a run that is resumed.
 """
 
 import argparse
+import sys
 import time
 from itertools import islice
 
+from diffusers_jova.command import run
 from diffusers_jova.training.dataset import StepSampler
 
 
@@ -58,4 +60,4 @@ if __name__ == "__main__":
     parser.add_argument("--batch_size", type=int, default=4, help="clips per batch and process")
     parser.add_argument("--num_batches", type=int, default=20, help="batches to time")
     parser.add_argument("--first_step", type=int, default=50_000, help="step to resume at")
-    main(parser.parse_args())
+    sys.exit(run(main, parser.parse_args()))

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from diffusers_jova.command import run
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training import cache
 
@@ -124,4 +125,4 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=4, help="optimizer steps per case")
     parser.add_argument("--only", help="regular expression that chooses cases")
     parser.add_argument("--verbose", action="store_true", help="show what the runs printed")
-    main(parser.parse_args())
+    sys.exit(run(main, parser.parse_args()))

@@ -18,6 +18,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ from diffusers.models.transformers.transformer_kandinsky6 import (
 from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformerBlock
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from diffusers_jova import command
 from diffusers_jova.models.attention import JoVAAttnProcessor
 from diffusers_jova.models.embeddings import rotary_embedding
 from diffusers_jova.models.transformer_jova import (
@@ -365,4 +367,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    sys.exit(command.run(main, parse_args()))

@@ -5,11 +5,14 @@
 python benchmarks/weights.py
 """
 
+import sys
+
 import torch
 from diffusers import AutoencoderKLWan
 from transformers import Qwen2Config, Qwen2Model, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
 
 from diffusers_jova import PRESETS, AutoencoderMMAudio, BigVGANVocoder, JoVATransformer3DModel
+from diffusers_jova.command import run
 
 
 XXL = {
@@ -66,7 +69,7 @@ PARTS = [
 ]
 
 
-def main() -> None:
+def main(args: None) -> None:
     print("| part | parameters | run in | GB |\n|---|---:|---|---:|")
     for name, build, dtype in PARTS:
         with torch.device("meta"):
@@ -76,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKLWan, DiffusionPipeline, MMAudioVAE
 from safetensors.torch import load_file
 
 from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline
-from diffusers_jova.cli.dispatch import main as run_package
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.conversion.wan_vae import original_names
 from diffusers_jova.shipped import find_model
 
@@ -186,7 +186,7 @@ def test_a_truncated_part_is_refused(run_verb, folder, tmp_path):
     assert out.status == 2 and "truncated" in out.error
 
 
-def test_the_examples_of_the_docs_page_run(run_verb, tmp_path, monkeypatch):
+def test_the_examples_of_the_docs_page_run(tmp_path, monkeypatch):
     """All blocks in order, as they stand there, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```(python|bash|yaml title=\S+)\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
@@ -198,14 +198,8 @@ def test_the_examples_of_the_docs_page_run(run_verb, tmp_path, monkeypatch):
             Path(kind.partition("title=")[2].strip('"')).write_text(code)
         else:
             for line in code.replace("\\\n", " ").splitlines():
-                python, script, *arguments = shlex.split(line)
-                assert python == "python", line
-                if script == "-m":
-                    assert arguments.pop(0) == "diffusers_jova" and not run_package(arguments), line
-                    continue
-                assert (DOCS.parents[1] / script).is_file(), line
-                out = run_verb(Path(script).stem, *arguments)
-                assert out.status == 0, f"{line}\n{out.output}\n{out.error}"
+                program, *arguments = shlex.split(line)
+                assert program == "diffusers-jova" and main(arguments) == 0, line
 
 
 def test_the_docs_page_shows_the_key_map_as_it_is():

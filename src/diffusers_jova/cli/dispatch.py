@@ -8,6 +8,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from .. import __version__
 from ..command import run
@@ -79,17 +80,27 @@ def _start(args: list[str]) -> int | None:
     return _run(verb, args[1:], prog=f"{PROGRAM} {verb}")
 
 
-def _run(verb: str, args: list[str], prog: str | None) -> int | None:
-    module = importlib.import_module(f".{verb.replace('-', '_')}", __package__)
+def module_of(verb: str) -> ModuleType:
+    return importlib.import_module(f".{verb.replace('-', '_')}", __package__)
+
+
+def make_parser(verb: str, prog: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a verb; `prog` is what its `--help` calls it, None for the name of the process."""
+    module = module_of(verb)
     parser = argparse.ArgumentParser(
         prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
+    return parser
+
+
+def _run(verb: str, args: list[str], prog: str | None) -> int | None:
+    parser = make_parser(verb, prog)
     parsed, unknown = parser.parse_known_args(args)
     if unknown:
         flags = re.findall(r"--[\w-]+", parser.format_usage())
         parser.error(f"unknown argument `{unknown[0]}`{nearest(unknown[0].partition('=')[0], flags)}")
-    return module.main(parsed)
+    return module_of(verb).main(parsed)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

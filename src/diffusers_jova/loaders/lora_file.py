@@ -21,7 +21,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 USER_AGENT = {"file_type": "attn_procs_weights", "framework": "pytorch"}
 HOW_TO_LEAVE_OUT = (
-    "Nothing was loaded. `conversion/convert_lora.py --to diffusers --allow_missing 'PATTERN'` writes a LoRA without "
+    "Nothing was loaded. `diffusers-jova convert-lora --to diffusers --allow_missing 'PATTERN'` writes a LoRA without "
     "what you can do without."
 )
 

@@ -290,7 +290,7 @@ def alpha_of(
     if given is None and stated is not None and not math.isclose(own, stated, rel_tol=0.01):
         raise ValueError(
             f"{layer.names['alpha']} is {own:g}, but the file's settings say {stated:g}. Remove what is wrong, or say "
-            "which alpha is meant with `convert_lora.py --alpha`."
+            "which alpha is meant with `diffusers-jova convert-lora --alpha`."
         )
     return own if given is None else given
 
@@ -342,8 +342,8 @@ def trainer_alpha(metadata: Mapping[str, str], module: str, layer: Layer) -> flo
         if alpha != layer.rank and ".lora_A" in layer.names["down"]:
             raise ValueError(
                 f"The metadata says {key} {text}, but {module} has PEFT's names, rank {layer.rank} and no alpha: it "
-                "may be in the weights already. Say which alpha is meant with `convert_lora.py --alpha`; the rank is "
-                "for weights as they are."
+                "may be in the weights already. Say which alpha is meant with `diffusers-jova convert-lora --alpha`; "
+                "the rank is for weights as they are."
             )
         return alpha
     return None
