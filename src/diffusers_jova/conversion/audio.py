@@ -19,6 +19,7 @@ from diffusers.models.autoencoders.autoencoder_mmaudio import MMAudioMelSpectrog
 from diffusers_jova.models.autoencoder_mmaudio import AutoencoderMMAudio
 from diffusers_jova.models.vocoder_bigvgan import BigVGANVocoder
 
+from ..presets import AUDIO_MODES
 from . import bigvgan, mmaudio
 from .checkpoint import Checkpoint
 from .errors import ConversionError
@@ -29,30 +30,6 @@ from .streaming import Step
 
 AUTOENCODER_ANCHOR = "encoder.conv_in.weight"
 NOT_AUTOENCODER = ("mel_converter.", "vocoder.")
-# MMAudio's vocoders: BigVGAN v1 (best_netG.pt) and v2 (nvidia/bigvgan_v2_44khz_128band_512x)
-RESBLOCKS = {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
-VOCODERS: dict[str, dict[str, Any]] = {
-    "16k": {
-        **RESBLOCKS,
-        "sampling_rate": 16000,
-        "num_mels": 80,
-        "upsample_rates": [4, 4, 2, 2, 2, 2],
-        "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4],
-        "activation": "snakebeta",
-        "snake_logscale": True,
-    },
-    "44k": {
-        **RESBLOCKS,
-        "sampling_rate": 44100,
-        "num_mels": 128,
-        "upsample_rates": [8, 4, 2, 2, 2, 2],
-        "upsample_kernel_sizes": [16, 8, 4, 4, 4, 4],
-        "activation": "snakebeta",
-        "snake_logscale": True,
-        "use_tanh_at_final": False,
-        "use_bias_at_final": False,
-    },
-}
 
 
 def autoencoder(checkpoint: Checkpoint, to: str = "jova", audio_mode: str | None = None, raw: bool = False) -> Plan:
@@ -109,7 +86,7 @@ def _changed(source: Checkpoint, name: str, change) -> list[torch.Tensor]:
 def mode_of(source: Checkpoint, audio_mode: str | None) -> str:
     """Return "16k" or "44k", by the latent channels unless it is given."""
     channels = source.shapes.get("decoder.conv_in.weight", (0, 0))[1]
-    found = [mode for mode, settings in mmaudio.MODES.items() if settings["latent_channels"] == channels]
+    found = [mode for mode, known in AUDIO_MODES.items() if known.autoencoder["latent_channels"] == channels]
     if not (audio_mode or found):
         raise ConversionError(f"{channels} latent channels are neither 16k (20) nor 44k (40): pass --audio_mode.")
     return audio_mode or found[0]
@@ -152,11 +129,12 @@ def vocoder(
         tensors = bigvgan.to_diffusers(metas)
         config = config or checkpoint.config or None
         bands = tensors["conv_pre.weight"].shape[1] if "conv_pre.weight" in tensors else None
-        guessed = [mode for mode, known in VOCODERS.items() if audio_mode == mode or known["num_mels"] == bands]
+        vocoders = {mode: known.vocoder for mode, known in AUDIO_MODES.items()}
+        guessed = [mode for mode, known in vocoders.items() if audio_mode == mode or known["num_mels"] == bands]
         mode = audio_mode or next(iter(guessed), None)
         if config is None and mode is None:
             raise ConversionError("the mel bands tell neither 16k (80) nor 44k (128): pass --audio_mode or --config.")
-        settings = bigvgan.vocoder_config(tensors, config or VOCODERS[mode])
+        settings = bigvgan.vocoder_config(tensors, config or vocoders[mode])
         model = meta_model(BigVGANVocoder, settings)
     except (ValueError, KeyError, TypeError) as error:
         raise ConversionError(f"{checkpoint.path.name}: {error}") from error

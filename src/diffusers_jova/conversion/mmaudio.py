@@ -18,14 +18,10 @@ from torch import Tensor, nn
 
 from diffusers_jova.models.autoencoder_mmaudio import AutoencoderMMAudio
 
+from ..presets import AUDIO_MODES
+
 
 EPS = 1e-4
-MODES = {
-    "16k": {"sampling_rate": 16000, "n_fft": 1024, "hop_length": 256, "log_base": "10", "num_mels": 80,
-            "latent_channels": 20, "fmin": 0.0, "fmax": 8000.0},
-    "44k": {"sampling_rate": 44100, "n_fft": 2048, "hop_length": 512, "log_base": "e", "num_mels": 128,
-            "latent_channels": 40, "fmin": 0.0, "fmax": 22050.0},
-}  # fmt: skip
 
 
 def fold(weight: Tensor) -> Tensor:
@@ -112,21 +108,22 @@ def autoencoder_config(state_dict: Mapping[str, Tensor], mode: str) -> dict[str,
     Raises:
         ValueError: unknown mode, or a mode other than the weights'.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {list(MODES)}, got {mode!r}.")
+    modes = {name: known.autoencoder for name, known in AUDIO_MODES.items()}
+    if mode not in modes:
+        raise ValueError(f"`mode` must be one of {list(modes)}, got {mode!r}.")
     for name, axis, setting in (
         ("encoder.conv_in.weight", 1, "num_mels"),
         ("decoder.conv_in.weight", 1, "latent_channels"),
     ):
         shape = tuple(state_dict[name].shape) if name in state_dict else None
-        if shape is not None and shape[axis] != MODES[mode][setting]:
+        if shape is not None and shape[axis] != modes[mode][setting]:
             raise ValueError(
-                f"`mode={mode!r}` means {setting} {MODES[mode][setting]}, but {name} has shape {shape}. Modes: "
-                + ", ".join(f"{known!r} ({setting} {settings[setting]})" for known, settings in MODES.items())
+                f"`mode={mode!r}` means {setting} {modes[mode][setting]}, but {name} has shape {shape}. Modes: "
+                + ", ".join(f"{known!r} ({setting} {settings[setting]})" for known, settings in modes.items())
             )
     hidden_channels = state_dict["encoder.conv_in.weight"].shape[0]
     return {
-        **MODES[mode],
+        **modes[mode],
         "hidden_channels": hidden_channels,
         "channel_multipliers": [
             state_dict[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] // hidden_channels

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from diffusers_jova.models.transformer_jova import PRESETS, JoVAStream, JoVATransformer3DModel
 
+from ..presets import AUDIO_MODES
 from .checkpoint import Checkpoint
 from .errors import ConversionError
 from .key_mapping import KeyMap, load_key_map
@@ -33,10 +34,6 @@ from .streaming import Step
 
 
 BRANCHES = {"video": {"branch": "video", "head": ""}, "audio": {"branch": "audio", "head": "audio_"}}
-AUDIO_MODES = {
-    "16k": {"audio_in_channels": 20, "audio_latent_rate": 31.25},
-    "44k": {"audio_in_channels": 40, "audio_latent_rate": 44100 / 1024},
-}
 AUDIO_SETTINGS = ("audio_in_channels", "audio_out_channels", "audio_latent_rate")
 CONFIG_NAMES = tuple(inspect.signature(JoVATransformer3DModel.__init__).parameters)[1:]
 MASK_CHANNELS = 4  # in_channels = 2 * out_channels + 4: noisy, reference picture, mask
@@ -312,7 +309,7 @@ def read_config(
 
 def audio_settings(read: dict[str, Any], known: list[dict[str, Any]], audio_mode: str | None) -> dict[str, Any]:
     """Return the channels and the rate of the audio latents; `known` configs, the last one first to be asked."""
-    wanted = AUDIO_MODES[audio_mode or "44k"]
+    wanted = AUDIO_MODES[audio_mode or "44k"].transformer
     for config in known:
         if audio_mode is None and config.get("audio_in_channels") is not None:
             wanted = {name: config[name] for name in AUDIO_SETTINGS if name in config}
@@ -323,8 +320,8 @@ def audio_settings(read: dict[str, Any], known: list[dict[str, Any]], audio_mode
         raise ConversionError(
             f"--audio_mode {audio_mode} means {wanted['audio_in_channels']} channels, the audio branch has {channels}."
         )
-    modes = [mode for mode in AUDIO_MODES.values() if mode["audio_in_channels"] == channels]
-    return {**(modes[0] if modes else {}), **{name: read[name] for name in AUDIO_SETTINGS if name in read}}
+    modes = [mode for mode in AUDIO_MODES.values() if mode.autoencoder["latent_channels"] == channels]
+    return {**(modes[0].transformer if modes else {}), **{name: read[name] for name in AUDIO_SETTINGS if name in read}}
 
 
 def shape_config(shapes: Mapping[str, Shape], branches: tuple[str, ...]) -> dict[str, Any]:

@@ -33,8 +33,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from ..presets import MEL_FRAMES_PER_LATENT
 
-MEL_FRAMES_PER_LATENT = 2
+
 MEL_FLOOR = 1e-5  # quieter mel bands are raised to this before the logarithm
 QUERY_CHUNK = 1024
 
