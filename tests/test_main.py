@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import diffusers_jova
-from diffusers_jova import JoVAPipeline, cli, shipped
+from diffusers_jova import JoVAPipeline, cli, pipeline_folder
 from diffusers_jova.cli import generate as generate_verb
 from diffusers_jova.cli.dispatch import GROUPS, VERBS, main
 from diffusers_jova.media import read_video
@@ -165,7 +165,7 @@ def test_create_writes_a_pipeline_whole_or_not_at_all(tmp_path, capsys, monkeypa
 
 
 def test_demo_makes_a_clip_and_listens_to_it(tmp_path, capsys, folder, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(pipeline_folder, "SHIPPED", (tmp_path,))
     (tmp_path / "jova-nano").symlink_to(folder)
     output = tmp_path / "outputs" / "demo.mp4"
     assert main(["demo", "--output", str(output), "--transcript", "four two"]) == 0
@@ -178,7 +178,7 @@ def test_demo_makes_a_clip_and_listens_to_it(tmp_path, capsys, folder, monkeypat
 
 
 def test_a_missing_jova_nano_is_named(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDERS", ())
+    monkeypatch.setattr(pipeline_folder, "SHIPPED", ())
     assert generate("jova-nano", tmp_path / "clip.mp4", "--prompt", "x") == 2
     assert "There is no folder 'jova-nano'" in error_of(capsys)
 

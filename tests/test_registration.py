@@ -105,7 +105,11 @@ assert not hasattr(diffusers, "JoVASomethingElse") and diffusers.AutoencoderKLWa
 
 @pytest.mark.parametrize(
     "imports",
-    ["import diffusers_jova", "import diffusers, diffusers_jova", "import diffusers_jova.shipped, diffusers.utils"],
+    [
+        "import diffusers_jova",
+        "import diffusers, diffusers_jova",
+        "import diffusers_jova.text, diffusers.utils",
+    ],
 )
 def test_pipeline_loads_whichever_package_is_imported_first(folder, imports):
     code = FRESH.format(imports=imports, folder=str(folder))

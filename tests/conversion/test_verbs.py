@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.conversion.wan_vae import original_names
-from diffusers_jova.shipped import find_model
+from diffusers_jova.pipeline_folder import find_model
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "conversion.md"

@@ -107,7 +107,7 @@ def default_dtype(device: str) -> str:
 
 def check_model(model: str) -> str:
     """Return the folder of a pipeline that comes with us; a folder of the user, or a name on the Hub, as it is."""
-    from ..shipped import find_model
+    from ..pipeline_folder import find_model
 
     model = find_model(model)
     looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1

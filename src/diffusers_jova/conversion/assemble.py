@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..headers import read_json
 from ..models import VOCODERS, AutoencoderMMAudio, JoVATransformer3DModel
-from ..shipped import find_model
+from ..pipeline_folder import find_model
 from .checkpoint import open_checkpoint
 from .errors import ConversionError
 from .parts import PARTS, REQUIRED, TOKENIZERS

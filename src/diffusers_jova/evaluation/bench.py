@@ -26,9 +26,9 @@ from ..files import LONGEST_NAME, check_output, sync, whole_file
 from ..headers import read_json
 from ..images import load_image
 from ..media import write_video, write_wav
+from ..pipeline_folder import find_model
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.prompts import is_labelled
-from ..shipped import find_model
 from ..training.cache import sample_weights
 from ..training.faces import FaceDetector, crop_to_face
 from ..training.preprocessing import own_cache, parse_shard

@@ -45,7 +45,7 @@ from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
-from ..shipped import find_model
+from ..pipeline_folder import find_model
 from .conditioning import condition_channels, video_input
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, format_prompt

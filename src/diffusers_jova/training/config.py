@@ -19,7 +19,7 @@ import yaml
 
 from ..command import run
 from ..files import check_output, lock_folder, whole_file
-from ..shipped import find_model
+from ..pipeline_folder import find_model
 
 
 BRANCHES = ("video", "audio", "joint")

@@ -38,8 +38,8 @@ from ..headers import read_json
 from ..images import centre_crop
 from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path
+from ..pipeline_folder import find_model
 from ..pipelines.pipeline_jova import JoVAPipeline
-from ..shipped import find_model
 from ..text import printable
 from . import cache
 from .clips import (
