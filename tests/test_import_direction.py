@@ -13,7 +13,7 @@ PACKAGE = "diffusers_jova"
 
 LEAVES = {
     *("audio", "command", "files", "headers", "images", "latents", "media"),
-    *("pipeline_folder", "presets", "registration", "shipped", "text"),
+    *("pipeline_folder", "presets", "registration", "text"),
 }
 SEES = {  # each part and, beside itself, what it may import
     **dict.fromkeys(LEAVES, LEAVES),

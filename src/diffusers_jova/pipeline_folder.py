@@ -64,19 +64,23 @@ class PipelineFolder:
         index = self.index.items()
         return {name: value for name, value in index if not name.startswith("_") and not _is_part(value)}
 
+    def config_path(self, part: str) -> Path:
+        """Return where the config of a part lies."""
+        return self.path / part / config_name(part)
+
     def config(self, part: str) -> dict[str, Any]:
         """Return the config of a part as its file has it; {} for a part that is not there.
 
         Raises:
             ValueError: If the file is damaged.
         """
-        return read_config(self.path, part) if (self.path / part).is_dir() else {}
+        return read_json(self.config_path(part)) if (self.path / part).is_dir() else {}
 
     def _number(self, part: str, name: str, default: float | None = None) -> Any:
         """Return a number of a part's config."""
         value = self.config(part).get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            path = config_path(self.path, part)
+            path = self.config_path(part)
             raise ValueError(f"`{path}` must have a positive number as `{name}`, got {value!r}: copy it again.")
         return value
 
@@ -93,7 +97,7 @@ class PipelineFolder:
     @property
     def size_multiple(self) -> int:
         """The number of pixels that the height and the width of a video must be a multiple of."""
-        with reading(config_path(self.path, "transformer")):
+        with reading(self.config_path("transformer")):
             _, *patch = self.config("transformer").get("patch_size", (1, 2, 2))
             return self.vae_scale_factor_spatial * math.lcm(*patch)
 
@@ -141,11 +145,6 @@ def read_pipeline_folder(model: str | os.PathLike) -> PipelineFolder:
     return PipelineFolder(folder, read_json(folder / INDEX))
 
 
-def config_path(folder: str | os.PathLike, part: str) -> Path:
-    """Return where the config of a pipeline's part lies."""
-    return Path(folder) / part / CONFIG_NAMES.get(part, "config.json")
-
-
-def read_config(folder: str | os.PathLike, part: str) -> dict[str, Any]:
-    """Return the config of a pipeline's part, as it stands there."""
-    return read_json(config_path(folder, part))
+def config_name(part: str) -> str:
+    """Return how the config of a pipeline's part is called in its folder."""
+    return CONFIG_NAMES.get(part, "config.json")

@@ -107,7 +107,7 @@ def default_dtype(device: str) -> str:
 
 def check_model(model: str) -> str:
     """Return the folder of a pipeline that comes with us; a folder of the user, or a name on the Hub, as it is."""
-    from ..pipeline_folder import find_model
+    from ..pipeline_folder import find_model, read_pipeline_folder
 
     model = find_model(model)
     looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1
@@ -116,8 +116,8 @@ def check_model(model: str) -> str:
             f"There is no folder {model!r}. Give a pipeline's folder (`create` makes one), jova-nano, which comes "
             "with the package, or a name on the Hub."
         )
-    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
-        raise FileNotFoundError(f"{model!r} is not a pipeline's folder: it has no model_index.json.")
+    if Path(model).is_dir():
+        read_pipeline_folder(model)
     return model
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..headers import read_json
 from ..models import VOCODERS, AutoencoderMMAudio, JoVATransformer3DModel
-from ..pipeline_folder import find_model
+from ..pipeline_folder import INDEX, config_name, find_model, is_pipeline_folder, read_pipeline_folder
 from .checkpoint import open_checkpoint
 from .errors import ConversionError
 from .parts import PARTS, REQUIRED, TOKENIZERS
@@ -41,7 +41,6 @@ ENCODERS = {
     "UMT5ForConditionalGeneration": "UMT5EncoderModel",
     "Qwen2ForCausalLM": "Qwen2Model",
 }
-CONFIG_FILES = {"scheduler": "scheduler_config.json", **dict.fromkeys(TOKENIZERS, "tokenizer_config.json")}
 PIPELINE = "JoVAPipeline"
 SHIFT = 5.0  # of the sigmas at 480p, where no scheduler is given
 
@@ -85,7 +84,7 @@ def assemble(
             if "scheduler" not in parts:
                 FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
             index = model_index(classes) | options
-            (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+            (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     lines = [f"{name}: {'.'.join(found)} from {parts[name]}" for name, found in classes.items()]
     lines += ["defaults: " + ", ".join(f"{name}={value}" for name, value in options.items())] * bool(options)
     return "\n".join(lines)
@@ -94,24 +93,24 @@ def assemble(
 def find_part(name: str, path: str | Path) -> Path:
     """Return the folder of a part: `path` itself, or the part's folder in the pipeline that `path` names."""
     folder = Path(find_model(path))
-    return folder / name if (folder / "model_index.json").is_file() else folder
+    return folder / name if is_pipeline_folder(folder) else folder
 
 
 def call_defaults(transformer: Path) -> dict[str, Any]:
     """Return what the pipeline around a transformer's folder makes by default, such as its height; {} without one."""
-    index = transformer.resolve().parent / "model_index.json"
+    folder = transformer.resolve().parent
+    if not is_pipeline_folder(folder):
+        return {}
     try:
-        found = read_json(index) if index.is_file() else {}
+        found = read_pipeline_folder(folder)
     except ValueError as error:
         raise ConversionError(str(error)) from None
-    if found.get("_class_name") != PIPELINE:
-        return {}
-    return {name: value for name, value in found.items() if name not in PARTS and not name.startswith("_")}
+    return found.call_defaults if found.index.get("_class_name") == PIPELINE else {}
 
 
 def read_config(name: str, path: Path) -> dict[str, Any]:
     """Return the config of a part's folder."""
-    file = path / CONFIG_FILES.get(name, "config.json")
+    file = path / config_name(name)
     try:
         return read_json(file)
     except (OSError, ValueError) as error:

@@ -47,6 +47,7 @@ from safetensors.torch import save_file
 
 from ..files import DamagedError, lock_holder, reading, reading_folder, sync, whole_file
 from ..headers import read_json
+from ..pipeline_folder import read_pipeline_folder
 
 
 VERSION = 1
@@ -283,20 +284,13 @@ def model_fingerprint(model_dir: str | os.PathLike) -> dict[str, dict[str, str]]
     Not part of it: `latents_mean` and `latents_std`, since the cache holds raw moments.
 
     Raises:
-        FileNotFoundError: if `model_dir` is no pipeline's folder, or a part has no safetensors file.
+        FileNotFoundError: if `model_dir` is not the folder of a pipeline, or a part has no safetensors file.
         ValueError: if a file is damaged; the message names it.
     """
-    model_dir = Path(model_dir)
-    if not (model_dir / "model_index.json").is_file():
-        raise FileNotFoundError(f"`{model_dir}` is no pipeline's folder: it has no model_index.json.")
-    with reading_folder(model_dir):
-        return _fingerprint(model_dir)
-
-
-def _fingerprint(model_dir: Path) -> dict[str, dict[str, str]]:
-    index = read_json(model_dir / "model_index.json")
-    present = {name: index[name][1] for name in COMPONENTS if (index.get(name) or [None])[0]}
-    return {name: {"class": class_name} | _hash_component(model_dir / name) for name, class_name in present.items()}
+    folder = read_pipeline_folder(model_dir)
+    parts = {name: folder.parts[name] for name in COMPONENTS if name in folder.parts}
+    with reading_folder(folder.path):
+        return {name: {"class": class_} | _hash_component(folder.path / name) for name, class_ in parts.items()}
 
 
 def write_fingerprint(cache_dir: str | os.PathLike, fingerprint: Mapping[str, Any], writer: str = "") -> None:

@@ -17,9 +17,9 @@ from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 
 from ..files import DamagedError, reading_folder
-from ..headers import read_json
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
+from ..pipeline_folder import read_pipeline_folder
 from .config import TrainingConfig
 from .step import LatentScales
 
@@ -240,12 +240,9 @@ def read_scales(model: str | os.PathLike, transformer_config: dict[str, Any]) ->
 
 def read_component_config(model: str | os.PathLike, name: str) -> Any:
     """Return the config of a pipeline's VAE, defaults included; None where the pipeline has none."""
-    index_path = Path(model) / "model_index.json"
-    if not index_path.is_file():
-        raise FileNotFoundError(f"`{model}` is no pipeline's folder: it has no model_index.json.")
+    class_name = read_pipeline_folder(model).parts.get(name)
+    if class_name is None:
+        return None
     with reading_folder(model), init_empty_weights():
-        _, class_name = read_json(index_path).get(name) or (None, None)
-        if class_name is None:
-            return None
         cls = AutoencoderMMAudio if class_name == "AutoencoderMMAudio" else getattr(diffusers, class_name)
         return cls.from_config(cls.load_config(Path(model) / name)).config

@@ -34,11 +34,10 @@ import torch
 from safetensors import safe_open
 
 from ..files import InUseError, check_output, is_same_place, lock_folder, reading, reading_folder, whole_file
-from ..headers import read_json
 from ..images import centre_crop
 from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path
-from ..pipeline_folder import find_model
+from ..pipeline_folder import INDEX, read_pipeline_folder
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..text import printable
 from . import cache
@@ -181,46 +180,30 @@ def read_model_facts(model: str | os.PathLike) -> ModelFacts:
     """Return what the folder `model` says about the pipeline in it.
 
     Raises:
-        FileNotFoundError: if it is no pipeline's folder.
-        ValueError: if it can encode neither pictures nor sound, or no text.
+        FileNotFoundError: if it is not the folder of a pipeline.
+        ValueError: if it can encode neither video nor audio, or no text.
     """
-    folder = Path(find_model(model))
-    if not (folder / "model_index.json").is_file():
-        raise FileNotFoundError(f"`{folder}` is no pipeline's folder: it has no model_index.json.")
-    with reading_folder(folder):
-        return _read_facts(folder)
-
-
-def _read_facts(folder: Path) -> ModelFacts:
-    index = read_json(folder / "model_index.json")
-    phases = tuple(phase for phase in PHASES if (index.get(COMPONENTS_OF[phase][-1]) or [None])[0])
+    folder = read_pipeline_folder(model)
+    phases = tuple(phase for phase in PHASES if COMPONENTS_OF[phase][-1] in folder.parts)
     if not {"video", "audio"} & set(phases) or not {"text", "text_2"} & set(phases):
+        lacking = "text encoder" if {"video", "audio"} & set(phases) else "vae and no audio_vae"
         raise ValueError(
-            f"`{folder}` has no {'text encoder' if {'video', 'audio'} & set(phases) else 'vae and no audio_vae'}, so "
-            "nothing can be encoded with it: choose the folder of a whole pipeline."
+            f"`{folder.path}` has no {lacking}, so nothing can be encoded with it: choose the folder of a whole "
+            "pipeline."
         )
-    vae, audio_vae, transformer = (_component_config(folder / part) for part in ("vae", "audio_vae", "transformer"))
-    sampling_rate = samples_per_latent = latent_rate = None
-    if "audio" in phases:
-        with reading(folder / "audio_vae" / "config.json"):
-            sampling_rate = audio_vae.get("sampling_rate", audio_vae.get("sample_rate"))
-            samples_per_latent = 2 * audio_vae["hop_length"]
-            latent_rate = transformer.get("audio_latent_rate", sampling_rate / samples_per_latent)
+    with reading(folder.path / INDEX):
+        defaults = {name: folder.call_defaults[name] for name in ("height", "width", "num_frames", "frame_rate")}
     return ModelFacts(
-        folder=folder,
+        folder=folder.path,
         phases=phases,
-        defaults={name: index[name] for name in ("height", "width", "num_frames", "frame_rate")},
-        multiple=vae.get("scale_factor_spatial", 8) * transformer.get("patch_size", (1, 2, 2))[1],
-        spatial=vae.get("scale_factor_spatial", 8),
-        temporal=vae.get("scale_factor_temporal", 4),
-        sampling_rate=sampling_rate,
-        audio_latent_rate=latent_rate,
-        samples_per_latent=samples_per_latent,
+        defaults=defaults,
+        multiple=folder.size_multiple,
+        spatial=folder.vae_scale_factor_spatial,
+        temporal=folder.vae_scale_factor_temporal,
+        sampling_rate=folder.sampling_rate,
+        audio_latent_rate=folder.audio_latent_rate,
+        samples_per_latent=folder.samples_per_latent,
     )
-
-
-def _component_config(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "config.json") if folder.is_dir() else {}
 
 
 def parse_buckets(config: PreprocessingConfig, facts: ModelFacts) -> tuple[Bucket, ...]:
@@ -378,8 +361,7 @@ def encode_text(pipe: JoVAPipeline, name: str, lines: tuple[str, ...], max_seque
 @contextmanager
 def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype) -> Iterator[JoVAPipeline]:
     """Give a pipeline that holds only the components of `phase`, and free them afterwards."""
-    index = read_json(model / "model_index.json")
-    parts = {name for name, value in index.items() if isinstance(value, list)} - set(COMPONENTS_OF[phase])
+    parts = read_pipeline_folder(model).parts.keys() - set(COMPONENTS_OF[phase])
     with reading_folder(model):
         pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, **dict.fromkeys(parts))
     pipe = pipe.to(device)
@@ -853,7 +835,7 @@ class _Run:
         """Return the bytes of a phase's weights and, roughly, of its activations."""
         size, folder = self.dtype.itemsize, self.facts.folder
         weights = size * sum(_num_parameters(folder / name) for name in COMPONENTS_OF[phase])
-        config = _component_config(folder / COMPONENTS_OF[phase][-1])
+        config = read_pipeline_folder(folder).config(COMPONENTS_OF[phase][-1])
         num_frames = max((window.num_frames for window in windows), default=0)
         if phase == "video":
             area = max(bucket.height * bucket.width for bucket in self.buckets)
