@@ -215,7 +215,7 @@ def write_error(
 
 
 def _errno_of(error: Exception, path: Path) -> int | None:
-    if getattr(error, "errno", None):
+    if isinstance(error, OSError) and error.errno:
         return error.errno
     if match := re.search(r"(?:os error|code:) (\d+)", str(error)):  # the way of Rust's libraries
         return int(match[1])

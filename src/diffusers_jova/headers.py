@@ -92,7 +92,7 @@ class _Duplicate(ValueError):
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        seen: set[str] = set()
-        entry = next(name for name, _ in pairs if name in seen or seen.add(name))
+        names = [name for name, _ in pairs]
+        entry = next(name for index, name in enumerate(names) if name in names[:index])
         raise _Duplicate(f"{entry} is there twice", entry)
     return entries

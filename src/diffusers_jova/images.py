@@ -19,6 +19,8 @@ BACKGROUND = (255, 255, 255)  # behind what is transparent: white paper, as view
 TOLERANCE = 1e-3  # by which rounding may leave the range of values, or a crop, in pixels
 MAX_COLOUR_AREA = 4096 * 2304  # pixels: larger frames are resized a channel at a time, for Pillow takes 4 bytes each
 
+Crop = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the source
+
 
 # --- files and PIL images ---
 
@@ -133,7 +135,7 @@ def _arrays(item) -> Iterator[np.ndarray]:
         raise ValueError(
             f"`image` must have 3 channels (RGB), got {item.shape[channel_axis]} in {tuple(item.shape)}: {layout}."
         )
-    if is_tensor:
+    if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
         item = (item.float() if item.is_floating_point() else item).numpy()  # NumPy has no bfloat16
     if item.dtype != np.uint8 and not np.issubdtype(item.dtype, np.floating):
@@ -152,7 +154,7 @@ def _quantize(array: np.ndarray, is_signed: bool) -> np.ndarray:
 # --- crop and resize ---
 
 
-def centre_crop(source_height: int, source_width: int, height: int, width: int) -> tuple[float, float, float, float]:
+def centre_crop(source_height: int, source_width: int, height: int, width: int) -> Crop:
     """Return x1, y1, x2, y2 of the largest centred piece of the source that has the shape of height x width."""
     scale = max(height / source_height, width / source_width)
     cropped_height, cropped_width = height / scale, width / scale
@@ -164,7 +166,7 @@ def centre_crop(source_height: int, source_width: int, height: int, width: int) 
 
 def face_crop(
     source_height: int, source_width: int, height: int, width: int, mouths: np.ndarray, faces: np.ndarray
-) -> tuple[float, float, float, float]:
+) -> Crop:
     """Return `centre_crop`, moved so that it shows the mouths and, around them, the faces.
 
     It is as large as that one and moves along the axis on which that leaves room: to where most mouths are whole, of
@@ -187,9 +189,9 @@ def face_crop(
     best = np.lexsort((abs(starts - crop[axis]), -seen, -num_mouths))[0]
     if best == 0:  # the centre
         return crop
-    moved = list(crop)
-    moved[axis], moved[axis + 2] = float(starts[best]), min(float(starts[best]) + length, source_length)
-    return tuple(moved)
+    start = float(starts[best])
+    end = min(start + length, source_length)
+    return (start, crop[1], end, crop[3]) if axis == 0 else (crop[0], start, crop[2], end)
 
 
 def _spans(boxes: np.ndarray, axis: int, length: float) -> np.ndarray:
@@ -198,12 +200,12 @@ def _spans(boxes: np.ndarray, axis: int, length: float) -> np.ndarray:
     return spans[np.isfinite(spans).all(axis=1)].clip(0, length)
 
 
-def resize_frames(frames: Iterable[np.ndarray], crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
+def resize_frames(frames: Iterable[np.ndarray], crop: Crop, height: int, width: int) -> np.ndarray:
     """Return frames (N, height, width, 3) uint8: `crop` of the source's frames, resized, bicubic with antialiasing."""
     return np.stack([resize_frame(frame, crop, height, width) for frame in frames])
 
 
-def resize_frame(frame: np.ndarray, crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
+def resize_frame(frame: np.ndarray, crop: Crop, height: int, width: int) -> np.ndarray:
     """Return (height, width, 3) uint8: `crop`, x1, y1, x2, y2, of a frame (H, W, 3), resized."""
     if frame.shape[:2] == (height, width):
         return frame
@@ -212,6 +214,6 @@ def resize_frame(frame: np.ndarray, crop: tuple[float, ...], height: int, width:
     return np.stack([_resize(frame[..., channel], crop, height, width) for channel in range(3)], axis=-1)
 
 
-def _resize(frame: np.ndarray, crop: tuple[float, ...], height: int, width: int) -> np.ndarray:
+def _resize(frame: np.ndarray, crop: Crop, height: int, width: int) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(frame))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=crop))

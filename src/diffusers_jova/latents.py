@@ -75,7 +75,8 @@ def _statistics(latents: torch.Tensor, config) -> tuple[torch.Tensor, torch.Tens
             return None
         mean, std = [0.0], [1 / scaling_factor]
     shape = (1, -1) + (1,) * (latents.ndim - 2)
-    return tuple(torch.tensor(x, dtype=latents.dtype, device=latents.device).view(shape) for x in (mean, std))
+    mean, std = (torch.tensor(x, dtype=latents.dtype, device=latents.device).view(shape) for x in (mean, std))
+    return mean, std
 
 
 def normalize_latents(latents: torch.Tensor, config) -> torch.Tensor:

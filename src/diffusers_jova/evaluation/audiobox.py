@@ -181,7 +181,7 @@ def measure_audio_aesthetics(network: AudioBox, waveform: np.ndarray | None, sam
 
 
 def _head(num_layers: int, layer_norm: bool, dropout: float) -> nn.Sequential:
-    layers = []
+    layers: list[nn.Module] = []
     for _ in range(num_layers - 1):
         layers.append(nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE))
         if layer_norm:

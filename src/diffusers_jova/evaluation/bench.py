@@ -178,7 +178,7 @@ def hash_model(folder: Path) -> str:
         if path.suffix == ".safetensors" and path.stat().st_size > SMALL:
             parts = sample_weights(path)
         else:
-            parts = [sha256_of(path).encode()]
+            parts = iter([sha256_of(path).encode()])
         for part in (name.as_posix().encode(), *parts):
             digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()
@@ -311,8 +311,8 @@ def _image(pipe: JoVAPipeline, job: Job, settings: BenchSettings) -> Image.Image
         raise ValueError(f"the picture `{job.prompt.image}` cannot be read: {error}") from error
     if settings.detector is None:
         return image
-    size = (settings.call.get(name) or pipe.config[name] for name in ("height", "width"))
-    return crop_to_face(image, *size, settings.detector)
+    height, width = (settings.call.get(name) or pipe.config[name] for name in ("height", "width"))
+    return crop_to_face(image, height, width, settings.detector)
 
 
 def _write(job: Job, output, index: int, wav: bool, seconds: float) -> None:

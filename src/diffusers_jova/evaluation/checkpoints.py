@@ -7,15 +7,17 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 
 # What trainers leave in checkpoints beside tensors: numbers and arrays of numpy's, of a loss or of the data's order.
-_NUMPY = [np._core.multiarray.scalar, np._core.multiarray._reconstruct]
+_NUMPY = [getattr(multiarray, name) for name in ("scalar", "_reconstruct")]
 _NUMBERS = [
     *_NUMPY,
     *((function, f"numpy.core.multiarray.{function.__name__}") for function in _NUMPY),  # the names from numpy 1
@@ -25,6 +27,8 @@ _NUMBERS = [
 ]
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params")  # where trainers put the state dict
 _NAMES_SHOWN = 5
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict:
@@ -63,9 +67,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     return state_dict_of(read_checkpoint(path))
 
 
-def load_weights(
-    network: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], name: str, computed: str = ""
-) -> torch.nn.Module:
+def load_weights(network: Network, state_dict: Mapping[str, torch.Tensor], name: str, computed: str = "") -> Network:
     """Return `network` with the weights, in evaluation mode and without gradients.
 
     Counters of batches may be missing: files from before PyTorch 0.4.1 have none.

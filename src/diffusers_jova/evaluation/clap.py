@@ -90,6 +90,9 @@ class Clap(nn.Module):
         tokenizer: of RoBERTa; None to embed no text.
     """
 
+    window: torch.Tensor
+    filters: torch.Tensor
+
     def __init__(self, model: ClapModel, filters: torch.Tensor, tokenizer=None):
         super().__init__()
         self.model, self.tokenizer = model.eval(), tokenizer

@@ -36,21 +36,18 @@ class Spectrogram(nn.Module):
     def __init__(self, num_fft: int, hop: int):
         super().__init__()
         self.hop, self.padding = hop, num_fft // 2
-        self.stft = nn.Module()
-        self.stft.conv_real = nn.Conv1d(1, num_fft // 2 + 1, num_fft, bias=False)
-        self.stft.conv_imag = nn.Conv1d(1, num_fft // 2 + 1, num_fft, bias=False)
+        real, imaginary = (nn.Conv1d(1, num_fft // 2 + 1, num_fft, bias=False) for _ in range(2))
         angles = 2 * math.pi * torch.outer(torch.arange(num_fft // 2 + 1), torch.arange(num_fft)) / num_fft
         window = torch.hann_window(num_fft, dtype=torch.float64)
         with torch.no_grad():
-            self.stft.conv_real.weight.copy_((window * angles.double().cos())[:, None])
-            self.stft.conv_imag.weight.copy_((-window * angles.double().sin())[:, None])
+            real.weight.copy_((window * angles.double().cos())[:, None])
+            imaginary.weight.copy_((-window * angles.double().sin())[:, None])
+        self.stft = nn.ModuleDict({"conv_real": real, "conv_imag": imaginary})
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         padded = F.pad(waveform[:, None], (self.padding, self.padding), mode="reflect")
-        parts = [
-            F.conv1d(padded, layer.weight, stride=self.hop) for layer in (self.stft.conv_real, self.stft.conv_imag)
-        ]
-        return (parts[0].square() + parts[1].square()).transpose(1, 2)  # (B, T, bins)
+        real, imaginary = (F.conv1d(padded, wave, stride=self.hop) for wave in self.stft.parameters())
+        return (real.square() + imaginary.square()).transpose(1, 2)  # (B, T, bins)
 
 
 class ConvBlock(nn.Module):

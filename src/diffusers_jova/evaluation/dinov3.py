@@ -32,13 +32,13 @@ class Dino:
         return cls(model.to(device))
 
     @torch.no_grad()
-    def features(self, pictures: Sequence[np.ndarray], batch_size: int = 8) -> dict[str, torch.Tensor]:
+    def features(self, pictures: np.ndarray | Sequence[np.ndarray], batch_size: int = 8) -> dict[str, torch.Tensor]:
         """Return the features (N, D) of pictures (H, W, 3) uint8, RGB, for each protocol.
 
         `patch`, Verse-Bench's, is the last token but one: the patch left of the bottom right corner. `cls` is the
         token of the whole picture, `patchmean` the mean of all patches.
         """
-        found = {protocol: [] for protocol in PROTOCOLS}
+        found: dict[str, list[torch.Tensor]] = {protocol: [] for protocol in PROTOCOLS}
         first_patch = 1 + self.model.config.num_register_tokens
         for start in range(0, len(pictures), batch_size):
             batch = torch.stack([dino_pixels(picture) for picture in pictures[start : start + batch_size]])

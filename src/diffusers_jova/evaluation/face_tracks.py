@@ -80,7 +80,7 @@ def track_faces(
 
 def _take_track(remaining: list[list[np.ndarray]], num_failed: int, iou: float) -> list[tuple[int, np.ndarray]]:
     """Take the boxes of one face out of `remaining` and return them with their frames."""
-    track = []
+    track: list[tuple[int, np.ndarray]] = []
     for frame, boxes in enumerate(remaining):
         position = 0
         while position < len(boxes):
@@ -103,7 +103,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
 def face_runs(boxes_per_frame: Sequence[np.ndarray], min_frames: int) -> list[Track]:
     """Return the first face of each run of at least `min_frames` frames with a face, wherever it is (`verse`)."""
     tracks, run = [], []
-    for frame, boxes in enumerate([*boxes_per_frame, ()]):
+    for frame, boxes in enumerate([*boxes_per_frame, np.empty((0, 4))]):
         if len(boxes):
             run.append((frame, np.asarray(boxes[0], np.float64)))
             continue
@@ -127,13 +127,16 @@ def crop_windows(track: Track, crop_scale: float = 0.4, smoothing: int | None = 
         # zeros stand beyond the ends, so the first and last windows are smaller; so does the original
         half_size, x, y = (median_filter(values, smoothing, mode="constant") for values in (half_size, x, y))
     padding = (half_size * (1 + 2 * crop_scale)).astype(np.int64)
-    edges = (
-        y + padding - half_size,
-        y + padding + half_size * (1 + 2 * crop_scale),
-        x + padding - half_size * (1 + crop_scale),
-        x + padding + half_size * (1 + crop_scale),
+    return CropWindows(
+        half_size=half_size,
+        x=x,
+        y=y,
+        top=(y + padding - half_size).astype(np.int64),
+        bottom=(y + padding + half_size * (1 + 2 * crop_scale)).astype(np.int64),
+        left=(x + padding - half_size * (1 + crop_scale)).astype(np.int64),
+        right=(x + padding + half_size * (1 + crop_scale)).astype(np.int64),
+        padding=padding,
     )
-    return CropWindows(half_size, x, y, *(edge.astype(np.int64) for edge in edges), padding)
 
 
 def cut_faces(frames: np.ndarray, track: Track, windows: CropWindows) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from ..images import load_image
 from ..media import read_video
 from .audio_input import mono, resample
+from .clips import Subject
 from .loudness import SAMPLING_RATE
 from .measurement import Measurement, Status
 from .metrics import choose_variants, metric_named
@@ -192,7 +193,8 @@ class Ruler:
             if key not in self.found:
                 if each.network.name not in self.networks:
                     self.networks[each.network.name] = each.network.load(None, "cpu")
-                self.found[key] = each.run(self.networks[each.network.name], clip, findings)
+                subject = cast(Subject, clip)  # it has all that these passes read of one
+                self.found[key] = each.run(self.networks[each.network.name], subject, findings)
             findings[each.name] = self.found[key]
         return plan.combine(clip.prompt, findings)
 
@@ -232,22 +234,22 @@ def compare(before: Sequence[Measurement], after: Sequence[Measurement], column:
     had = [(b, a) for b, a in zip(before, after) if b.status == Status.OK]
     both = [(b.values[column], a.values[column]) for b, a in had if a.status == Status.OK]
     num_gone = len(had) - len(both)
-    means = tuple(float(np.mean(values)) for values in zip(*both)) or (None, None)
+    mean_before, mean_after = (float(np.mean(values)) for values in zip(*both)) if both else (None, None)
     moves, stays = THRESHOLDS[column]
-    difference = abs(means[1] - means[0]) if both else 0.0
+    difference = abs(mean_after - mean_before) if both else 0.0
     must_move = True if column in MUST_MOVE[fault] else False if column in MUST_NOT_MOVE[fault] else None
     good = True
     if must_move:
         good = difference >= moves or num_gone > len(had) / 2
     elif must_move is False:
         good = difference <= stays and not num_gone
-    return Cell(*means, num_gone, must_move, good)
+    return Cell(mean_before, mean_after, num_gone, must_move, good)
 
 
 def as_markdown(table: Mapping[str, Mapping[str, Cell]], found: Mapping[str, Sequence[Mapping]]) -> str:
     """Return the table: what is bold must move, after `=` it must not, plain it may."""
     columns = list(next(iter(table.values())))
-    means = {}
+    means: dict[str, list[float]] = {}
     for item in found[""]:
         for measurement in item.values():
             for column, value in measurement.values.items():

@@ -8,6 +8,7 @@ One model's LSE-C differs by more than 2 between them: name the protocol beside 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -115,7 +116,7 @@ def measure_lip_sync(
             (_score_track(network, frames, samples, track, protocol), len(track.frames), _mean_side(track))
             for track in find_tracks(boxes_per_frame, protocol, shots)
         ]
-    details = {"frames": len(frames), "frames_with_face": num_with_face, "tracks": len(found)}
+    details: dict[str, Any] = {"frames": len(frames), "frames_with_face": num_with_face, "tracks": len(found)}
     found = [item for item in found if item[0] is not None]
     if not found:
         return Measurement(Status.SHORT, details=details)

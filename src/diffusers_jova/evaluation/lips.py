@@ -4,6 +4,7 @@
 # F frames, P = 68 landmarks; NaN: no face
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -97,7 +98,9 @@ def measure_face_coverage(landmarks: np.ndarray) -> Measurement:
     return Measurement(Status.OK, {"faces": float(np.isfinite(landmarks[:, 0, 0]).mean())})
 
 
-def measure_lips_by_loudness(landmarks: np.ndarray, frame_rate: float, waveform: np.ndarray | None) -> Measurement:
+def measure_lips_by_loudness(
+    landmarks: np.ndarray, frame_rate: float | Fraction, waveform: np.ndarray | None
+) -> Measurement:
     """Return how the lips' gap goes with the audio's loudness: r in time, and the lag in frames at which r is best.
 
     Statuses: `silent` without audio, `no_face` without any, `short` if fewer than ten frames have a face.

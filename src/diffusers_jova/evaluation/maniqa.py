@@ -52,6 +52,8 @@ class TransposedAttention(nn.Module):
 class WindowAttention(nn.Module):
     """Attention within windows (B W, 16, C), with a learned bias per distance."""
 
+    relative_position_index: torch.Tensor
+
     def __init__(self, size: int):
         super().__init__()
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, NUM_HEADS))
@@ -114,18 +116,35 @@ class SwinTransformer(nn.Module):
         return hidden_states.transpose(1, 2).reshape(pixels.shape)
 
 
+class VisionTransformer(nn.Module):
+    """The layers of a vision transformer up to the last that is read."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, size))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + NUM_PATCHES, size))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, size, PATCH, stride=PATCH)})
+        self.blocks = nn.ModuleList(Block(size, VIT_HEADS) for _ in range(LAYERS_READ[-1] + 1))
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """Return the layers that are read, each (B, 1 + N, 768)."""
+        patches = self.patch_embed["proj"](pixels).flatten(2).transpose(1, 2)
+        hidden_states = torch.cat([self.cls_token.expand(len(pixels), -1, -1), patches], dim=1) + self.pos_embed
+        layers = []
+        for index, block in enumerate(self.blocks):
+            hidden_states = block(hidden_states)
+            if index in LAYERS_READ:
+                layers.append(hidden_states)
+        return layers
+
+
 class MANIQA(nn.Module):
     """Scores crops of pictures: features of a vision transformer, attention over channels and over windows."""
 
     def __init__(self):
         super().__init__()
         size = VIT_SIZE
-        self.vit = nn.Module()
-        self.vit.cls_token = nn.Parameter(torch.zeros(1, 1, size))
-        self.vit.pos_embed = nn.Parameter(torch.zeros(1, 1 + NUM_PATCHES, size))
-        self.vit.patch_embed = nn.Module()
-        self.vit.patch_embed.proj = nn.Conv2d(3, size, PATCH, stride=PATCH)
-        self.vit.blocks = nn.ModuleList(Block(size, VIT_HEADS) for _ in range(LAYERS_READ[-1] + 1))
+        self.vit = VisionTransformer(size)
         self.tablock1 = nn.ModuleList(TransposedAttention() for _ in range(2))
         self.conv1 = nn.Conv2d(len(LAYERS_READ) * size, size, 1)
         self.swintransformer1 = SwinTransformer(size)
@@ -134,22 +153,9 @@ class MANIQA(nn.Module):
         self.swintransformer2 = SwinTransformer(size // 2)
         self.fc_score, self.fc_weight = (_patch_head(size // 2, end) for end in (nn.ReLU(), nn.Sigmoid()))
 
-    def vit_layers(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """Return the layers that are read, each (B, 1 + N, 768)."""
-        patches = self.vit.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
-        hidden_states = (
-            torch.cat([self.vit.cls_token.expand(len(pixels), -1, -1), patches], dim=1) + self.vit.pos_embed
-        )
-        layers = []
-        for index, block in enumerate(self.vit.blocks):
-            hidden_states = block(hidden_states)
-            if index in LAYERS_READ:
-                layers.append(hidden_states)
-        return layers
-
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the score and the weight of each patch, (B, N), of crops (B, 3, 224, 224) in [-1, 1], RGB."""
-        hidden_states = torch.cat([layer[:, 1:] for layer in self.vit_layers(pixels)], dim=2).transpose(1, 2)
+        hidden_states = torch.cat([layer[:, 1:] for layer in self.vit(pixels)], dim=2).transpose(1, 2)
         for block in self.tablock1:
             hidden_states = block(hidden_states)
         hidden_states = self.swintransformer1(self.conv1(hidden_states.unflatten(2, (GRID, GRID)))).flatten(2)
@@ -205,7 +211,7 @@ def maniqa_scores(
             factor = (CROP + 1) / min(frame.shape[:2])
             frame = resize_bilinear(frame, *(max(CROP + 1, round(side * factor)) for side in frame.shape[:2]))
         pixels = (torch.from_numpy(np.ascontiguousarray(frame)).float() / 255 - 0.5) / 0.5
-        places = crop_places(*frame.shape[:2], protocol, random)
+        places = crop_places(frame.shape[0], frame.shape[1], protocol, random)
         crops = [pixels[top : top + CROP, left : left + CROP].permute(2, 0, 1) for top, left in places]
         batches = (torch.stack(crops[start : start + batch_size]) for start in range(0, len(crops), batch_size))
         scores.append(torch.cat([network.score(batch.to(device)) for batch in batches]).mean().item())

@@ -109,16 +109,15 @@ class Encoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.cls = nn.Parameter(torch.zeros(1, 1, SIZE))
-        self.posembed_input, self.scaleembed_input = nn.Module(), nn.Module()
-        self.posembed_input.position_emb = nn.Parameter(torch.zeros(1, GRID * GRID, SIZE))
-        self.scaleembed_input.scale_emb = nn.Parameter(torch.zeros(len(LONGER_SIDES) + 1, SIZE))
+        self.posembed_input = nn.ParameterDict({"position_emb": torch.zeros(1, GRID * GRID, SIZE)})
+        self.scaleembed_input = nn.ParameterDict({"scale_emb": torch.zeros(len(LONGER_SIDES) + 1, SIZE)})
         self.transformer = nn.ModuleDict({f"encoderblock_{index}": EncoderBlock() for index in range(DEPTH)})
         self.encoder_norm = nn.LayerNorm(SIZE, eps=1e-6)
 
     def forward(self, tokens: torch.Tensor, patches: Patches) -> torch.Tensor:
         """Return the picture's token (1, D), of the tokens (N, D) of its patches."""
-        tokens = tokens + self.posembed_input.position_emb[0, patches.positions]
-        tokens = tokens + self.scaleembed_input.scale_emb[patches.scales]
+        tokens = tokens + self.posembed_input["position_emb"][0, patches.positions]
+        tokens = tokens + self.scaleembed_input["scale_emb"][patches.scales]
         hidden_states = torch.cat([self.cls, tokens[None]], dim=1)
         bias = F.pad(torch.where(patches.mask, 0.0, MASKED), (1, 0))[None]  # the first token is never masked
         for block in self.transformer.values():

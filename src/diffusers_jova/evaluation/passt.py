@@ -39,6 +39,9 @@ PROTOCOLS = ("passt-verse", "passt-avb", "panns-avb")
 class PaSST(nn.Module):
     """A vision transformer over overlapping patches of a mel spectrogram, with two class tokens."""
 
+    window: torch.Tensor
+    filters: torch.Tensor
+
     def __init__(self):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, SIZE))
@@ -46,8 +49,7 @@ class PaSST(nn.Module):
         self.new_pos_embed = nn.Parameter(torch.zeros(1, 2, SIZE))  # of the class tokens
         self.freq_new_pos_embed = nn.Parameter(torch.zeros(1, SIZE, GRID[0], 1))
         self.time_new_pos_embed = nn.Parameter(torch.zeros(1, SIZE, 1, GRID[1]))
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(1, SIZE, PATCH, stride=STRIDE)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, SIZE, PATCH, stride=STRIDE)})
         self.blocks = nn.ModuleList(Block(SIZE, NUM_HEADS) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(SIZE, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(SIZE, eps=1e-5), nn.Linear(SIZE, NUM_CLASSES))
@@ -67,7 +69,7 @@ class PaSST(nn.Module):
     @torch.no_grad()
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits (B, C) and features (B, D) of audio (B, samples) at 32 kHz, of 10 s at most."""
-        patches = self.patch_embed.proj(self.mel(waveform)[:, None])  # (B, D, f, t)
+        patches = self.patch_embed["proj"](self.mel(waveform)[:, None])  # (B, D, f, t)
         patches = patches + self.time_new_pos_embed[..., : patches.shape[-1]] + self.freq_new_pos_embed
         tokens = torch.cat([self.cls_token, self.dist_token], dim=1) + self.new_pos_embed
         hidden_states = torch.cat([tokens.expand(len(patches), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)

@@ -6,6 +6,7 @@ mouth does for it is held against dlib's landmarks.
 # F frames, P = 68 landmarks; NaN: no face
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -105,7 +106,11 @@ def mouth_shapes(phones: Sequence[Phone], num_frames: int, frame_rate: float) ->
 
 
 def measure_lips_by_phones(
-    aligner: PhoneAligner, landmarks: np.ndarray, frame_rate: float, text: str | None, waveform: np.ndarray | None
+    aligner: PhoneAligner,
+    landmarks: np.ndarray,
+    frame_rate: float | Fraction,
+    text: str | None,
+    waveform: np.ndarray | None,
 ) -> Measurement:
     """Return how the lips' gap goes with what the phones ask for: r in time, and the lag in frames of the best r.
 

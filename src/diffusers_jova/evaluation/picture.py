@@ -3,6 +3,8 @@
 """How much moves in a clip, and how sharp its frames are, by scikit-image's functions; no network."""
 # F frames, H W rows and columns
 
+from fractions import Fraction
+
 import numpy as np
 from PIL import Image
 from skimage.measure import blur_effect
@@ -20,7 +22,7 @@ MAX_PAIRS = 12  # of frames that follow each other, evenly spaced
 NUM_SHARP_FRAMES = 8
 
 
-def measure_motion(frames: np.ndarray, frame_rate: float) -> Measurement:
+def measure_motion(frames: np.ndarray, frame_rate: float | Fraction) -> Measurement:
     """Return `motion`, the mean length of the optical flow, in percent of the longer side per second.
 
     Unlike MS it is alike for every size and frame rate. Status `short` for fewer than two frames.

@@ -81,7 +81,7 @@ def make_plans(variants: Mapping[str, str], options: Options = Options()) -> lis
 
 def _lip_sync(variant: str, options: Options) -> Plan:
     protocol = lip_sync.PROTOCOLS[variant]
-    changes = {"min_track": options.min_track, "faces": options.faces}
+    changes: dict[str, Any] = {"min_track": options.min_track, "faces": options.faces}
     protocol = replace(protocol, **{name: value for name, value in changes.items() if value is not None})
     after = () if protocol.detector is None else (FACES[protocol.detector],)
     lips = Pass(
@@ -396,8 +396,8 @@ def _classes(variant: str, options: Options) -> Plan:
         reference = findings[each.name + REFERENCE]
         if problem := first_problem([reference, findings[each.name]]):
             return problem
-        logits = (findings[each.name], reference)
-        return passt.measure_kl(*(torch.from_numpy(e.features["logits"]) for e in logits), variant)
+        logits, wanted = (torch.from_numpy(e.features["logits"]) for e in (findings[each.name], reference))
+        return passt.measure_kl(logits, wanted, variant)
 
     return Plan(metric_named("KL"), variant, (each,), combine)
 
@@ -492,7 +492,7 @@ def _size_remarks(measured: Sequence[Measurement]) -> list[str]:
 
 
 def _looks(variant: str, options: Options) -> Plan:
-    def frames_of(clip: Subject) -> Sequence[np.ndarray]:
+    def frames_of(clip: Subject) -> np.ndarray | Sequence[np.ndarray]:
         if options.as_frames is None or options.as_frames >= len(clip.frames):
             return clip.frames
         return [clip.frames[i] for i in np.linspace(0, len(clip.frames) - 1, options.as_frames).round().astype(int)]

@@ -72,7 +72,8 @@ def read_prompts(path: str | os.PathLike) -> list[Prompt]:
         ValueError: if a line cannot be read, or two have one id in one set; the message names the lines.
     """
     path = Path(path)
-    prompts, lines = [], {}
+    prompts: list[Prompt] = []
+    lines: dict[str, int] = {}
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")
     for number, line in enumerate(text.split("\n"), start=1):

@@ -8,6 +8,7 @@ both beside it.
 # B pairs, H W rows and columns of the picture, h w of the features, an eighth; x comes before y in a flow
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -92,10 +93,8 @@ class SeparableGRU(nn.Module):
                 self.add_module(f"conv{gate}{index}", nn.Conv2d(channels, HIDDEN_SIZE, kernel, padding=padding))
 
     def forward(self, state: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        for update, reset, candidate in (
-            (self.convz1, self.convr1, self.convq1),
-            (self.convz2, self.convr2, self.convq2),
-        ):
+        for index in (1, 2):
+            update, reset, candidate = (self.get_submodule(f"conv{gate}{index}") for gate in "zrq")
             both = torch.cat([state, inputs], dim=1)
             kept = torch.sigmoid(update(both))
             new = torch.tanh(candidate(torch.cat([torch.sigmoid(reset(both)) * state, inputs], dim=1)))
@@ -221,7 +220,9 @@ def measured_size(height: int, width: int, protocol: str = "verse") -> tuple[int
     return height, width
 
 
-def measure_motion(network: RAFT, frames: np.ndarray, frame_rate: float, protocol: str = "verse") -> Measurement:
+def measure_motion(
+    network: RAFT, frames: np.ndarray, frame_rate: float | Fraction, protocol: str = "verse"
+) -> Measurement:
     """Return MS of a clip: the mean |flow| from frame to frame over both axes and the padded picture, in pixels.
 
     Status `short` for a single frame. Pictures below 128 pixels are enlarged by their border; `details` says so.
@@ -231,7 +232,7 @@ def measure_motion(network: RAFT, frames: np.ndarray, frame_rate: float, protoco
     """
     if len(frames) < 2:
         return Measurement(Status.SHORT)
-    height, width = measured_size(*frames.shape[1:3], protocol)
+    height, width = measured_size(frames.shape[1], frames.shape[2], protocol)
     border = [max(0, MIN_SIDE - size) for size in (width, height)]
     device = next(network.parameters()).device
     distances, previous = [], None

@@ -162,9 +162,10 @@ def scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _vgg_layers() -> list[nn.Module]:
-    layers, channels = [], 3
+    layers: list[nn.Module] = []
+    channels = 3
     for width in VGG16:
-        if width == "pool":
+        if isinstance(width, str):  # "pool"
             # the third pool rounds up: odd sizes then give the grid that the weights were trained with
             layers.append(nn.MaxPool2d(2, 2, ceil_mode=sum(isinstance(layer, nn.MaxPool2d) for layer in layers) == 2))
         else:

@@ -113,8 +113,8 @@ class Cache:
     def workplace(self) -> Iterator[Path]:
         """Give an empty folder for decoded clips, which goes; what a killed run left in it goes now."""
         if self.folder is None:
-            with tempfile.TemporaryDirectory(prefix="diffusers-jova-score-") as folder:
-                yield Path(folder)
+            with tempfile.TemporaryDirectory(prefix="diffusers-jova-score-") as temporary:
+                yield Path(temporary)
             return
         folder = self.folder / "decoded"
         shutil.rmtree(folder, ignore_errors=True)
@@ -361,11 +361,11 @@ class Scorer:
         for name, on_reference in self._runs(each):
             if name in item.findings:
                 continue
-            if on_reference and not isinstance(reference, Decoded):
+            decoded = reference if on_reference else item.decoded
+            if not isinstance(decoded, Decoded):
                 item.findings[name] = Measurement(Status.NO_REFERENCE, details={"reason": reference})
                 continue
-            subject = Subject(item.prompt, reference if on_reference else item.decoded)
-            finding = _try_pass(each, network, subject, {} if on_reference else item.findings)
+            finding = _try_pass(each, network, Subject(item.prompt, decoded), {} if on_reference else item.findings)
             if finding.status != Status.ERROR:  # whatever went wrong may go well another time
                 self.cache.put(self.key(each, item, on_reference), pack(finding))
             item.findings[name] = _as_reference(finding) if on_reference else finding

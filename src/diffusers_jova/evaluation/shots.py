@@ -21,7 +21,7 @@ def find_shots(frames: np.ndarray, threshold: float = THRESHOLD) -> list[tuple[i
     Args:
         frames: (M, H, W, 3) uint8, RGB.
     """
-    cuts = []
+    cuts: list[int] = []
     for index, change in enumerate(frame_changes(frames), start=1):
         if change >= threshold and (not cuts or index - cuts[-1] >= MIN_SHOT):
             cuts.append(index)

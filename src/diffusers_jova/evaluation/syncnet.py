@@ -105,7 +105,7 @@ def score_faces(network: SyncNet, faces: np.ndarray, waveform: np.ndarray, batch
     num_windows = min(len(faces), len(waveform) // SAMPLES_PER_FRAME) - WINDOW
     if num_windows < 1:
         return None
-    device = network.netfclip[0].weight.device
+    device = next(network.parameters()).device
     # (N, 224, 224, 3) RGB -> (W, 3, 5, 224, 224) BGR, (samples,) -> (W, 1, 13, 20): views, copied batch by batch
     lips = torch.from_numpy(faces).flip(-1).unfold(0, WINDOW, 1).permute(0, 3, 4, 1, 2)
     audio = torch.from_numpy(mfcc(waveform)).float().T[None, None]
@@ -182,7 +182,7 @@ def _mel_triangles(sampling_rate: int) -> np.ndarray:
     return triangles
 
 
-def _convolution(layer: nn.Module) -> list[nn.Module]:
+def _convolution(layer: nn.Conv2d | nn.Conv3d) -> list[nn.Module]:
     norm = nn.BatchNorm3d if isinstance(layer, nn.Conv3d) else nn.BatchNorm2d
     return [layer, norm(layer.out_channels), nn.ReLU()]
 

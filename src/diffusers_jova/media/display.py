@@ -99,7 +99,8 @@ def deinterlace(
 
     Each is the first of its two fields, completed; frames that are marked as progressive stay as they are.
     """
-    graph, geometry, waiting = None, None, deque()
+    graph, geometry, count = None, None, 0
+    waiting: deque[tuple[Fraction, Fraction]] = deque()
     for time, length, frame in timed_frames:
         if graph is not None and geometry != (frame.width, frame.height, frame.format.name):
             yield from _pull(graph, waiting, flush=True)

@@ -116,15 +116,15 @@ def read_video(
             names it.
     """
     timeline = read_timeline(path)
-    frames = None
+    frames = rate = None
     if timeline.video is not None:
-        frame_rate = exact_frame_rate(frame_rate or timeline.frame_rate)
-        frames = np.stack(list(_frames(timeline, frame_rate, Fraction(start_s), duration_s)))
-        duration_s = len(frames) / frame_rate
+        rate = exact_frame_rate(frame_rate or timeline.frame_rate)
+        frames = np.stack(list(_frames(timeline, rate, Fraction(start_s), duration_s)))
+        duration_s = len(frames) / rate
     waveform, sampling_rate = _audio(timeline, sampling_rate, None, Fraction(start_s), duration_s)
     if frames is None and waveform is None:
         raise _nothing(timeline.path, start_s)
-    return Clip(frames, frame_rate if frames is not None else None, waveform, sampling_rate)
+    return Clip(frames, rate, waveform, sampling_rate)
 
 
 def iter_frames(

@@ -62,7 +62,8 @@ def collect_waveform(
         end_s: where the file says that the audio ends, for what fills up its last packet.
         duration_s: how much is wanted, in seconds; None for all.
     """
-    tracks, position = [], None
+    tracks: list[Track] = []
+    position: int | None = None
     for time, _, frame in timed_frames:
         rate = frame.sample_rate
         start = round(time * rate)
@@ -99,8 +100,8 @@ def to_float(frame: av.AudioFrame) -> np.ndarray:
         array = array.reshape(-1, frame.layout.nb_channels).T
     if array.dtype == np.uint8:
         array = (array.astype(np.float32) - 128) / 128
-    elif np.issubdtype(array.dtype, np.integer):
-        array = array / -float(np.iinfo(array.dtype).min)
+    elif array.dtype.kind == "i":
+        array = array / 2.0 ** (8 * array.itemsize - 1)
     return array.astype(np.float32)
 
 

@@ -12,7 +12,7 @@ from types import MethodType
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, ModelMixin
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm import trange
@@ -83,11 +83,12 @@ def optimize(
     """
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
+    device = next(model.parameters()).device
     model.train()
     for step in (progress := trange(num_steps, mininterval=5)):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
             terms = losses(step)
-        sum(terms.values()).backward()
+        sum(terms.values(), start=torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -211,7 +212,7 @@ def kl_per_element(posterior) -> torch.Tensor:
 
 
 @torch.no_grad()
-def set_statistics(vae: torch.nn.Module, latents: Iterator[torch.Tensor]) -> None:
+def set_statistics(vae: ModelMixin, latents: Iterator[torch.Tensor]) -> None:
     """Write mean and standard deviation of each channel of `latents` (B, C, ...) into the config of `vae`.
 
     Wan's class comes with the numbers of Wan's own weights, which are wrong for any other.

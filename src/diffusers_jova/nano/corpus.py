@@ -211,7 +211,7 @@ def make_corpus(
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     settings = output_dir / "corpus.json"
-    wanted = {"seed": seed}
+    wanted: dict[str, int | str] = {"seed": seed}
     wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
     if settings.is_file() and (found := json.loads(settings.read_text(encoding="utf-8"))) != wanted:
         asked = ", ".join(f"{name} {value}" for name, value in wanted.items())

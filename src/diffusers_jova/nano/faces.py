@@ -3,6 +3,7 @@
 """Drawn faces, nobody's likeness: who somebody is (`Identity`), how they look at a moment (`Pose`) -> a picture."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -70,7 +71,7 @@ class Identity:
             ValueError: For a word that is not in the tables.
         """
         rng = np.random.default_rng([seed, 7])
-        drawn = {
+        drawn: dict[str, Any] = {
             "person": PEOPLE[rng.integers(2)],
             "hair": list(HAIR_COLOURS)[rng.integers(len(HAIR_COLOURS))],
             "hair_length": None,
@@ -83,7 +84,7 @@ class Identity:
         is_long = rng.uniform()
         tone = rng.uniform()
         skin = LIGHTEST_SKIN * (1 - tone) + DARKEST_SKIN * tone
-        numbers = {
+        numbers: dict[str, Any] = {
             "width": rng.uniform(0.7, 0.8),
             "eye_distance": rng.uniform(0.92, 1.1),
             "eye_size": rng.uniform(0.9, 1.2),
@@ -100,7 +101,7 @@ class Identity:
         for name, allowed in ALLOWED_WORDS.items():
             if drawn[name] not in allowed:
                 raise ValueError(f"There is no {name} {drawn[name]!r}: choose one of {sorted(allowed)}.")
-        return cls(**drawn, skin=tuple(int(value) for value in skin), eyes=eyes, **numbers)
+        return cls(**drawn, skin=_as_colour(skin), eyes=eyes, **numbers)
 
 
 ALLOWED_WORDS = {
@@ -203,4 +204,9 @@ def draw_face(identity: Identity, pose: Pose = Pose(), size: int = 64) -> Image.
 
 def shade(colour: Colour, factor: float | tuple[float, ...]) -> Colour:
     """Return a colour made darker (factor below 1) or lighter."""
-    return tuple(int(value) for value in np.clip(np.multiply(colour, factor), 0, 255))
+    return _as_colour(np.clip(np.multiply(colour, factor), 0, 255))
+
+
+def _as_colour(values: np.ndarray) -> Colour:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue

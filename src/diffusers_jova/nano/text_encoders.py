@@ -44,7 +44,7 @@ IGNORED = -100  # as a target
 def make_prompts(number: int, seed: int = 0) -> list[str]:
     """Return prompts as the corpus has them, without its held-out combinations of digits."""
     rng = np.random.default_rng([seed, 11])
-    prompts = []
+    prompts: list[str] = []
     while len(prompts) < number:
         digits = tuple(int(digit) for digit in rng.integers(10, size=1 + rng.choice(3, p=LENGTHS)))
         if is_held_out(digits):

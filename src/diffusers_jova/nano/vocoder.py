@@ -52,7 +52,7 @@ def train_vocoder(
 
 def spectral_distance(made: torch.Tensor, sounds: torch.Tensor) -> torch.Tensor:
     """Return spectral convergence plus the mean error of log magnitudes of waveforms (B, N)."""
-    total = 0.0
+    total = made.new_zeros(())
     for n_fft, hop_length in RESOLUTIONS:
         window = torch.hann_window(n_fft)
         a, b = (

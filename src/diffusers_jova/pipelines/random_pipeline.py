@@ -16,7 +16,7 @@ from .pipeline_jova import JoVAPipeline
 
 
 # What a call of the nano pipeline makes by default: 1.68 seconds, enough for three spoken digits.
-NANO_DEFAULTS = {
+NANO_DEFAULTS: dict[str, Any] = {
     "height": 64,
     "width": 64,
     "num_frames": 21,
