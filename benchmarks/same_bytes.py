@@ -6,8 +6,9 @@ python benchmarks/same_bytes.py --work_dir /tmp/before > before.txt
 git switch a-branch
 python benchmarks/same_bytes.py --work_dir /tmp/after > after.txt; diff before.txt after.txt
 
-A cache, ten steps of training and of a LoRA, the demo's clip, every conversion there and back. Two minutes on two cores.
-The same machine and thread count must run both: kernels may differ in their last bits from one processor to another.
+A cache, ten steps of training and of a LoRA, the demo's clip, every conversion there and back: two minutes on two
+cores. The same machine and thread count must run both: kernels may differ in their last bits from one processor to
+another.
 """
 
 import argparse
