@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .media import read_video, write_video, write_wav
     from .models.autoencoder_mmaudio import AutoencoderMMAudio
     from .models.transformer_jova import PRESETS, JoVATransformer3DModel
+    from .models.transformer_jova_wan import JoVAWanTransformer3DModel
     from .models.vocoder_bigvgan import BigVGANVocoder
     from .models.vocoder_griffin_lim import GriffinLimVocoder
     from .pipelines.pipeline_jova import JoVAPipeline
@@ -36,6 +37,7 @@ MODULES = {
     "JoVAPipeline": ".pipelines.pipeline_jova",
     "JoVAPipelineOutput": ".pipelines.pipeline_output",
     "JoVATransformer3DModel": ".models.transformer_jova",
+    "JoVAWanTransformer3DModel": ".models.transformer_jova_wan",
     "ModelMixin": "diffusers",  # diffusers looks for it here when it loads a component of ours
     "PRESETS": ".models.transformer_jova",
     "create_pipeline": ".pipelines.random_pipeline",
@@ -54,6 +56,7 @@ __all__ = [
     "JoVAPipeline",
     "JoVAPipelineOutput",
     "JoVATransformer3DModel",
+    "JoVAWanTransformer3DModel",
     "ModelMixin",
     "create_pipeline",
     "load_prompt_embeds",

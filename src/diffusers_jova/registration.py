@@ -12,7 +12,8 @@ from types import ModuleType
 
 
 PACKAGE = __name__.rpartition(".")[0]
-CLASSES = ("JoVAPipeline", "JoVATransformer3DModel", "AutoencoderMMAudio", "BigVGANVocoder", "GriffinLimVocoder")
+TRANSFORMERS = ("JoVATransformer3DModel", "JoVAWanTransformer3DModel")
+CLASSES = ("JoVAPipeline", *TRANSFORMERS, "AutoencoderMMAudio", "BigVGANVocoder", "GriffinLimVocoder")
 
 
 def register() -> None:
@@ -28,10 +29,11 @@ def register() -> None:
 
     LOADABLE_CLASSES.setdefault(PACKAGE, {"ModelMixin": ["save_pretrained", "from_pretrained"]})
     # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`
-    SINGLE_FILE_LOADABLE_CLASSES.setdefault(
-        "JoVATransformer3DModel",
-        {"checkpoint_mapping_fn": lambda checkpoint, **kwargs: checkpoint, "default_subfolder": "transformer"},
-    )
+    for name in TRANSFORMERS:
+        SINGLE_FILE_LOADABLE_CLASSES.setdefault(
+            name,
+            {"checkpoint_mapping_fn": lambda checkpoint, **kwargs: checkpoint, "default_subfolder": "transformer"},
+        )
     _add_names(diffusers, CLASSES)
     _add_names(diffusers.pipelines, ("JoVAPipeline",))  # upstream's own test of `encode_prompt` looks it up there
 

@@ -21,23 +21,12 @@ from safetensors.torch import load_file, save_file
 from diffusers_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.latents import num_audio_latents
 from diffusers_jova.models.attention import ATTENTION_FUSIONS, JoVAAttnProcessor
-from diffusers_jova.models.embeddings import JoVAPositionEmbedding, apply_rotary_emb, rotary_embedding
+from diffusers_jova.models.embeddings import JoVAPositionEmbedding, apply_rotary_emb, rotary_embedding, split_head
+
+from .tiny_transformers import JOVA, TINY, Tiny, blocks_of, difference, joint_processors, set_joint_processor
 
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rope" / "rope.safetensors"
-TINY = {
-    "in_channels": 6,
-    "out_channels": 4,
-    "audio_in_channels": 5,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "num_layers": 2,
-    "num_single_layers": 2,
-    "text_embed_dim": 12,
-    "text_embed_dim_2": 10,
-    "pos_embed_size": (8, 8, 8),
-    "audio_latent_rate": 31.25,
-}
 CLOCK = {"timestep": 1000}  # what the caches ask for
 
 
@@ -54,67 +43,30 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def tiny_model(**overrides) -> JoVATransformer3DModel:
-    """Return a tiny model whose zero-initialised parameters are drawn, else its blocks are identities."""
-    torch.manual_seed(0)
-    model = JoVATransformer3DModel(**TINY | overrides).eval()
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
-def tiny_inputs(seed: int = 0, **overrides) -> dict:
-    generator = torch.Generator().manual_seed(seed)
-
-    def randn(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    return {
-        "hidden_states": randn(2, 6, 3, 4, 4),
-        "audio_hidden_states": randn(2, 5, 11),
-        "encoder_hidden_states": randn(2, 6, 12),
-        "encoder_hidden_states_2": randn(2, 4, 10),
-        "timestep": torch.tensor([700.0, 300.0]),
-        "return_dict": False,
-    } | overrides
-
-
-@torch.no_grad()
-def run(model, **overrides) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    return model(**tiny_inputs(**overrides))
-
-
-def difference(outputs, others) -> tuple[float, float]:
-    """Return the largest difference of the video outputs and of the audio outputs."""
-    return tuple((a.float() - b.float()).abs().max().item() for a, b in zip(outputs, others, strict=True))
-
-
-def ragged_masks() -> dict:
-    mask, mask_2 = torch.ones(2, 6), torch.ones(2, 4, dtype=torch.bool)
-    mask[1, 4:] = 0
-    mask_2[0, 3:] = False
-    return {"encoder_attention_mask": mask, "encoder_attention_mask_2": mask_2}
+@pytest.fixture(params=TINY.values(), ids=TINY)
+def tiny(request) -> Tiny:
+    """Both classes in turn: what stands below holds for each, unless it says which one it is about."""
+    return request.param
 
 
 def set_context_parallel_degree(model, degree: int) -> None:
     config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=degree))
-    for processor in model.attn_processors.values():
+    for processor in joint_processors(model):
         processor._parallel_config = config
 
 
 # Shapes and sizes
 
 
-def test_both_outputs_have_the_shape_of_their_latents():
-    output = tiny_model()(**tiny_inputs(return_dict=True))
+def test_both_outputs_have_the_shape_of_their_latents(tiny):
+    output = tiny.model()(**tiny.inputs(return_dict=True))
     assert output.sample.shape == (2, 4, 3, 4, 4)
     assert output.audio_sample.shape == (2, 5, 11)
-    assert difference((output.sample, output.audio_sample), run(tiny_model())) == (0, 0)
+    assert difference((output.sample, output.audio_sample), tiny.run(tiny.model())) == (0, 0)
 
 
 def test_patches_come_back_to_the_place_they_were_taken_from():
-    model = tiny_model(in_channels=4, patch_size=(1, 2, 2))
+    model = JOVA.model(in_channels=4, patch_size=(1, 2, 2))
     latents = torch.randn(2, 4, 3, 6, 8)
     tokens = model._patchify(latents, [3, 3, 4])
     assert tokens.shape == (2, 3 * 3 * 4, 16)
@@ -145,43 +97,47 @@ def test_nano_preset_runs():
     assert sample.shape == (1, 16, 2, 4, 4) and audio_sample.shape == (1, 20, 3)
 
 
-def test_one_branch_costs_half_of_the_model():
-    both = tiny_model().num_parameters()
-    video, audio = tiny_model(audio_in_channels=None), tiny_model(in_channels=None)
+def test_one_branch_costs_half_of_the_model(tiny):
+    both = tiny.model().num_parameters()
+    video, audio = tiny.model(audio_in_channels=None), tiny.model(in_channels=None)
     assert video.num_parameters() + audio.num_parameters() == both
-    assert run(video, audio_hidden_states=None)[1] is None
-    assert run(audio, hidden_states=None)[0] is None
+    assert tiny.run(video, audio_hidden_states=None)[1] is None
+    assert tiny.run(audio, hidden_states=None)[0] is None
 
 
 # Branches and fusions
 
 
-@pytest.mark.parametrize("masks", [{}, ragged_masks()], ids=["full", "ragged"])
+@pytest.mark.parametrize("is_ragged", [False, True], ids=["full", "ragged"])
 @pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
-def test_branch_alone_equals_no_cross_modal_attention(fusion, masks):
-    model = tiny_model(attention_fusion=fusion)
-    apart = run(model, cross_modal_attention=False, **masks)
-    video, audio = run(model, audio_hidden_states=None, **masks)[0], run(model, hidden_states=None, **masks)[1]
+def test_branch_alone_equals_no_cross_modal_attention(tiny, fusion, is_ragged):
+    masks = tiny.ragged_masks() if is_ragged else {}
+    model = tiny.model(attention_fusion=fusion)
+    apart = tiny.run(model, cross_modal_attention=False, **masks)
+    video, audio = (
+        tiny.run(model, audio_hidden_states=None, **masks)[0],
+        tiny.run(model, hidden_states=None, **masks)[1],
+    )
     assert difference(apart, (video, audio)) == (0, 0)
-    together = run(model, **masks)
+    together = tiny.run(model, **masks)
     assert min(difference(together, apart)) > 1e-3
 
 
-def test_model_of_one_branch_equals_that_branch_of_the_whole():
-    model, video, audio = tiny_model(), tiny_model(audio_in_channels=None), tiny_model(in_channels=None)
+def test_model_of_one_branch_equals_that_branch_of_the_whole(tiny):
+    model, video, audio = tiny.model(), tiny.model(audio_in_channels=None), tiny.model(in_channels=None)
     for part, name in ((video, "audio_hidden_states"), (audio, "hidden_states")):
         part.load_state_dict({k: v for k, v in model.state_dict().items() if k in part.state_dict()})
-        expected, output = run(model, **{name: None}), run(part, **{name: None})
+        expected, output = tiny.run(model, **{name: None}), tiny.run(part, **{name: None})
         index = 0 if part is video else 1
         assert torch.equal(output[index], expected[index])
 
 
-def test_fusions_differ_from_each_other():
-    outputs = [run(tiny_model(attention_fusion=fusion)) for fusion in ATTENTION_FUSIONS]
+def test_fusions_differ_from_each_other(tiny):
+    outputs = [tiny.run(tiny.model(attention_fusion=fusion)) for fusion in ATTENTION_FUSIONS]
     assert min(difference(outputs[0], outputs[1]) + difference(outputs[1], outputs[2])) > 1e-3
 
 
-def test_cross_attention_sees_the_other_medium_and_not_its_text():
+def test_cross_attention_sees_the_other_medium_and_not_its_text(tiny):
     lengths = []
 
     class Spy(JoVAAttnProcessor):
@@ -189,62 +145,62 @@ def test_cross_attention_sees_the_other_medium_and_not_its_text():
             lengths.append((query.shape[1], key.shape[1]))
             return super().attend(query, key, value, attention_mask)
 
-    model = tiny_model(attention_fusion="cross", num_layers=1, num_single_layers=0)
-    model.set_attn_processor(Spy())
-    run(model)
-    video, audio, text = 12, 11, 10
-    assert lengths == [(video + text, video + text), (audio + text, audio + text), (video, audio), (audio, video)]
+    model = tiny.model(attention_fusion="cross")
+    set_joint_processor(model, Spy())
+    tiny.run(model)
+    video, audio, text = 12, 11, tiny.text_tokens
+    assert len(lengths) == 4 * len(blocks_of(model))
+    assert lengths[:4] == [(video + text, video + text), (audio + text, audio + text), (video, audio), (audio, video)]
 
 
-def test_linear_of_cross_attention_starts_at_zero():
+def test_linear_of_cross_attention_starts_at_zero(tiny):
     torch.manual_seed(0)
-    model = JoVATransformer3DModel(**TINY, attention_fusion="cross_linear")
+    model = tiny.cls(**tiny.config, attention_fusion="cross_linear")
     layers = [module for name, module in model.named_modules() if name.endswith("cross_linear")]
-    assert len(layers) == 8 and not any(layer.weight.any() or layer.bias.any() for layer in layers)
+    assert len(layers) == 2 * len(blocks_of(model)) and not any(
+        layer.weight.any() or layer.bias.any() for layer in layers
+    )
 
 
 # Text
 
 
-def test_padded_text_equals_the_text_without_padding():
-    model, plain = tiny_model(), tiny_inputs()
-    expected = run(model)
+def test_padded_text_equals_the_text_without_padding(tiny):
+    model, plain = tiny.model(), tiny.inputs()
+    expected = tiny.run(model)
     for side in ("left", "right"):
         padded = {}
-        for name, mask_name in (
-            ("encoder_hidden_states", "encoder_attention_mask"),
-            ("encoder_hidden_states_2", "encoder_attention_mask_2"),
-        ):
+        for name, mask_name in tiny.texts.items():
             junk = torch.full_like(plain[name][:, :3], 100.0)
             parts = [junk, plain[name]] if side == "left" else [plain[name], junk]
             padded[name] = torch.cat(parts, dim=1)
             padded[mask_name] = torch.cat([part.ne(100.0).any(-1) for part in parts], dim=1)
-        assert difference(run(model, **padded), expected) == (0, 0)
+        assert difference(tiny.run(model, **padded), expected) == (0, 0)
 
 
-def test_ragged_text_equals_each_sample_alone():
-    model, inputs = tiny_model(), tiny_inputs()
-    inputs["encoder_hidden_states"][1, 4:] = 100.0
-    inputs["encoder_hidden_states_2"][0, 3:] = 100.0
+def test_ragged_text_equals_each_sample_alone(tiny):
+    model, inputs, masks = tiny.model(), tiny.inputs(), tiny.ragged_masks()
+    for name, mask_name in tiny.texts.items():
+        inputs[name] = inputs[name].masked_fill(~masks[mask_name].bool()[..., None], 100.0)
     with torch.no_grad():
-        batch = model(**inputs | ragged_masks())
-        for i, (length, length_2) in enumerate([(6, 3), (4, 4)]):
+        batch = model(**inputs | masks)
+        for i in range(2):
             sample = {k: v[i : i + 1] if torch.is_tensor(v) else v for k, v in inputs.items()}
-            sample["encoder_hidden_states"] = sample["encoder_hidden_states"][:, :length]
-            sample["encoder_hidden_states_2"] = sample["encoder_hidden_states_2"][:, :length_2]
+            for name, mask_name in tiny.texts.items():
+                sample[name] = sample[name][:, masks[mask_name][i].bool()]
             assert max(difference([x[i : i + 1] for x in batch], model(**sample))) < 1e-5
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -1e30])
 @pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
-def test_nothing_in_padded_text_reaches_the_outputs(junk, fusion):
-    model, inputs = tiny_model(attention_fusion=fusion), tiny_inputs() | ragged_masks()
-    expected = run(model, **inputs)
-    for name in ("encoder_hidden_states", "encoder_hidden_states_2"):
-        hidden = ~inputs[name.replace("hidden_states", "attention_mask")].bool()
+def test_nothing_in_padded_text_reaches_the_outputs(tiny, junk, fusion):
+    model, inputs = tiny.model(attention_fusion=fusion), tiny.inputs() | tiny.ragged_masks()
+    expected = tiny.run(model, **inputs)
+    for name, mask_name in tiny.texts.items():
+        hidden = ~inputs[mask_name].bool()
         assert hidden.any()
         inputs[name] = inputs[name].masked_fill(hidden[..., None], junk)
-    assert difference(run(model, **inputs), expected) == (0, 0)
+    assert difference(tiny.run(model, **inputs), expected) == (0, 0)
 
 
 def test_text_of_one_length_needs_no_mask():
@@ -255,35 +211,35 @@ def test_text_of_one_length_needs_no_mask():
             seen.append(attention_mask)
             return super().attend(query, key, value, attention_mask)
 
-    model = tiny_model()
+    model = JOVA.model()
     model.set_attn_processor(Spy())
     mask = torch.ones(2, 6)
     mask[:, 4:] = 0
-    run(model, encoder_attention_mask=mask, encoder_attention_mask_2=torch.ones(2, 4))
+    JOVA.run(model, encoder_attention_mask=mask, encoder_attention_mask_2=torch.ones(2, 4))
     assert seen == [None] * 4
     seen.clear()
-    run(model, **ragged_masks())
+    JOVA.run(model, **JOVA.ragged_masks())
     assert all(mask.dtype == torch.bool and mask.shape == (2, 12 + 11 + 2 * 10) for mask in seen)
 
 
 @pytest.mark.parametrize("absent", ["encoder_hidden_states", "encoder_hidden_states_2"])
 def test_either_text_encoder_may_be_absent(absent):
-    model = tiny_model()
-    outputs = run(model, **{absent: None})
+    model = JOVA.model()
+    outputs = JOVA.run(model, **{absent: None})
     assert all(torch.isfinite(output).all() for output in outputs)
     config_name = absent.replace("encoder_hidden_states", "text_embed_dim")
-    smaller = tiny_model(**{config_name: None})
+    smaller = JOVA.model(**{config_name: None})
     smaller.load_state_dict({k: v for k, v in model.state_dict().items() if k in smaller.state_dict()})
-    assert difference(run(smaller, **{absent: None}), outputs) == (0, 0)
+    assert difference(JOVA.run(smaller, **{absent: None}), outputs) == (0, 0)
     with pytest.raises(ValueError, match=f"`{absent}` was given.*`{config_name}=None`"):
-        run(smaller)
+        JOVA.run(smaller)
 
 
 # Positions
 
 
-def test_audio_position_is_the_moment_of_its_centre_in_latent_frames():
-    model = tiny_model(audio_latent_rate=31.25)
+def test_audio_position_is_the_moment_of_its_centre_in_latent_frames(tiny):
+    model = tiny.model(audio_latent_rate=31.25)
     positions = model._audio_positions(torch.zeros(1, 5, 200), frame_rate=25.0)
     # 25 frames/s, 4 frames per latent frame: 0.16 s. Token 0 is centred at 0.016 s = 0.1 latent frames, + 1/4.
     assert positions[0].item() == pytest.approx(0.1 + 0.25)
@@ -293,18 +249,18 @@ def test_audio_position_is_the_moment_of_its_centre_in_latent_frames():
     assert (positions[1:] - positions[:-1]).allclose(torch.tensor(0.2), atol=1e-4)
 
 
-def test_positions_count_tokens_where_rope_is_not_aligned():
-    model = tiny_model(temporal_aligned_rope=False)
+def test_positions_count_tokens_where_rope_is_not_aligned(tiny):
+    model = tiny.model(temporal_aligned_rope=False)
     assert torch.equal(model._audio_positions(torch.zeros(1, 5, 7), frame_rate=25.0), torch.arange(7.0))
-    assert difference(run(model, frame_rate=12.0), run(model, frame_rate=24.0)) == (0, 0)
+    assert difference(tiny.run(model, frame_rate=12.0), tiny.run(model, frame_rate=24.0)) == (0, 0)
 
 
-def test_frame_rate_moves_the_sound_only():
-    model = tiny_model()
-    slow, fast = (run(model, frame_rate=rate, cross_modal_attention=False) for rate in (12.0, 24.0))
+def test_frame_rate_moves_the_sound_only(tiny):
+    model = tiny.model()
+    slow, fast = (tiny.run(model, frame_rate=rate, cross_modal_attention=False) for rate in (12.0, 24.0))
     video, audio = difference(slow, fast)
     assert video == 0 and audio > 1e-3
-    assert min(difference(run(model, frame_rate=12.0), run(model, frame_rate=24.0))) > 1e-4
+    assert min(difference(tiny.run(model, frame_rate=12.0), tiny.run(model, frame_rate=24.0))) > 1e-4
 
 
 def test_shifting_all_positions_leaves_attention_unchanged():
@@ -355,8 +311,7 @@ def test_sound_turns_the_temporal_part_of_a_head_only():
     turned = apply_rotary_emb(x, rotary_embedding((torch.arange(11.0),), (8,), 16, 10000.0))
     assert torch.equal(turned[..., 8:], x[..., 8:])
     assert not turned[:, 1:, :, :8].allclose(x[:, 1:, :, :8])
-    assert tiny_model().rope_axes_dim == (8, 4, 4)  # h = w = 2 (d // 6), t the rest
-    assert JoVATransformer3DModel.from_config(TINY | {"attention_head_dim": 128}).rope_axes_dim == (44, 42, 42)
+    assert split_head(16) == (8, 4, 4) and split_head(128) == (44, 42, 42)  # h = w = 2 (d // 6), t the rest
 
 
 def test_learned_positions_longer_than_their_table_stretch_and_stay_aligned():
@@ -369,13 +324,13 @@ def test_learned_positions_longer_than_their_table_stretch_and_stay_aligned():
     positions = torch.arange(0.35, 9.4, 0.2)  # the last one lies beyond the last frame
     assert audio((positions,))[0, :, 0].allclose((positions / 3).clamp(max=3), atol=1e-6)
     assert video((torch.arange(3.0), torch.zeros(1), torch.zeros(1)))[0].equal(video.temporal[:3])
-    assert all(torch.isfinite(x).all() for x in run(tiny_model(pos_embed_size=(2, 2, 2))))
+    assert all(torch.isfinite(x).all() for x in JOVA.run(JOVA.model(pos_embed_size=(2, 2, 2))))
 
 
 @pytest.mark.parametrize("audio_latent_rate", [31.25, 44100 / 1024])
 @pytest.mark.parametrize("frame_rate", [12.5, 24000 / 1001, 24, 25, 30])
 def test_learned_positions_of_long_clips_stay_aligned(frame_rate, audio_latent_rate):
-    model = tiny_model(pos_embed_size=(64, 8, 8), audio_latent_rate=audio_latent_rate)
+    model = JOVA.model(pos_embed_size=(64, 8, 8), audio_latent_rate=audio_latent_rate)
     table = JoVAPositionEmbedding((64,), 1)
     table.temporal.data = torch.arange(64.0)[:, None]  # a row is its own number
     for num_frames in range(241, 601, 4):
@@ -389,11 +344,11 @@ def test_learned_positions_of_long_clips_stay_aligned(frame_rate, audio_latent_r
 
 
 def test_learned_positions_enter_every_block_and_spare_the_text():
-    model = tiny_model()
+    model = JOVA.model()
     seen = []
     for block in (*model.transformer_blocks, *model.single_transformer_blocks):
         block.register_forward_pre_hook(lambda _, args: seen.append(args))
-    run(model)
+    JOVA.run(model)
     assert len(seen) == 4
     for _, _, context, audio_context, *_ in seen:
         for branch, length in ((context, 12), (audio_context, 11)):
@@ -404,35 +359,35 @@ def test_learned_positions_enter_every_block_and_spare_the_text():
 # Time
 
 
-def test_audio_timestep_defaults_to_the_timestep_and_is_its_own():
-    model = tiny_model()
-    assert difference(run(model), run(model, audio_timestep=torch.tensor([700.0, 300.0]))) == (0, 0)
+def test_audio_timestep_defaults_to_the_timestep_and_is_its_own(tiny):
+    model = tiny.model()
+    assert difference(tiny.run(model), tiny.run(model, audio_timestep=torch.tensor([700.0, 300.0]))) == (0, 0)
     other = torch.tensor([10.0, 20.0])
-    video, audio = difference(*(run(model, cross_modal_attention=False, audio_timestep=t) for t in (None, other)))
+    video, audio = difference(*(tiny.run(model, cross_modal_attention=False, audio_timestep=t) for t in (None, other)))
     assert video == 0 and audio > 1e-3
-    assert min(difference(run(model), run(model, audio_timestep=other))) > 1e-4
+    assert min(difference(tiny.run(model), tiny.run(model, audio_timestep=other))) > 1e-4
 
 
 # Training
 
 
 @pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
-def test_gradient_reaches_every_parameter(fusion):
-    model = tiny_model(attention_fusion=fusion)
-    sum(output.square().mean() for output in model(**tiny_inputs())).backward()
+def test_gradient_reaches_every_parameter(tiny, fusion):
+    model = tiny.model(attention_fusion=fusion)
+    sum(output.square().mean() for output in model(**tiny.inputs())).backward()
     # neither text of the last multi-stream block, nor what it does to the last block, is read: none is left out
     unread = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert unread == []
 
 
-def test_gradient_checkpointing_changes_no_gradient():
-    model = tiny_model()
+def test_gradient_checkpointing_changes_no_gradient(tiny):
+    model = tiny.model()
     grads = []
     for enable in (False, True):
         model.zero_grad()
         if enable:
             model.enable_gradient_checkpointing()
-        sum(output.square().mean() for output in model(**tiny_inputs(**ragged_masks()))).backward()
+        sum(output.square().mean() for output in model(**tiny.inputs(**tiny.ragged_masks()))).backward()
         grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
     assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
 
@@ -440,34 +395,33 @@ def test_gradient_checkpointing_changes_no_gradient():
 # Loading and memory
 
 
-def test_saved_model_gives_the_same_outputs(tmp_path):
-    model = tiny_model(attention_fusion="cross_linear", temporal_aligned_rope=False)
+def test_saved_model_gives_the_same_outputs(tiny, tmp_path):
+    model = tiny.model(attention_fusion="cross_linear", temporal_aligned_rope=False)
     model.save_pretrained(tmp_path, max_shard_size="50KB")
-    loaded = JoVATransformer3DModel.from_pretrained(tmp_path)
+    loaded = tiny.cls.from_pretrained(tmp_path)
     assert loaded.config.attention_fusion == "cross_linear" and len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert difference(run(model), run(loaded)) == (0, 0)
+    assert difference(tiny.run(model), tiny.run(loaded)) == (0, 0)
 
 
-def test_bfloat16_keeps_time_and_place_in_float32(tmp_path):
-    model = tiny_model()
+def test_bfloat16_keeps_time_and_place_in_float32(tiny, tmp_path):
+    model = tiny.model()
     model.save_pretrained(tmp_path)
-    half = JoVATransformer3DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    half = tiny.cls.from_pretrained(tmp_path, dtype=torch.bfloat16)
     for name, parameter in half.named_parameters():
-        island = "time_embedder" in name or "pos_embed" in name
+        island = any(part in name for part in tiny.islands)
         assert parameter.dtype == (torch.float32 if island else torch.bfloat16), name
-    inputs = {k: v.bfloat16() for k, v in tiny_inputs().items() if torch.is_tensor(v) and k != "timestep"}
-    outputs = run(half, **inputs)
+    inputs = {k: v.bfloat16() for k, v in tiny.inputs().items() if torch.is_tensor(v) and k != "timestep"}
+    outputs = tiny.run(half, **inputs)
     assert all(output.dtype == torch.bfloat16 for output in outputs)
-    assert max(difference(outputs, run(model))) < 0.1
+    assert max(difference(outputs, tiny.run(model))) < 0.1
 
 
-def test_float8_storage_spares_norms_embedders_modulation_and_heads():
-    model, expected = tiny_model(), run(tiny_model())
+def test_float8_storage_spares_norms_embedders_modulation_and_heads(tiny):
+    model, expected = tiny.model(), tiny.run(tiny.model())
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     stored = {name for name, p in model.named_parameters() if p.dtype == torch.float8_e4m3fn}
-    linears = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
-    assert stored == {n for n, _ in model.named_parameters() if n.rsplit(".", 1)[0].endswith(linears)}
-    video, audio = difference(run(model), expected)
+    assert stored == {n for n, _ in model.named_parameters() if n.rsplit(".", 1)[0].endswith(tiny.linears)}
+    video, audio = difference(tiny.run(model), expected)
     assert 0 < video < 0.3 and 0 < audio < 0.3
 
 
@@ -476,29 +430,27 @@ def test_float8_storage_spares_norms_embedders_modulation_and_heads():
     [{"offload_type": "block_level", "num_blocks_per_group": 1}, {"offload_type": "leaf_level"}],
     ids=["block_level", "leaf_level"],
 )
-def test_group_offload_changes_no_output(options):
-    model = tiny_model()
+def test_group_offload_changes_no_output(tiny, options):
+    model = tiny.model()
     model.enable_group_offload(torch.device("cpu"), torch.device("cpu"), **options)
-    assert difference(run(model), run(tiny_model())) == (0, 0)
+    assert difference(tiny.run(model), tiny.run(tiny.model())) == (0, 0)
 
 
-def test_device_map_keeps_blocks_whole(tmp_path):
-    model = tiny_model()
+def test_device_map_keeps_blocks_whole(tiny, tmp_path):
+    model = tiny.model()
     model.save_pretrained(tmp_path)
-    loaded = JoVATransformer3DModel.from_pretrained(tmp_path, device_map={"": "cpu"})
-    assert difference(run(loaded), run(model)) == (0, 0)
-    blocks = {type(block).__name__ for block in (*model.transformer_blocks, *model.single_transformer_blocks)}
+    loaded = tiny.cls.from_pretrained(tmp_path, device_map={"": "cpu"})
+    assert difference(tiny.run(loaded), tiny.run(model)) == (0, 0)
+    blocks = {type(block).__name__ for block in blocks_of(model)}
     assert set(model._no_split_modules) == set(model._repeated_blocks) == blocks
 
 
-def test_single_file_in_our_own_layout_loads(tmp_path):
-    model = tiny_model()
+def test_single_file_in_our_own_layout_loads(tiny, tmp_path):
+    model = tiny.model()
     model.save_config(tmp_path / "transformer")
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    loaded = JoVATransformer3DModel.from_single_file(
-        str(tmp_path / "model.safetensors"), config=str(tmp_path / "transformer")
-    )
-    assert difference(run(loaded), run(model)) == (0, 0)
+    loaded = tiny.cls.from_single_file(str(tmp_path / "model.safetensors"), config=str(tmp_path / "transformer"))
+    assert difference(tiny.run(loaded), tiny.run(model)) == (0, 0)
 
 
 # Attention backends, compilation, caches
@@ -506,33 +458,34 @@ def test_single_file_in_our_own_layout_loads(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("backend", ["native", "_native_math", "flex"])
-@pytest.mark.parametrize("masks", [{}, ragged_masks()], ids=["full", "ragged"])
-def test_attention_backends_agree(backend, masks):
-    model, expected = tiny_model(), run(tiny_model(), **masks)
+@pytest.mark.parametrize("is_ragged", [False, True], ids=["full", "ragged"])
+def test_attention_backends_agree(tiny, backend, is_ragged):
+    masks = tiny.ragged_masks() if is_ragged else {}
+    model, expected = tiny.model(), tiny.run(tiny.model(), **masks)
     # the context puts back the active backend of the process, which is set along with the model's
     with attention_backend("native"):
         model.set_attention_backend(backend)
-        assert max(difference(run(model, **masks), expected)) < 1e-5
+        assert max(difference(tiny.run(model, **masks), expected)) < 1e-5
 
 
-def test_each_stage_compiles_once_without_a_graph_break():
+def test_each_stage_compiles_once_without_a_graph_break(tiny):
     torch.compiler.reset()
-    model, expected = tiny_model(), run(tiny_model())
+    model, expected = tiny.model(), tiny.run(tiny.model())
     model.compile_repeated_blocks(fullgraph=True, backend="eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         for _ in range(2):
-            assert max(difference(run(model), expected)) < 1e-5
+            assert max(difference(tiny.run(model), expected)) < 1e-5
     torch.compiler.reset()
 
 
-def test_whole_model_compiles_without_a_graph_break():
+def test_whole_model_compiles_without_a_graph_break(tiny):
     torch.compiler.reset()
-    model = tiny_model(num_layers=1, num_single_layers=1)
-    expected = run(model, **ragged_masks())
+    model = tiny.model(num_layers=1)
+    expected = tiny.run(model, **tiny.ragged_masks())
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         for _ in range(2):
-            assert max(difference(run(compiled, **ragged_masks()), expected)) < 1e-5
+            assert max(difference(tiny.run(compiled, **tiny.ragged_masks()), expected)) < 1e-5
     torch.compiler.reset()
 
 
@@ -548,32 +501,32 @@ def steps_with_cache(model, config, inputs: list[dict]) -> list[tuple]:
     return outputs
 
 
-def test_first_block_cache_that_never_skips_changes_nothing():
-    model, steps = tiny_model(), [tiny_inputs(0), tiny_inputs(1)]
+def test_first_block_cache_that_never_skips_changes_nothing(tiny):
+    model, steps = tiny.model(), [tiny.inputs(0), tiny.inputs(1)]
     outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=0.0), steps)
     for output, step in zip(outputs, steps):
-        assert difference(output, run(model, **step)) == (0, 0)
+        assert difference(output, tiny.run(model, **step)) == (0, 0)
 
 
-def test_first_block_cache_skips_both_streams_alike():
-    model, config = tiny_model(), FirstBlockCacheConfig(threshold=1e9)
-    same = steps_with_cache(model, config, [tiny_inputs(0), tiny_inputs(0)])
-    assert max(difference(same[1], run(model))) < 1e-5
-    steps = [tiny_inputs(0), tiny_inputs(1)]
+def test_first_block_cache_skips_both_streams_alike(tiny):
+    model, config = tiny.model(), FirstBlockCacheConfig(threshold=1e9)
+    same = steps_with_cache(model, config, [tiny.inputs(0), tiny.inputs(0)])
+    assert max(difference(same[1], tiny.run(model))) < 1e-5
+    steps = [tiny.inputs(0), tiny.inputs(1)]
     first, second = steps_with_cache(model, config, steps)
-    exact = run(model, **steps[1])
+    exact = tiny.run(model, **steps[1])
     assert min(difference(second, exact)) > 1e-3, "nothing was skipped"
     assert min(difference(second, first)) > 1e-3, "a stream was returned stale"
 
 
-def test_first_block_cache_serves_video_alone_and_refuses_sound_alone():
-    model = tiny_model()
-    steps = [tiny_inputs(seed, audio_hidden_states=None) for seed in (0, 1)]
+def test_first_block_cache_serves_video_alone_and_refuses_sound_alone(tiny):
+    model = tiny.model()
+    steps = [tiny.inputs(seed, audio_hidden_states=None) for seed in (0, 1)]
     outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=1e9), steps)
-    exact = run(model, **steps[1])[0]
+    exact = tiny.run(model, **steps[1])[0]
     assert torch.isfinite(outputs[1][0]).all() and not outputs[1][0].allclose(exact, atol=1e-3)
     with pytest.raises(ValueError, match="FirstBlockCache decides by the video stream"):
-        steps_with_cache(model, FirstBlockCacheConfig(threshold=0.1), [tiny_inputs(hidden_states=None)])
+        steps_with_cache(model, FirstBlockCacheConfig(threshold=0.1), [tiny.inputs(hidden_states=None)])
 
 
 @pytest.mark.parametrize(
@@ -599,10 +552,10 @@ def test_first_block_cache_serves_video_alone_and_refuses_sound_alone():
     ],
     ids=["TaylorSeer", "PyramidAttentionBroadcast", "FasterCache"],
 )
-def test_caches_of_attention_change_both_streams_after_their_warm_up(config, warm_steps):
-    model, steps = tiny_model(), [tiny_inputs(seed) for seed in range(5)]
+def test_caches_of_attention_change_both_streams_after_their_warm_up(tiny, config, warm_steps):
+    model, steps = tiny.model(), [tiny.inputs(seed) for seed in range(5)]
     outputs = steps_with_cache(model, config(), steps)
-    exact = [run(model, **step) for step in steps]
+    exact = [tiny.run(model, **step) for step in steps]
     for output, expected in zip(outputs[:warm_steps], exact):
         assert difference(output, expected) == (0, 0)
     assert all(torch.isfinite(x).all() for output in outputs for x in output)
@@ -617,20 +570,20 @@ def test_caches_of_attention_change_both_streams_after_their_warm_up(config, war
         (SeaCacheConfig(), "another model"),
         (TextKVCacheConfig(), "another model"),
         (FasterCacheConfig(is_guidance_distilled=False), "of the video only"),
-        (TaylorSeerCacheConfig(use_lite_mode=True), "zeros to `audio_proj_out`"),
+        (TaylorSeerCacheConfig(use_lite_mode=True), r"zeros to `audio.proj_out`"),
     ],
     ids=lambda x: type(x).__name__ if not isinstance(x, str) else "",
 )
-def test_cache_that_would_leave_a_stream_wrong_is_refused(config, reason):
-    model = tiny_model()
+def test_cache_that_would_leave_a_stream_wrong_is_refused(tiny, config, reason):
+    model = tiny.model()
     with pytest.raises(ValueError, match=f"{type(config).__name__} cannot be used.*{reason}"):
         model.enable_cache(config)
     assert not model.is_cache_enabled
 
 
-def test_mag_cache_serves_a_model_of_video_alone():
-    model = tiny_model(audio_in_channels=None)
-    steps = [tiny_inputs(seed, audio_hidden_states=None) for seed in (0, 0)]
+def test_mag_cache_serves_a_model_of_video_alone(tiny):
+    model = tiny.model(audio_in_channels=None)
+    steps = [tiny.inputs(seed, audio_hidden_states=None) for seed in (0, 0)]
     config = MagCacheConfig(num_inference_steps=2, retention_ratio=0.0, threshold=100.0, mag_ratios=[1.0, 1.0])
     first, second = steps_with_cache(model, config, steps)
     assert second[0].allclose(first[0], atol=1e-5)
@@ -639,40 +592,40 @@ def test_mag_cache_serves_a_model_of_video_alone():
 # LoRA
 
 
-def test_lora_is_saved_loaded_scaled_and_fused_on_both_branches(tmp_path):
-    model, plain = tiny_model(), run(tiny_model())
+def test_lora_is_saved_loaded_scaled_and_fused_on_both_branches(tiny, tmp_path):
+    model, plain = tiny.model(), tiny.run(tiny.model())
     model.add_adapter(lora(4), adapter_name="a")
-    adapted = run(model)
+    adapted = tiny.run(model)
     assert min(difference(adapted, plain)) > 1e-3
     model.save_lora_adapter(tmp_path, adapter_name="a")
 
-    model = tiny_model()
+    model = tiny.model()
     model.load_lora_adapter(tmp_path, adapter_name="a", prefix=None, use_safetensors=True)
-    assert max(difference(run(model), adapted)) < 1e-6
-    assert max(difference(run(model, attention_kwargs={"scale": 0.0}), plain)) < 1e-6
-    half = run(model, attention_kwargs={"scale": 0.5})
+    assert max(difference(tiny.run(model), adapted)) < 1e-6
+    assert max(difference(tiny.run(model, attention_kwargs={"scale": 0.0}), plain)) < 1e-6
+    half = tiny.run(model, attention_kwargs={"scale": 0.5})
     assert min(difference(half, plain) + difference(half, adapted)) > 1e-4
     model.fuse_lora()
-    assert max(difference(run(model), adapted)) < 1e-5
+    assert max(difference(tiny.run(model), adapted)) < 1e-5
     model.unfuse_lora()
     model.unload_lora()
-    assert max(difference(run(model), plain)) < 1e-5
+    assert max(difference(tiny.run(model), plain)) < 1e-5
 
 
-def test_lora_is_hot_swapped(tmp_path):
+def test_lora_is_hot_swapped(tiny, tmp_path):
     expected = []
     for rank in (4, 2):
-        model = tiny_model()
+        model = tiny.model()
         model.add_adapter(lora(rank), adapter_name="a")
-        expected.append(run(model))
+        expected.append(tiny.run(model))
         model.save_lora_adapter(tmp_path / str(rank), adapter_name="a")
-    model = tiny_model()
+    model = tiny.model()
     model.enable_lora_hotswap(target_rank=4)
     options = {"adapter_name": "a", "prefix": None, "use_safetensors": True}
     model.load_lora_adapter(tmp_path / "4", **options)
-    assert max(difference(run(model), expected[0])) < 1e-5
+    assert max(difference(tiny.run(model), expected[0])) < 1e-5
     model.load_lora_adapter(tmp_path / "2", hotswap=True, **options)
-    assert max(difference(run(model), expected[1])) < 1e-5
+    assert max(difference(tiny.run(model), expected[1])) < 1e-5
     assert min(difference(*expected)) > 1e-3
 
 
@@ -687,44 +640,62 @@ def test_lora_is_hot_swapped(tmp_path):
         ({"audio_hidden_states": torch.zeros(2, 11, 5)}, r"3 dimensions with 5 \(audio_in_channels\) at axis 1"),
         ({"audio_hidden_states": torch.zeros(2, 1, 5, 11)}, "`audio_hidden_states` must have 3 dimensions"),
         ({"encoder_hidden_states": torch.zeros(2, 6, 13)}, r"12 \(text_embed_dim\) at axis 2"),
-        ({"encoder_hidden_states_2": torch.zeros(2, 10)}, r"`encoder_hidden_states_2` must have 3 dimensions"),
         ({"hidden_states": torch.zeros(2, 6, 3, 4, 5)}, r"divisible by `patch_size` \(1, 2, 2\), got \(3, 4, 5\)"),
         ({"hidden_states": None, "audio_hidden_states": None}, "Neither `hidden_states` nor `audio_hidden_states`"),
         ({"encoder_hidden_states": None, "encoder_hidden_states_2": None}, "Neither `encoder_hidden_states` nor"),
         ({"timestep": None}, "`timestep` is missing"),
     ],
 )
-def test_input_that_does_not_fit_raises(overrides, message):
+def test_input_that_does_not_fit_raises(tiny, overrides, message):
     with pytest.raises(ValueError, match=message):
-        run(tiny_model(), **overrides)
+        tiny.run(tiny.model(), **overrides)
 
 
-def test_branch_that_was_not_built_raises():
+def test_second_text_that_does_not_fit_raises():
+    with pytest.raises(ValueError, match="`encoder_hidden_states_2` must have 3 dimensions"):
+        JOVA.run(JOVA.model(), encoder_hidden_states_2=torch.zeros(2, 10))
+
+
+def test_branch_that_was_not_built_raises(tiny):
     for name, config_name in (("hidden_states", "in_channels"), ("audio_hidden_states", "audio_in_channels")):
         with pytest.raises(ValueError, match=f"`{name}` was given, .* built with `{config_name}=None`"):
-            run(tiny_model(**{config_name: None}))
+            tiny.run(tiny.model(**{config_name: None}))
 
 
 @pytest.mark.parametrize(
     "overrides, message",
     [
         ({"in_channels": None, "audio_in_channels": None}, "at least one branch"),
-        ({"text_embed_dim": None, "text_embed_dim_2": None}, "at least one text"),
         ({"attention_fusion": "sum"}, r"`attention_fusion` must be one of .*got 'sum'"),
+    ],
+)
+def test_config_that_cannot_be_built_raises(tiny, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.cls(**tiny.config | overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"text_embed_dim": None, "text_embed_dim_2": None}, "at least one text"),
         ({"rope_axes_dim": (6, 6, 6)}, r"sum to `attention_head_dim` \(16\), got \(6, 6, 6\)"),
         ({"rope_axes_dim": (6, 5, 5)}, "must be even numbers"),
     ],
 )
-def test_config_that_cannot_be_built_raises(overrides, message):
+def test_texts_and_axes_that_cannot_be_built_raise(overrides, message):
     with pytest.raises(ValueError, match=message):
-        JoVATransformer3DModel(**TINY | overrides)
+        JoVATransformer3DModel(**JOVA.config | overrides)
 
 
-def test_tokens_that_the_parallel_degree_does_not_divide_raise():
-    model = tiny_model()
+def test_tokens_that_the_parallel_degree_does_not_divide_raise(tiny):
+    model = tiny.model()
     set_context_parallel_degree(model, 8)
     with pytest.raises(ValueError, match="degree 8 must divide the number of media tokens, got 12. Nearest: 8 or 16."):
-        run(model)
+        tiny.run(model)
+
+
+def test_text_tokens_that_the_parallel_degree_does_not_divide_raise():
+    model = JOVA.model()
     set_context_parallel_degree(model, 4)
     with pytest.raises(ValueError, match="degree 4 must divide the number of text tokens, got 10. Nearest: 8 or 12."):
-        run(model)
+        JOVA.run(model)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Context parallelism of the transformer, in two processes over gloo."""
 
+import itertools
 import os
 import socket
 
@@ -11,38 +12,15 @@ import torch.distributed
 from diffusers.hooks.context_parallel import apply_context_parallel
 from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
 
-from diffusers_jova import JoVATransformer3DModel
+from .tiny_transformers import TINY, joint_processors
 
 
-TINY = {
-    "in_channels": 6,
-    "out_channels": 4,
-    "audio_in_channels": 5,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "num_layers": 2,
-    "num_single_layers": 2,
-    "text_embed_dim": 12,
-    "text_embed_dim_2": 10,
-    "pos_embed_size": (8, 8, 8),
-}
-
-
-def model_and_inputs(case: str) -> tuple[JoVATransformer3DModel, dict]:
-    torch.manual_seed(0)
+def model_and_inputs(name: str, case: str) -> tuple[torch.nn.Module, dict]:
+    """Return the tiny model of a class, and inputs whose media and text tokens two ranks can share."""
+    tiny = TINY[name]
     overrides = {"video branch only": {"audio_in_channels": None}, "cross attention": {"attention_fusion": "cross"}}
-    model = JoVATransformer3DModel(**TINY | overrides.get(case, {})).eval()
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    inputs = {
-        "hidden_states": torch.randn(2, 6, 3, 4, 4),
-        "audio_hidden_states": torch.randn(2, 5, 10),
-        "encoder_hidden_states": torch.randn(2, 6, 12),
-        "encoder_hidden_states_2": torch.randn(2, 4, 10),
-        "timestep": torch.tensor([700.0, 300.0]),
-        "return_dict": False,
-    }
+    model = tiny.model(**overrides.get(case, {}))
+    inputs = tiny.inputs(audio_hidden_states=torch.randn(2, 5, 10, generator=torch.Generator().manual_seed(1)))
     if case == "padded text":
         inputs["encoder_attention_mask"] = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]])
     if case in ("video alone", "video branch only"):
@@ -63,16 +41,16 @@ def work(rank: int, port: int, path: str) -> None:
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     mesh = torch.distributed.init_device_mesh("cpu", (1, 2), mesh_dim_names=("ring", "ulysses"))
     outputs = {}
-    for case in CASES:
-        model, inputs = model_and_inputs(case)
+    for name, case in itertools.product(TINY, CASES):
+        model, inputs = model_and_inputs(name, case)
         # `enable_parallelism` asks for an accelerator; these are its steps
         config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=2))
         config.setup(rank, 2, torch.device("cpu"), mesh=mesh)
-        for processor in model.attn_processors.values():
+        for processor in joint_processors(model):
             processor._parallel_config = config
         apply_context_parallel(model, config.context_parallel_config, model._cp_plan)
         with torch.no_grad():
-            outputs[case] = model(**inputs)
+            outputs[name, case] = model(**inputs)
     torch.save(outputs, f"{path}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -88,11 +66,12 @@ def parallel_outputs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_give_the_outputs_of_one(parallel_outputs, case):
-    model, inputs = model_and_inputs(case)
+@pytest.mark.parametrize("name", TINY)
+def test_two_processes_give_the_outputs_of_one(parallel_outputs, name, case):
+    model, inputs = model_and_inputs(name, case)
     with torch.no_grad():
         expected = model(**inputs)
     for outputs in parallel_outputs:
-        for output, reference in zip(outputs[case], expected, strict=True):
+        for output, reference in zip(outputs[name, case], expected, strict=True):
             assert (output is None) == (reference is None)
             assert reference is None or (output - reference).abs().max() < 1e-5
