@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .media import read_video, write_video, write_wav
     from .models.autoencoder_mmaudio import AutoencoderMMAudio
     from .models.transformer_jova import PRESETS, JoVATransformer3DModel
-    from .models.transformer_jova_wan import JoVAWanTransformer3DModel
+    from .models.transformer_jova_wan import WAN_PRESETS, JoVAWanTransformer3DModel
     from .models.vocoder_bigvgan import BigVGANVocoder
     from .models.vocoder_griffin_lim import GriffinLimVocoder
     from .pipelines.pipeline_jova import JoVAPipeline
@@ -40,6 +40,7 @@ MODULES = {
     "JoVAWanTransformer3DModel": ".models.transformer_jova_wan",
     "ModelMixin": "diffusers",  # diffusers looks for it here when it loads a component of ours
     "PRESETS": ".models.transformer_jova",
+    "WAN_PRESETS": ".models.transformer_jova_wan",
     "create_pipeline": ".pipelines.random_pipeline",
     "load_prompt_embeds": ".pipelines.prompts",
     "read_video": ".media",
@@ -50,6 +51,7 @@ MODULES = {
 
 __all__ = [
     "PRESETS",
+    "WAN_PRESETS",
     "AutoencoderMMAudio",
     "BigVGANVocoder",
     "GriffinLimVocoder",

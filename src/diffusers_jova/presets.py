@@ -117,3 +117,34 @@ PRESETS: dict[str, dict[str, Any]] = {
         "text_embed_dim_2": 128,
     },
 }
+
+# Sizes of `JoVAWanTransformer3DModel(**WAN_PRESETS["jova-wan-1.3b"])`, per branch those of Wan2.1-T2V-1.3B and of the
+# 14 B models (Wan2.1 and both experts of Wan2.2-A14B). `jova-wan-nano` is jova-nano's width on Wan's blocks.
+WAN_PRESETS: dict[str, dict[str, Any]] = {
+    "jova-wan-14b": {
+        "num_attention_heads": 40,
+        "attention_head_dim": 128,
+        "num_layers": 40,
+        "ffn_dim": 13824,
+        "audio_in_channels": 40,
+        "audio_latent_rate": 44100 / 1024,
+    },
+    "jova-wan-1.3b": {
+        "num_attention_heads": 12,
+        "attention_head_dim": 128,
+        "num_layers": 30,
+        "ffn_dim": 8960,
+        "audio_in_channels": 40,
+        "audio_latent_rate": 44100 / 1024,
+    },
+    "jova-wan-nano": {
+        "num_attention_heads": 3,
+        "attention_head_dim": 64,
+        "num_layers": 8,
+        "ffn_dim": 768,
+        "audio_in_channels": 20,
+        "audio_latent_rate": 31.25,
+        "text_embed_dim": 128,
+        "text_len": 128,
+    },
+}

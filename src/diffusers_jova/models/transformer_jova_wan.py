@@ -26,6 +26,7 @@ from diffusers.models.transformers.transformer_ltx2 import AudioVisualModelOutpu
 from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanTimeTextImageEmbedding
 from diffusers.utils import apply_lora_scale
 
+from ..presets import WAN_PRESETS  # noqa: F401  # its public place
 from .attention import ATTENTION_FUSIONS, JoVAAttention, pack
 from .caching import two_stream_block
 from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_padding, zero_padding
