@@ -94,7 +94,7 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="b.safetensors"):
         cache.read_sample(tmp_path, "b")
     for read in (cache.read_index, cache.read_fingerprint, cache.read_shared):
-        with pytest.raises(FileNotFoundError, match="preprocess.py"):
+        with pytest.raises(FileNotFoundError, match="run `diffusers-jova preprocess`"):
             read(tmp_path)
 
 

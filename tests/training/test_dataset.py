@@ -191,7 +191,7 @@ def test_another_seed_gives_another_order():
 
 
 def test_a_folder_that_is_no_cache_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="preprocess.py"):
+    with pytest.raises(FileNotFoundError, match="run `diffusers-jova preprocess`"):
         CachedClips(tmp_path)
 
 

@@ -137,7 +137,7 @@ def test_a_flipped_bit_is_found_when_a_sample_is_read_and_mended_by_the_next_run
     whole = content(tmp_path / "cache")
     for offset in (-41, len(path.read_bytes()) // 2, path.read_bytes().index(b"A a.") + 2):
         flip_a_bit(path, offset)
-        with pytest.raises(ValueError, match=f"{path.name}` is damaged.*not what was written.*preprocess.py"):
+        with pytest.raises(ValueError, match=f"{path.name}` is damaged.*not what was written.*jova preprocess"):
             CachedClips(tmp_path / "cache")[Visit(row["key"], 0)]
         caplog.clear()
         cache_clips()

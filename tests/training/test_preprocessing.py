@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import runpy
 import signal
 import struct
 from fractions import Fraction
@@ -16,6 +15,7 @@ from diffusers import AutoencoderKLWan
 from drawn_faces import FaceInTheMiddle, draw_talking_face, make_opening, make_sound, write_talking_clip
 from odd_items import Crashing
 
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.latents import num_audio_latents
 from diffusers_jova.media import read_video, write_video, write_wav
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
@@ -44,7 +44,6 @@ from diffusers_jova.training.preprocessing import (
 )
 
 
-SCRIPTS = Path(__file__).parents[2] / "training"
 RATE, BUCKET = Fraction(25, 2), Bucket(64, 64, 25)
 
 needs_dlib = pytest.mark.skipif(
@@ -790,12 +789,11 @@ def test_workers_give_what_one_process_gives_and_survive_a_clip_that_kills_them(
 
 @pytest.fixture
 def command(model, clips, tmp_path):
-    """Run training/preprocess.py with flags and return its exit status."""
-    script = runpy.run_path(str(SCRIPTS / "preprocess.py"))
+    """Run `diffusers-jova preprocess` with flags and return its exit status."""
 
     def command(*flags, data=clips):
         arguments = ["--data", str(data), "--model", str(model), "--output_dir", str(tmp_path / "cache")]
-        return script["main"](script["parse_args"]([*arguments, "--num_workers", "0", *flags]))
+        return main(["preprocess", *arguments, "--num_workers", "0", *flags])
 
     return command
 
@@ -858,11 +856,10 @@ def test_weights_in_the_dry_run_are_those_in_the_model(model, clips, run, tmp_pa
 @needs_dlib
 def test_mouth_mask_command_writes_the_figure_and_says_what_changed(run, model, clips, tmp_path, capsys):
     write_talking_clip(clips / "face.mp4", 5, seed=1)
-    script = runpy.run_path(str(SCRIPTS / "validate_mouth_mask.py"))
 
     def command(video):
         flags = ["--video", str(video), "--model", str(model), "--output", str(tmp_path / "mouth.png")]
-        return script["main"](script["parse_args"]([*flags, "--device", "cpu"]))
+        return main(["validate-mouth-mask", *flags, "--device", "cpu"])
 
     assert command(clips / "face.mp4") == 0
     assert "inside the mouth" in capsys.readouterr().out

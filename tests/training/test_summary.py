@@ -2,23 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run says: while it works, at its end, and in its report."""
 
-import argparse
 import json
 import logging
-import runpy
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diffusers_jova.cli.dispatch import make_parser
 from diffusers_jova.media import write_video
 from diffusers_jova.training import cache, progress
 from diffusers_jova.training.preprocessing import PreprocessingConfig, command_of
 from diffusers_jova.training.summary import Summary, kind_of
-
-
-SCRIPT = Path(__file__).parents[2] / "training" / "preprocess.py"
 
 
 def write_clips(folder, *names):
@@ -27,7 +22,7 @@ def write_clips(folder, *names):
 
 
 def summary_of(num_sources, skipped):
-    summary = Summary(num_sources=num_sources, command="python training/preprocess.py --data 'my clips'")
+    summary = Summary(num_sources=num_sources, command="diffusers-jova preprocess --data 'my clips'")
     for name, reason in skipped:
         summary.skip(name, reason)
     return str(summary).split("\n")
@@ -36,7 +31,7 @@ def summary_of(num_sources, skipped):
 @pytest.mark.parametrize("num_sources, num_skipped, is_loud", [(1000, 2, False), (1000, 3, True), (200, 2, True)])
 def test_many_clips_that_are_missing_for_one_reason_are_said_loudly_at_the_very_end(num_sources, num_skipped, is_loud):
     lines = summary_of(num_sources, [(f"{i}.mp4", f"only {i} of 25 frames") for i in range(num_skipped)])
-    assert (lines[-1] == "!!! python training/preprocess.py --data 'my clips'") is is_loud
+    assert (lines[-1] == "!!! diffusers-jova preprocess --data 'my clips'") is is_loud
     assert any(line.startswith(f"!!! {num_skipped} of {num_sources} clips are missing") for line in lines) is is_loud
 
 
@@ -124,9 +119,8 @@ def test_the_command_of_settings_gives_these_settings():
         "my clips", "a'b", "out", buckets=("64x64", "32x64x9"), no_mouth=True, num_workers=0, frame_rate=12.5
     )
     words = shlex.split(command_of(config))
-    assert words[:2] == ["python", "training/preprocess.py"]
-    args = runpy.run_path(str(SCRIPT))["parse_args"](words[2:])
-    assert isinstance(args, argparse.Namespace)
+    assert words[:2] == ["diffusers-jova", "preprocess"]
+    args = make_parser("preprocess", None).parse_args(words[2:])
     options = {name: value for name, value in vars(args).items() if name != "dry_run"}
     assert PreprocessingConfig(**options | {"buckets": tuple(args.buckets)}) == config
 

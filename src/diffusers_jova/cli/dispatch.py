@@ -24,6 +24,10 @@ GROUPS = {
         "encode": "encode a prompt once and keep it as a file",
         "create": "write a small pipeline with random weights",
     },
+    "train": {
+        "preprocess": "cache latents, texts and mouths of a folder of clips",
+        "validate-mouth-mask": "zero the mouth in a clip's latents and see what changes",
+    },
     "measure clips": {
         "bench": "make a clip of each prompt in a file, to be scored",
         "score": "measure a folder of any model's clips",

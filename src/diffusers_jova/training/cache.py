@@ -184,13 +184,13 @@ def readable(path: str | os.PathLike) -> Iterator[None]:
 
 
 def command_that_made(path: str | os.PathLike) -> str:
-    """Return the command in the report of the cache in which `path` lies; without a report the script's name."""
+    """Return the command in the report of the cache in which `path` lies; without a report the verb's name."""
     for folder in Path(path).parents[:2]:
         try:
             return f"`{json.loads((folder / 'report.json').read_text(encoding='utf-8'))['command']}`"
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return "training/preprocess.py"
+    return "`diffusers-jova preprocess`"
 
 
 def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str, Any]]:
@@ -227,13 +227,13 @@ def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
     path = Path(cache_dir) / "index.jsonl"
     if not path.is_file():
         raise FileNotFoundError(
-            f"`{cache_dir}` is no finished cache, it has no index.jsonl: run training/preprocess.py."
+            f"`{cache_dir}` is no finished cache, it has no index.jsonl: run `diffusers-jova preprocess`."
         )
     rows = []
     if not path.stat().st_size:
         raise ValueError(f"`{path}` is empty: no clip was cached.")
     for number, line in enumerate(path.read_bytes().rstrip(b"\n").split(b"\n"), start=1):
-        with reading(f"{path}, line {number}", "run training/preprocess.py again"):
+        with reading(f"{path}, line {number}", "run `diffusers-jova preprocess` again"):
             row = json.loads(line, object_pairs_hook=_with_shared_names)
             if not isinstance(row["key"], str) or row["kind"] not in KINDS:
                 raise ValueError("it is not the row of a sample")
@@ -310,7 +310,7 @@ def read_fingerprint(cache_dir: str | os.PathLike) -> dict[str, Any]:
     path = Path(cache_dir) / "fingerprint.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"`{cache_dir}` holds no cache, it has no fingerprint.json: run training/preprocess.py."
+            f"`{cache_dir}` holds no cache, it has no fingerprint.json: run `diffusers-jova preprocess`."
         )
     return read_json(path)
 

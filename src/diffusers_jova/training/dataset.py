@@ -109,7 +109,7 @@ class CachedClips(Dataset):
     """Reads single clips of a cache, by their visit.
 
     Args:
-        cache_dir: Folder written by training/preprocess.py.
+        cache_dir: Folder written by `diffusers-jova preprocess`.
         branch: "joint", or "video" or "audio", which see that half of each clip only.
         seed, caption_dropout, line_dropout: Of the text that a visit reads; see `draw_lines`.
         model: Folder of the pipeline that has to have made the cache; None checks nothing.
@@ -227,7 +227,7 @@ class CachedClips(Dataset):
             else:
                 raise ValueError(
                     f"`{sample_path(self.cache_dir, row['key'])}` has no text with single lines left out "
-                    f"(`{name}{variant}`), which `line_dropout` needs: run training/preprocess.py again, without "
+                    f"(`{name}{variant}`), which `line_dropout` needs: run `diffusers-jova preprocess` again, without "
                     "--no_line_dropout_variants."
                 )
         return texts

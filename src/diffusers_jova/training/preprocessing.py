@@ -99,7 +99,7 @@ MAX_CROPPED = 0.4  # part of the picture's area that may be cropped away without
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """What to do. Fields have the names of the flags of training/preprocess.py.
+    """What to do. Fields have the names of the flags of `diffusers-jova preprocess`.
 
     What is not given (None, no buckets) and decides about the cache's content is as the cache in `output_dir` has it;
     where there is none yet, it is what is said here. See `resolve`.
@@ -421,7 +421,7 @@ def own_cache(cache_dir: str | os.PathLike, index: int, count: int) -> Iterator[
 
 def command_of(config: PreprocessingConfig) -> str:
     """Return a command that does what `config` says."""
-    words = ["python", "training/preprocess.py"]
+    words = ["diffusers-jova", "preprocess"]
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if value is True:
