@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What jova-nano can do, in numbers: docs/nano_report.md and its plots."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .speech import VOICES
 NUM_CLIPS_PER_STEPS = 40
 ON_SHEET = 8  # clips on the contact sheet
 NOISE_SEED = 1000
+MAX_LINE = 119  # as in all pages
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,19 @@ def write_report(
         steps=table_of_steps,
     )
     with whole_file(path) as partial:
-        partial.write_text(report, encoding="utf-8")
+        partial.write_text(folded(report), encoding="utf-8")
     return path
+
+
+def folded(markdown: str) -> str:
+    """Return a text whose paragraphs have no line of more than `MAX_LINE` characters; what is short enough stays."""
+    blocks = markdown.split("\n\n")
+    return "\n\n".join(
+        textwrap.fill(block, MAX_LINE, break_long_words=False, break_on_hyphens=False)
+        if block[:1] not in ("|", "-") and max(map(len, block.split("\n"))) > MAX_LINE
+        else block
+        for block in blocks
+    )
 
 
 REPORT = """# What jova-nano can do
