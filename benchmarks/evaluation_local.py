@@ -33,8 +33,8 @@ def main(args: argparse.Namespace) -> None:
     from diffusers_jova.evaluation.lips import find_landmarks, mouth_openings, mouth_widths
     from diffusers_jova.evaluation.loudness import SAMPLING_RATE, frame_loudness
     from diffusers_jova.evaluation.phones import PhoneAligner, mouth_shapes
+    from diffusers_jova.faces import DlibFaceDetector, find_landmarks_file
     from diffusers_jova.nano.corpus import FRAME_RATE, make_frames, make_waveform, plan_clip
-    from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file
 
     detector, aligner = DlibFaceDetector(find_landmarks_file()), PhoneAligner()
     gaps, widths, loudness, openings, spreads = [], [], [], [], []
@@ -63,10 +63,9 @@ def main(args: argparse.Namespace) -> None:
 
 def report_likeness(args: argparse.Namespace) -> None:
     """Print how often dlib's descriptor finds a clip's person among pictures of all, and with the mouth opened."""
-    from diffusers_jova.evaluation.likeness import describe_clip
+    from diffusers_jova.evaluation.likeness import describe_clip, describe_faces, face_distance, find_face_network
     from diffusers_jova.nano.corpus import SIZE, make_frames, make_waveform, plan_clip
     from diffusers_jova.nano.faces import Pose, draw_face
-    from diffusers_jova.training.likeness import describe_faces, face_distance, find_face_network
 
     network = find_face_network()
     plans = {}  # one clip of each person

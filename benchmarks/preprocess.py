@@ -20,13 +20,13 @@ import skimage.data
 from PIL import Image
 
 from diffusers_jova import command
+from diffusers_jova.data.clips import Bucket, Source, Window
+from diffusers_jova.data.preparation import Preparation
+from diffusers_jova.faces import DlibFaceDetector, find_landmarks_file, intersection_over_union
 from diffusers_jova.media import open_input, write_video
-from diffusers_jova.training.clips import Bucket, Source, Window
-from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file, intersection_over_union
-from diffusers_jova.training.preparation import Preparation
 
 
-DRAWN_FACES = Path(__file__).parents[1] / "tests" / "training" / "drawn_faces.py"
+DRAWN_FACES = Path(__file__).parents[1] / "tests" / "drawn_faces.py"
 FRAME_RATE = 25
 
 

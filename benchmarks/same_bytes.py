@@ -127,7 +127,7 @@ def main(args: argparse.Namespace) -> None:
     bigvgan = convert("convert_bigvgan", work / "random" / "vocoder", work, "bigvgan", "--to", "bigvgan")
     convert("convert_bigvgan", bigvgan, work, "from bigvgan")
     wan = convert("convert_wan_vae", shipped / "vae", work, "wan", "--to", "wan")
-    convert("convert_wan_vae", wan, work, "from wan")
+    convert("convert_wan_vae", wan, work, "from wan", "--config", shipped / "vae" / "config.json")
     for layout in ("comfyui", "kohya"):
         lora = convert("convert_lora", work / "lora", work, f"lora {layout}", "--to", layout)
         convert("convert_lora", lora, work, f"lora from {layout}", "--to", "diffusers")

@@ -21,8 +21,8 @@ import psutil
 import torch
 
 from diffusers_jova.command import run
+from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training import cache
 
 
 ROOT = Path(__file__).parents[1]

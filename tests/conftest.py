@@ -3,6 +3,7 @@
 """Tiny pipelines whose components are of the real classes; `gpu` tests are skipped without an accelerator."""
 
 import copy
+import logging
 
 import diffusers
 import pytest
@@ -112,3 +113,10 @@ def record():
 def seeded():
     """Return a function that makes a generator of a seed, 0 unless another is given."""
     return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """Put back the level of the package's log, which programs set that tests and their fixtures run."""
+    yield
+    logging.getLogger("diffusers_jova").setLevel(logging.NOTSET)

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Imports run downhill: latents, audio, media -> models -> loaders -> pipelines -> training -> evaluation -> nano."""
+"""Imports run downhill: leaves, models, loaders, pipelines, faces and mouth, evaluation, data, training, nano."""
 
 import ast
 from pathlib import Path
@@ -12,18 +12,22 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "diffusers_jova"
 
 LEAVES = {
-    *("audio", "command", "files", "headers", "images", "latents", "media"),
-    *("pipeline_folder", "presets", "registration", "text"),
+    *("command", "files", "headers", "images", "latents", "media", "moved"),
+    *("pipeline_folder", "presets", "progress", "registration", "shards", "text", "workers"),
 }
+MODELS = LEAVES | {"models", "loaders"}
+FACES = {"faces", "mouth"}
 SEES = {  # each part and, beside itself, what it may import
     **dict.fromkeys(LEAVES, LEAVES),
     "models": LEAVES,
     "loaders": LEAVES | {"models"},
-    "pipelines": LEAVES | {"models", "loaders"},
-    "training": LEAVES | {"models", "loaders", "pipelines"},
-    "evaluation": LEAVES | {"models", "loaders", "pipelines", "training"},
-    "nano": LEAVES | {"models", "loaders", "pipelines", "training", "evaluation"},
-    "conversion": LEAVES | {"models", "loaders"},  # a LoRA file means the same to the pipeline and to the converter
+    "pipelines": MODELS,
+    **dict.fromkeys(FACES, LEAVES | FACES),
+    "evaluation": MODELS | FACES | {"pipelines"},
+    "data": MODELS | FACES | {"pipelines", "evaluation"},
+    "training": MODELS | FACES | {"pipelines", "evaluation", "data"},
+    "nano": MODELS | FACES | {"pipelines", "evaluation", "data", "training"},
+    "conversion": MODELS,  # a LoRA file means the same to the pipeline and to the converter
 }
 SEE_EVERYTHING = {"__init__", "__main__", "cli"}  # and no part sees them
 SCRIPT_FOLDERS = ("training", "conversion", "benchmarks")  # at the top of the repository

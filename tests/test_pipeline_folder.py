@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from diffusers_jova import JoVAPipeline, pipeline_folder
+from diffusers_jova.data.preprocessing import read_model_facts
 from diffusers_jova.pipeline_folder import PipelineFolder, find_model, read_pipeline_folder
 from diffusers_jova.training.config import TrainingConfig
-from diffusers_jova.training.preprocessing import read_model_facts
 
 
 REPOSITORY = Path(__file__).parents[1]

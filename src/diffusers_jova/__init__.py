@@ -9,6 +9,7 @@ pipe = diffusers_jova.JoVAPipeline.from_pretrained(folder_or_repository)
 import importlib
 from typing import TYPE_CHECKING
 
+from .moved import find_moved_modules
 from .registration import register, register_with_diffusers
 
 
@@ -83,3 +84,4 @@ def __dir__() -> list[str]:
 
 
 register_with_diffusers()
+find_moved_modules()

@@ -7,10 +7,12 @@ What is given its final name has been flushed to the disk, so that a power cut l
 
 import errno
 import itertools
+import json
 import os
 import re
 import shutil
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -25,6 +27,7 @@ from .headers import read_header, read_json
 
 
 LONGEST_NAME = 200  # bytes: file systems allow 255, and the names of temporary files are a little longer
+PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece count as its content
 LONGEST_REASON = 300  # characters of a library's message
 NO_SPACE = 1 << 20  # bytes: with less than this free, an error that does not say why is a full disk
 
@@ -419,3 +422,21 @@ def check_output(output: str | os.PathLike, inputs: Mapping[str, str | os.PathLi
                 f"The output `{output}` {relation} {what}, `{path}`, which this run reads and would damage: choose "
                 "another output."
             )
+
+
+def sample_weights(path: Path) -> Iterator[bytes]:
+    """Yield the names, shapes and dtypes of the tensors in a safetensors file, and pieces of their content."""
+    try:
+        with reading(path), path.open("rb") as file:
+            (header_size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(header_size))
+            for name, entry in sorted(header.items()):
+                if name == "__metadata__":
+                    continue
+                begin, end = (8 + header_size + offset for offset in entry["data_offsets"])
+                yield json.dumps([name, entry["dtype"], entry["shape"]]).encode()
+                for offset in sorted({begin, max((begin + end - PIECE) // 2, begin), max(end - PIECE, begin)}):
+                    file.seek(offset)
+                    yield file.read(min(PIECE, end - offset))
+    except MemoryError:  # a length of the header that the file does not have
+        raise DamagedError(f"`{path}` is not a complete safetensors file: copy or download it again.") from None

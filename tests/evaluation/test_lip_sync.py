@@ -21,8 +21,8 @@ from diffusers_jova.evaluation.lip_sync import (
 from diffusers_jova.evaluation.measurement import Status
 from diffusers_jova.evaluation.pixels import frames_at_rate, resize_bilinear
 from diffusers_jova.evaluation.syncnet import SyncNet
+from diffusers_jova.faces import DlibFaceDetector, find_landmarks_file
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
-from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file
 
 
 BOX = [60.0, 40, 180, 160, 0.99]

@@ -17,8 +17,8 @@ from diffusers_jova.evaluation.lips import (
     mouth_widths,
 )
 from diffusers_jova.evaluation.measurement import Status
+from diffusers_jova.faces import Face
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
-from diffusers_jova.training.faces import Face
 
 
 loudness = np.abs(np.sin(0.9 * np.arange(21))) * np.linspace(0.2, 1, 21)
@@ -44,7 +44,7 @@ def test_a_mouth_that_never_moves_has_no_correlation():
 
 def test_dlib_sees_the_drawn_mouth_open():
     pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
-    from diffusers_jova.training.faces import DlibFaceDetector, find_landmarks_file
+    from diffusers_jova.faces import DlibFaceDetector, find_landmarks_file
 
     openings = np.array([0.0, 0.3, 0.6, 1.0, 0.5, 0.1])
     frames = np.stack([np.asarray(draw_face(Identity.from_seed(1), Pose(opening=gap))) for gap in openings])

@@ -11,8 +11,8 @@ from PIL import Image
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.images import centre_crop, resize_frames
 from diffusers_jova.latents import normalize_latents, num_audio_samples
+from diffusers_jova.mouth import to_pixels
 from diffusers_jova.pipelines.prompts import PROMPT_EMBEDS, load_prompt_embeds, save_prompt_embeds
-from diffusers_jova.training.mouth import to_pixels
 
 
 UNCONDITIONAL = "<Video Caption>:\n<Audio Caption>:\n<Transcript>:"

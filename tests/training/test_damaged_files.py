@@ -11,11 +11,10 @@ import sys
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from tiny_training import REPOSITORY, hide_accelerators, save_tiny_pipeline, write_cache
 
 from diffusers_jova.cli import dispatch
 from diffusers_jova.media import write_wav
-
-from .tiny_training import REPOSITORY, hide_accelerators, save_tiny_pipeline, write_cache
 
 
 def code(path):

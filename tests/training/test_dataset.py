@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_training import write_cache
 
-from diffusers_jova.training import cache
+from diffusers_jova.data import cache
 from diffusers_jova.training.dataset import CachedClips, StepSampler, Visit, collate, draw_lines, hold_out
 
 

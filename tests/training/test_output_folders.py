@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.files import InUseError
+from diffusers_jova.shards import own_cache
 from diffusers_jova.training.checkpoint import find_checkpoint
 from diffusers_jova.training.config import TrainingConfig, own_output_dir
-from diffusers_jova.training.preprocessing import own_cache
 
 
 @pytest.fixture

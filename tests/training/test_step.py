@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_training import TINY, write_cache
 
+from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training import cache
 from diffusers_jova.training.config import TrainingConfig
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
 from diffusers_jova.training.step import (

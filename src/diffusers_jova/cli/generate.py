@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
 
     pipe = prepare_pipeline(args, device, loras, **without)
     if detector is not None:
-        from ..training.faces import crop_to_face
+        from ..faces import crop_to_face
 
         image = crop_to_face(image, args.height or pipe.config.height, args.width or pipe.config.width, detector)
     started = time.perf_counter()

@@ -13,9 +13,9 @@ from ..files import reading_folder
 
 
 if TYPE_CHECKING:  # they take seconds to import, which `--help` should not
+    from ..faces import DlibFaceDetector
     from ..pipelines.pipeline_jova import JoVAPipeline
     from ..pipelines.pipeline_output import JoVAPipelineOutput
-    from ..training.faces import DlibFaceDetector
 
 
 # Flags that go to the pipeline's call as they are; None leaves the choice to the checkpoint.
@@ -167,7 +167,7 @@ def find_face_detector(crop: str) -> DlibFaceDetector | None:
         return None
     if importlib.util.find_spec("dlib") is None:
         raise ValueError("--crop face needs dlib: pip install 'diffusers-jova[faces]', or leave --crop out.")
-    from ..training.faces import DlibFaceDetector, find_landmarks_file
+    from ..faces import DlibFaceDetector, find_landmarks_file
 
     return DlibFaceDetector(find_landmarks_file())
 

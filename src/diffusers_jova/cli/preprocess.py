@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..training.preprocessing import PreprocessingConfig, dry_run, preprocess  # late: it takes seconds
+    from ..data.preprocessing import PreprocessingConfig, dry_run, preprocess  # late: it takes seconds
 
     options = vars(args).copy()
     is_dry = options.pop("dry_run")

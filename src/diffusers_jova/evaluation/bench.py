@@ -22,17 +22,16 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..files import LONGEST_NAME, check_output, sync, whole_file
+from ..faces import FaceDetector, crop_to_face
+from ..files import LONGEST_NAME, check_output, sample_weights, sync, whole_file
 from ..headers import read_json
 from ..images import load_image
 from ..media import write_video, write_wav
 from ..pipeline_folder import find_model
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.prompts import is_labelled
-from ..training.cache import sample_weights
-from ..training.faces import FaceDetector, crop_to_face
-from ..training.preprocessing import own_cache, parse_shard
-from ..training.progress import progress
+from ..progress import progress
+from ..shards import own_cache, parse_shard
 from .clips import sha256_of
 from .prompt_file import Prompt
 

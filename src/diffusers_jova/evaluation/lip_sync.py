@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..training.faces import FaceDetector
+from ..faces import FaceDetector
 from .face_tracks import FACE_SIZE, Track, crop_windows, cut_faces, face_runs, track_faces
 from .measurement import Measurement, Status
 from .pixels import resize_bilinear

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..training.faces import FaceDetector, to_grey
+from ..faces import FaceDetector, to_grey
 from .loudness import SAMPLING_RATE, frame_loudness
 from .measurement import Measurement, Status
 

@@ -18,13 +18,13 @@ from .prompt_file import Prompt
 
 
 def _load_landmarks(weights, device):
-    from ..training.faces import DlibFaceDetector, find_landmarks_file
+    from ..faces import DlibFaceDetector, find_landmarks_file
 
     return DlibFaceDetector(find_landmarks_file())
 
 
 def _load_face_network(weights, device):
-    from ..training.likeness import find_face_network
+    from .likeness import find_face_network
 
     return find_face_network()
 

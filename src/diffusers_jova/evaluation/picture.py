@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.measure import blur_effect
 from skimage.registration import optical_flow_ilk
 
-from ..training.faces import to_grey
+from ..faces import to_grey
 from .likeness import evenly_spaced
 from .measurement import Measurement, Status
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..training.faces import DlibFaceDetector, find_landmarks_file
+from ..faces import DlibFaceDetector, find_landmarks_file
 from . import aesthetics, audiobox, clap, cnn14, dinov3, lip_sync, maniqa, musiq, passt, raft
 from .audio_input import is_silent
 from .checkpoints import read_state_dict

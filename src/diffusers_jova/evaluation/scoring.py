@@ -48,8 +48,8 @@ import torch
 
 from ..files import whole_file
 from ..headers import read_json
-from ..training.progress import progress
-from ..training.workers import Failure, Workers
+from ..progress import progress
+from ..workers import Failure, Workers
 from .clips import ClipFile, Decoded, DecodeRequest, Subject, decode, sha256_of
 from .measurement import Measurement, Status
 from .passes import REFERENCE, Pass, Plan

@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from transformers import Qwen2Model, Qwen2Tokenizer, T5EncoderModel, T5Tokenizer
 
+from ..data.round_trip import log_mel_error, video_psnr
 from ..files import whole_folder
 from ..models import VOCODERS
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
@@ -19,7 +20,6 @@ from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.random_pipeline import NANO_DEFAULTS
-from ..training.round_trip import log_mel_error, video_psnr
 from .autoencoders import read_clips, save_component, train_audio_vae, train_video_vae
 from .corpus import make_frames, make_waveform, plan_clip
 from .text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers

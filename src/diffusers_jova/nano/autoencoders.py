@@ -17,10 +17,10 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm import trange
 
+from ..data.preparation import resize_frames
 from ..files import whole_folder
 from ..media import read_video
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
-from ..training.preparation import resize_frames
 
 
 # Wan 2.2's layout, small: pixels folded 4 x 4 before the convolutions, 16 x 16 pixels per latent. One latent frame per

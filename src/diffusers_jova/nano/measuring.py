@@ -13,9 +13,9 @@ from tqdm import tqdm
 from ..evaluation.lips import LAGS, correlation, lagged_correlations, lip_gaps
 from ..evaluation.loudness import frame_loudness
 from ..evaluation.words import WordListener, confidence_interval, word_error_rate
+from ..faces import DlibFaceDetector, find_landmarks_file
 from ..latents import fit_audio
 from ..pipelines.pipeline_jova import JoVAPipeline
-from ..training.faces import DlibFaceDetector, find_landmarks_file
 from .autoencoders import to_pixels
 from .corpus import FRAME_RATE, ClipPlan, make_frames, make_waveform, plan_clip
 from .speech import DIGITS, SAMPLING_RATE

@@ -14,8 +14,8 @@ import torch
 from ..evaluation.lips import LAGS
 from ..evaluation.words import word_error_rate
 from ..files import whole_file
+from ..mouth import contact_sheet
 from ..pipelines.pipeline_jova import JoVAPipeline
-from ..training.mouth import contact_sheet
 from .corpus import ClipPlan, describe
 from .faces import Pose, draw_face
 from .measuring import Measures, TalkingClips, generate, held_out_plans, measure, record, round_trip

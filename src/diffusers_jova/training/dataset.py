@@ -18,7 +18,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import BatchSampler, Dataset
 
-from .cache import (
+from ..data.cache import (
     check_fingerprint,
     model_fingerprint,
     read_index,
@@ -28,7 +28,7 @@ from .cache import (
     sample_path,
     variant_suffix,
 )
-from .mouth import mouth_mask
+from ..mouth import mouth_mask
 from .randomness import make_generator
 
 

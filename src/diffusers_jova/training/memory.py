@@ -20,9 +20,9 @@ import torch.nn as nn
 from safetensors import safe_open
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..data.cache import readable, sample_path
 from ..models.transformer_jova import JoVATransformer3DModel
 from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches
-from .cache import readable, sample_path
 from .config import LoraTrainingConfig, TrainingConfig
 from .dataset import CachedClips
 

@@ -16,6 +16,16 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from ..data.round_trip import RoundTrip, read_own_figures
+from ..data.summary import read_round_trip, report_path
+from ..evaluation.likeness import (
+    SAME_PERSON,
+    describe_faces,
+    face_distance,
+    find_face_network,
+    picture_distance,
+    some_frames,
+)
 from ..files import whole_file
 from ..latents import num_audio_samples
 from ..pipelines.pipeline_jova import JoVAPipeline
@@ -24,10 +34,7 @@ from ..text import markdown, printable
 from .adapters import LORA_FILE, MODALITIES
 from .config import LoraTrainingConfig, to_dict
 from .dataset import CachedClips, Visit, collate, hold_out
-from .likeness import SAME_PERSON, describe_faces, face_distance, find_face_network, picture_distance, some_frames
-from .round_trip import RoundTrip, read_own_figures
 from .step import LatentScales, training_step
-from .summary import read_round_trip, report_path
 from .validation import call_pipeline, prompt_of_clip, write_clip
 
 

@@ -20,8 +20,8 @@ from ..command import start_logging
 from ..files import whole_folder
 from ..media import check_output_path
 from ..models.transformer_jova import JoVATransformer3DModel
+from ..shards import who_writes
 from .adapters import quantize_base
-from .cache import who_writes
 from .checkpoint import CONFIG_FILE, clean_up
 from .config import LoraTrainingConfig, TrainingConfig, accumulation_steps, write_yaml
 from .dataset import Batch, CachedClips, StepSampler, collate

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from ..data.cache import read_sample, read_shared
 from ..files import reading_folder, replace_folder
 from ..media import write_video, write_wav
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.pipeline_output import JoVAPipelineOutput
 from ..pipelines.prompts import PROMPT_EMBEDS
-from .cache import read_sample, read_shared
 from .config import TrainingConfig, read_validation_prompts
 from .dataset import TEXT_SUFFIXES, CachedClips
 

@@ -13,17 +13,17 @@ import torch
 from diffusers import AutoencoderKLWan
 from PIL import Image
 
-from diffusers_jova.media import read_video, write_video, write_wav
-from diffusers_jova.models.autoencoder_mmaudio import AutoencoderMMAudio
-from diffusers_jova.training import cache, preprocessing
-from diffusers_jova.training.preprocessing import PreprocessingConfig, preprocess
-from diffusers_jova.training.round_trip import (
+from diffusers_jova.data import cache, preprocessing
+from diffusers_jova.data.preprocessing import PreprocessingConfig, preprocess
+from diffusers_jova.data.round_trip import (
     RoundTrip,
     decode_again,
     log_mel_error,
     read_own_figures,
     video_psnr,
 )
+from diffusers_jova.media import read_video, write_video, write_wav
+from diffusers_jova.models.autoencoder_mmaudio import AutoencoderMMAudio
 
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "jova-nano"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training import cache
 
 
 REPOSITORY = Path(__file__).parents[2]

@@ -16,12 +16,8 @@ from drawn_faces import FaceInTheMiddle, draw_talking_face, make_opening, make_s
 from odd_items import Crashing
 
 from diffusers_jova.cli.dispatch import main
-from diffusers_jova.latents import num_audio_latents
-from diffusers_jova.media import read_video, write_video, write_wav
-from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
-from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training import cache, preprocessing
-from diffusers_jova.training.clips import (
+from diffusers_jova.data import cache, preprocessing
+from diffusers_jova.data.clips import (
     Bucket,
     Probe,
     Segment,
@@ -33,15 +29,19 @@ from diffusers_jova.training.clips import (
     plan_windows,
     probe,
 )
-from diffusers_jova.training.faces import Face, intersection_over_union
-from diffusers_jova.training.preparation import Preparation, centre_crop, prepare_all, resize_frames
-from diffusers_jova.training.preprocessing import (
+from diffusers_jova.data.preparation import Preparation, centre_crop, prepare_all, resize_frames
+from diffusers_jova.data.preprocessing import (
     COMPONENTS_OF,
     PreprocessingConfig,
     dry_run,
-    parse_shard,
     preprocess,
 )
+from diffusers_jova.faces import Face, intersection_over_union
+from diffusers_jova.latents import num_audio_latents
+from diffusers_jova.media import read_video, write_video, write_wav
+from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
+from diffusers_jova.pipelines.random_pipeline import create_pipeline
+from diffusers_jova.shards import parse_shard
 
 
 RATE, BUCKET = Fraction(25, 2), Bucket(64, 64, 25)

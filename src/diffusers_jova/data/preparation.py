@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..faces import FaceDetector, find_cuts, find_mouths, map_boxes, thumbnail
 from ..images import centre_crop, face_crop, resize_frame
 from ..images import resize_frames as resize_frames  # has been here, and some look for it here
 from ..latents import nearest_num_frames, num_audio_samples
 from ..media import iter_frames, read_audio
 from ..media.reading import read_timeline
+from ..workers import Workers
 from .clips import Window
-from .faces import FaceDetector, find_cuts, find_mouths, map_boxes, thumbnail
-from .workers import Workers
 
 
 logger = logging.getLogger(__name__)

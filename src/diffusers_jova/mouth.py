@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..latents import num_latent_frames
+from .latents import num_latent_frames
 
 
 BOX_COLOUR = (60, 255, 60)

@@ -7,10 +7,10 @@ import pytest
 from drawn_faces import FaceInTheMiddle
 from odd_items import crash, halve
 
+from diffusers_jova.data import cache, preprocessing
+from diffusers_jova.data.clips import Source, find_sources
 from diffusers_jova.media import write_video
-from diffusers_jova.training import cache, preprocessing
-from diffusers_jova.training.clips import Source, find_sources
-from diffusers_jova.training.workers import Failure, Workers
+from diffusers_jova.workers import Failure, Workers
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from diffusers_jova import images
+from diffusers_jova.data.clips import Bucket, Source, Window
+from diffusers_jova.data.preparation import Preparation
+from diffusers_jova.faces import Face, crop_to_face, find_mouths
 from diffusers_jova.images import centre_crop, face_crop, resize_frames
 from diffusers_jova.media import read_video, write_video
 from diffusers_jova.training import faces
-from diffusers_jova.training.clips import Bucket, Source, Window
-from diffusers_jova.training.faces import Face, crop_to_face, find_mouths
-from diffusers_jova.training.preparation import Preparation
 
 
 BUCKETS = [(480, 832), (832, 480), (640, 640), (720, 1280), (1280, 720), (64, 64), (192, 320), (544, 960), (368, 640)]

@@ -9,11 +9,12 @@ import shlex
 import numpy as np
 import pytest
 
+from diffusers_jova import progress
 from diffusers_jova.cli.dispatch import make_parser
+from diffusers_jova.data import cache
+from diffusers_jova.data.preprocessing import PreprocessingConfig, command_of
+from diffusers_jova.data.summary import Summary, kind_of
 from diffusers_jova.media import write_video
-from diffusers_jova.training import cache, progress
-from diffusers_jova.training.preprocessing import PreprocessingConfig, command_of
-from diffusers_jova.training.summary import Summary, kind_of
 
 
 def write_clips(folder, *names):

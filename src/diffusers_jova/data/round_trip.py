@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from ..latents import nearest_num_frames
+from ..mouth import to_frames, to_pixels
 from .clips import Window
-from .mouth import to_frames, to_pixels
 
 
 NUM_CLIPS = 4

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from diffusers_jova.faces import Face
 from diffusers_jova.media import write_video
-from diffusers_jova.training.faces import Face
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from ..images import face_crop, load_image, resize_frame
+from .images import face_crop, load_image, resize_frame
 
 
 LANDMARKS_NAME = "shape_predictor_68_face_landmarks.dat"

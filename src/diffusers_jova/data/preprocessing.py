@@ -33,13 +33,18 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from ..files import InUseError, check_output, is_same_place, lock_folder, reading, reading_folder, whole_file
+from ..faces import DlibFaceDetector, FaceDetector, find_landmarks_file
+from ..files import check_output, is_same_place, reading, reading_folder, whole_file
 from ..images import centre_crop
 from ..latents import exact_frame_rate, nearest_num_frames, num_audio_latents, num_latent_frames
 from ..media import check_output_path
+from ..mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from ..pipeline_folder import INDEX, read_pipeline_folder
 from ..pipelines.pipeline_jova import JoVAPipeline
+from ..progress import progress
+from ..shards import own_cache, parse_shard
 from ..text import printable
+from ..workers import Failure, Workers
 from . import cache
 from .clips import (
     Bucket,
@@ -52,14 +57,10 @@ from .clips import (
     plan_windows,
     sample_key,
 )
-from .faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from .inventory import by_clip, find_leftovers, note_data
-from .mouth import MaskTest, contact_sheet, draw_overlay, mask_test, mouth_mask, to_pixels
 from .preparation import CROPS, Preparation, PreparedClip, prepare_all
-from .progress import progress
 from .round_trip import choose_clips, decode_again, log_mel_error, read_own_figures, video_psnr
 from .summary import Summary, read_round_trip, report_path
-from .workers import Failure, Workers
 
 
 logger = logging.getLogger(__name__)
@@ -317,19 +318,6 @@ def _in_words(config: PreprocessingConfig, name: str) -> str:
     return " ".join((name.replace("_", " "), *values))
 
 
-def parse_shard(shard: str) -> tuple[int, int]:
-    """Return (index from 0, count) of "i/n". Both ways of counting work: n/n is the same part as 0/n.
-
-    Raises:
-        ValueError: if it is not of this form.
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    index, count = (int(number) for number in match.groups()) if match else (1, 0)
-    if index > count or count < 1:
-        raise ValueError(f"`--shard` is i/n, with i from 0 to n - 1 or from 1 to n, got {shard!r}.")
-    return index % count, count
-
-
 # --- encoders ---
 
 
@@ -401,22 +389,6 @@ def preprocess(
     run.summary.command = command or command_of(config)
     with own_cache(config.output_dir, *run.shard):
         return run.run()
-
-
-@contextmanager
-def own_cache(cache_dir: str | os.PathLike, index: int, count: int) -> Iterator[None]:
-    """Keep other runs from a cache until the block ends, but for those that do another of `count` equal parts.
-
-    Raises:
-        InUseError: If another run is at work in the cache.
-    """
-    with lock_folder(cache_dir, f"shard-{index}-of-{count}"):
-        if holder := cache.who_writes(cache_dir, but_of=count):
-            raise InUseError(
-                f"another run ({holder}) is at work in `{cache_dir}` and divides the clips in another way than "
-                f"--shard {index}/{count}: wait until it has ended, or choose another folder."
-            )
-        yield
 
 
 def command_of(config: PreprocessingConfig) -> str:

@@ -33,7 +33,6 @@ import hashlib
 import json
 import os
 import re
-import struct
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +44,7 @@ import xxhash
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..files import DamagedError, lock_holder, reading, reading_folder, sync, whole_file
+from ..files import reading, reading_folder, sample_weights, sync, whole_file
 from ..headers import read_json
 from ..pipeline_folder import read_pipeline_folder
 
@@ -66,8 +65,6 @@ WEIGHTS_NAME = re.compile(r"[\w-]+\.safetensors")
 # What caches were made with that were made before there was such a setting.
 IMPLIED_SETTINGS = {"crop": "centre"}
 
-PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece count
-
 
 # --- files ---
 
@@ -75,18 +72,6 @@ PIECE = 16 * 1024  # bytes: of each tensor its first, middle and last piece coun
 def _write_json_lines(path: Path, rows: list[Mapping[str, Any]], writer: str) -> None:
     with whole_file(path, writer) as partial:
         partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def who_writes(cache_dir: str | os.PathLike, but_of: int | None = None) -> str | None:
-    """Return which process of preprocessing is at work in a cache, in words; None if none is.
-
-    Args:
-        but_of: leaves out those that do one of so many equal parts.
-    """
-    for path in Path(cache_dir).glob(".shard-*-of-*.lock"):
-        if not path.stem.endswith(f"-of-{but_of}") and (holder := lock_holder(cache_dir, path.stem.removeprefix("."))):
-            return holder
-    return None
 
 
 # --- samples and their index ---
@@ -378,24 +363,6 @@ def _hash_component(folder: Path) -> dict[str, str]:
         "config": _hash([json.dumps(config, sort_keys=True).encode()]),
         "weights": _hash(part for path in weights for part in sample_weights(path)),
     }
-
-
-def sample_weights(path: Path) -> Iterator[bytes]:
-    """Yield the names, shapes and dtypes of the tensors in a safetensors file, and pieces of their content."""
-    try:
-        with reading(path), path.open("rb") as file:
-            (header_size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(header_size))
-            for name, entry in sorted(header.items()):
-                if name == "__metadata__":
-                    continue
-                begin, end = (8 + header_size + offset for offset in entry["data_offsets"])
-                yield json.dumps([name, entry["dtype"], entry["shape"]]).encode()
-                for offset in sorted({begin, max((begin + end - PIECE) // 2, begin), max(end - PIECE, begin)}):
-                    file.seek(offset)
-                    yield file.read(min(PIECE, end - offset))
-    except MemoryError:  # a length of the header that the file does not have
-        raise DamagedError(f"`{path}` is not a complete safetensors file: copy or download it again.") from None
 
 
 def _hash(parts) -> str:

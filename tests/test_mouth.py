@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_jova.training.mouth import (
+from diffusers_jova.mouth import (
     contact_sheet,
     draw_overlay,
     mask_test,

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from diffusers_jova.nano.faces import Identity, Pose, draw_face
-from diffusers_jova.training.likeness import (
+from diffusers_jova.evaluation.likeness import (
     describe_faces,
     face_distance,
     find_face_network,
     picture_distance,
     some_frames,
 )
+from diffusers_jova.nano.faces import Identity, Pose, draw_face
 from diffusers_jova.training.proof import Proof, compare, compare_likeness, describe, describe_comparison
 
 

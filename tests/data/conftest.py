@@ -1,18 +1,9 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-import logging
-
 import pytest
 
+from diffusers_jova.data.preprocessing import PreprocessingConfig, preprocess
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training.preprocessing import PreprocessingConfig, preprocess
-
-
-@pytest.fixture(autouse=True)
-def log_level():
-    """Put back the level of the package's log, which programs set that these tests and their fixtures run."""
-    yield
-    logging.getLogger("diffusers_jova").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

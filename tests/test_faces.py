@@ -8,7 +8,7 @@ import pytest
 from drawn_faces import draw_talking_face, make_opening
 from PIL import Image
 
-from diffusers_jova.training.faces import (
+from diffusers_jova.faces import (
     DlibFaceDetector,
     Face,
     find_cuts,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from drawn_faces import FaceInTheMiddle
 
+from diffusers_jova.data import cache
 from diffusers_jova.files import DamagedError
 from diffusers_jova.media import write_video
-from diffusers_jova.training import cache
 
 
 MADE_WITH = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from diffusers_jova.data import cache
 from diffusers_jova.files import whole_file
-from diffusers_jova.training import cache
 
 
 ROW = {"key": "a", "kind": "both", "source": "a.mp4", "video_caption": "a woman", "transcript": "three"}
