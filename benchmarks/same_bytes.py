@@ -126,8 +126,7 @@ def main(args: argparse.Namespace) -> None:
     convert("convert_mmaudio", mmaudio, work, "from mmaudio")
     bigvgan = convert("convert_bigvgan", work / "random" / "vocoder", work, "bigvgan", "--to", "bigvgan")
     convert("convert_bigvgan", bigvgan, work, "from bigvgan")
-    wan = convert("convert_wan_vae", shipped / "vae", work, "wan", "--to", "wan")
-    convert("convert_wan_vae", wan, work, "from wan", "--config", shipped / "vae" / "config.json")
+    convert("convert_wan_vae", shipped / "vae", work, "wan", "--to", "wan")
     for layout in ("comfyui", "kohya"):
         lora = convert("convert_lora", work / "lora", work, f"lora {layout}", "--to", layout)
         convert("convert_lora", lora, work, f"lora from {layout}", "--to", "diffusers")
