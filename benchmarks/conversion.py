@@ -54,8 +54,8 @@ def waver_shapes(**config):
     from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 
     shapes = shapes_of(meta_model(JoVATransformer3DModel, {**config, "audio_in_channels": None}))
-    matches, _ = load_key_map("waver").bind(branch="video", head="").inverse.resolve(shapes)
-    return {match.targets[0]: list(shapes[match.sources[0]]) for match in matches}
+    writes, _ = load_key_map("waver").bind(branch="video", head="").inverse.match(shapes)
+    return {write.name: list(write.sources[0]) for write in writes}
 
 
 def write_checkpoint(path, shapes, dtype, itemsize, random):

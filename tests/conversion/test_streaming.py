@@ -17,20 +17,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusers_jova.conversion import streaming
-from diffusers_jova.conversion.checkpoint import open_checkpoint
+from diffusers_jova.conversion.checkpoint import TensorInfo, open_checkpoint
 from diffusers_jova.conversion.errors import ConversionError
-from diffusers_jova.conversion.key_mapping import load_key_map
-from diffusers_jova.conversion.plan import Piece, Plan, steps_of
+from diffusers_jova.conversion.key_mapping import KEEP, KeyMap, Rule, load_key_map
+from diffusers_jova.conversion.plan import Plan
 from diffusers_jova.conversion.report import Report
-from diffusers_jova.conversion.streaming import Step, nonfinite, parse_size
+from diffusers_jova.conversion.streaming import Write, nonfinite, parse_size
 from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 
 
 def copy_plan(path):
     """Return the plan that copies a checkpoint."""
     checkpoint = open_checkpoint(path)
-    steps = steps_of(Piece.renamed(checkpoint, name, name) for name in checkpoint)
-    return Plan(Report(), steps, checkpoint.files, metadata={"key_map": "none-1"})
+    writes, _ = KeyMap("none-1", (KEEP,)).match(checkpoint.infos)
+    return Plan(Report(), writes, checkpoint.files, metadata={"key_map": "none-1"})
 
 
 @pytest.fixture
@@ -65,8 +65,10 @@ def test_every_tensor_is_aligned_to_its_elements_whatever_the_order(tmp_path, sa
         "wide": torch.randn(2).double(),
         "half": torch.randn(5).half(),
     }
-    steps = [Step({name: tensor.to("meta")}, lambda tensor=tensor: [tensor]) for name, tensor in tensors.items()]
-    Plan(Report(), steps, []).write(tmp_path / "out")
+    writes = [
+        Write(name, make=lambda tensor=tensor: tensor, like=tensor.to("meta")) for name, tensor in tensors.items()
+    ]
+    Plan(Report(), writes, []).write(tmp_path / "out")
     infos = open_checkpoint(tmp_path / "out").infos.values()
     assert all(info.offset % info.dtype.itemsize == 0 for info in infos)
     assert same_tensors(load_file(tmp_path / "out" / "diffusion_pytorch_model.safetensors"), tensors)
@@ -80,6 +82,17 @@ def test_metadata_names_the_key_map_and_the_sha256_of_the_inputs(source, tmp_pat
             metadata = file.metadata()
         assert metadata["format"] == "pt" and metadata["key_map"] == "none-1"
         assert json.loads(metadata["inputs"]) == {"source.safetensors": digest}
+
+
+def test_what_several_tensors_are_made_of_is_read_once(tmp_path, monkeypatch):
+    save_file({"qkv": torch.arange(6), "other": torch.ones(1)}, tmp_path / "source.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "source.safetensors")
+    read, names = TensorInfo.read, []
+    monkeypatch.setattr(TensorInfo, "read", lambda info: (names.append(info.shape), read(info))[1])
+    writes, _ = KeyMap("t", (Rule(("qkv",), ("q", "k", "v")), KEEP)).match(checkpoint.infos)
+    Plan(Report(), writes, checkpoint.files).write(tmp_path / "out")
+    assert sorted(names) == [(1,), (6,)]
+    assert load_file(tmp_path / "out" / "diffusion_pytorch_model.safetensors")["k"].tolist() == [2, 3]
 
 
 def test_an_existing_output_needs_overwrite(source, tmp_path, same_tensors):
@@ -207,8 +220,8 @@ def test_the_plan_of_a_48_gb_checkpoint_takes_seconds_and_little_memory(tmp_path
     """The half GB that the imports take is not counted here; benchmarks/conversion.py counts it."""
     with torch.device("meta"):
         state_dict = JoVATransformer3DModel(audio_in_channels=None).state_dict()
-    matches, _ = load_key_map("waver").bind(branch="video", head="").inverse.resolve(state_dict)
-    shapes = {match.targets[0]: list(state_dict[match.sources[0]].shape) for match in matches}
+    writes, _ = load_key_map("waver").bind(branch="video", head="").inverse.match(state_dict)
+    shapes = {write.name: list(write.sources[0].shape) for write in writes}
     assert write_sparse(tmp_path / "waver.safetensors", shapes) > 48e9
     start = time.process_time()
     result = run_verb(

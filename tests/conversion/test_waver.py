@@ -32,7 +32,7 @@ def headers(state_dict, path, config=None):
 
 
 def outputs(plan):
-    return {name: tensor for step in plan.steps for name, tensor in step.outputs.items()}
+    return {write.name: write.meta for write in plan.writes}
 
 
 def write(plan, output):
@@ -280,6 +280,15 @@ def test_verb_converts_there_and_back_and_reports(run_verb, jova, tmp_path, same
     again = run_verb("convert_waver", *arguments)
     assert again.status == 2 and again.error.strip().endswith("take another --output.")
     assert run_verb("convert_waver", *arguments, "--overwrite").status == 0
+
+
+def test_verb_lists_each_tensor_and_where_it_comes_from(run_verb, waver_files):
+    out = run_verb("convert_waver", "--to", "jova", "--input", waver_files["video"], "--dry_run", "--list_tensors")
+    lines = out.output.splitlines()
+    assert "  video_embedder.proj_in.weight: copied from embedder.proj_in.weight" in lines
+    assert "  audio_embedder.text_embedder.linear.bias: copied from embedder.text_embedder.linear.bias" in lines
+    assert "  audio_embedder.proj_in.weight: new" in lines
+    assert sum(": copied from " in line or line.endswith(": new") for line in lines) == 260
 
 
 def test_verb_says_what_is_wrong_in_one_line_and_leaves_nothing(run_verb, waver_state_dict, tmp_path):

@@ -5,6 +5,7 @@
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -19,10 +20,11 @@ from diffusers.models.autoencoders.autoencoder_mmaudio import (
     mp_sum,
     normalize,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from diffusers_jova.conversion.mmaudio import fold, load_autoencoder
+from diffusers_jova.conversion.checkpoint import open_checkpoint
+from diffusers_jova.conversion.mmaudio import convert, fold
 from diffusers_jova.models.autoencoder_mmaudio import (
     AutoencoderMMAudio,
     MMAudioPosterior,
@@ -41,7 +43,10 @@ def golden(name):
 def golden_vae(mode):
     tensors = golden(f"vae_{mode}_small_encoder") | golden(f"vae_{mode}_small_decoder")
     state_dict = {name.removeprefix("state_dict."): t for name, t in tensors.items() if name.startswith("state_dict.")}
-    return load_autoencoder(state_dict, mode=mode), tensors
+    with TemporaryDirectory() as folder:
+        save_file(state_dict, f"{folder}/v1.safetensors")
+        convert(open_checkpoint(f"{folder}/v1.safetensors"), audio_mode=mode).write(f"{folder}/vae")
+        return AutoencoderMMAudio.from_pretrained(f"{folder}/vae"), tensors
 
 
 def tiny_vae(**config):

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from ..conversion import audio  # late: it takes seconds
+    from ..conversion import bigvgan  # late: it takes seconds
 
     config = read_json(args.config) if args.config else None
-    execute(audio.vocoder(open_input(args), args.to, args.audio_mode, config), args)
+    execute(bigvgan.convert(open_input(args), args.to, args.audio_mode, config), args)

@@ -23,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from ..conversion import audio  # late: it takes seconds
+    from ..conversion import mmaudio  # late: it takes seconds
 
-    execute(audio.autoencoder(open_input(args), args.to, args.audio_mode, args.raw), args)
+    execute(mmaudio.convert(open_input(args), args.to, args.audio_mode, args.raw), args)

@@ -23,6 +23,11 @@ def add_conversion_arguments(parser: argparse.ArgumentParser, key_map: str | Non
     parser.add_argument("--output", metavar="DIR", help="folder to write; not needed with --dry_run")
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
     parser.add_argument("--dry_run", action="store_true", help="read headers, report, write nothing")
+    parser.add_argument(
+        "--list_tensors",
+        action="store_true",
+        help="name each tensor: copied, reordered, computed, zero or new, from what",
+    )
     parser.add_argument("--max_shard_size", default="5GB", help="largest file to write: 200MB, 5GB")
     parser.add_argument(
         "--allow_missing",
@@ -58,7 +63,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def execute(plan: Plan, args: argparse.Namespace) -> None:
     """Print the plan, check it, and write the output unless this is a dry run."""
-    say(plan.describe(args.max_shard_size))
+    say(plan.describe(args.max_shard_size, list_tensors=args.list_tensors))
     plan.check(args.output, args.overwrite, args.allow_missing)
     if args.dry_run:
         print("dry run: nothing was written")

@@ -9,19 +9,26 @@ Licences of the weights: NVIDIA's MIT; `best_netG.pt` as MMAudio distributes it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from diffusers_jova.models.vocoder_bigvgan import BigVGANVocoder, lowpass_filter
 
-from .mmaudio import load_exactly, strip_prefix
+from ..presets import AUDIO_MODES
+from .checkpoint import Checkpoint, below_prefix
+from .errors import ConversionError
+from .key_mapping import KEEP, KeyMap, Rule
+from .plan import Plan, meta_model, shapes_of
+from .report import Report, Shape
+from .streaming import Write
 
 
 FILTERS = (".upsample.filter", ".downsample.lowpass.filter")
-# (gain, direction) as torch's two generations of weight norm name them
-WEIGHT_NORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+VOCODERS = {name: mode.vocoder for name, mode in AUDIO_MODES.items()}
 
 
 def merge_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
@@ -30,87 +37,122 @@ def merge_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
     return direction * (gain.float() / direction.norm(dim=(1, 2), keepdim=True))
 
 
-def to_diffusers(state_dict: Mapping[str, Any], **config: Any) -> dict[str, Tensor]:
-    """Return a BigVGAN generator's weights as `BigVGANVocoder` stores them: plain weights, no filters.
+KEY_MAP = KeyMap(
+    "bigvgan-1",
+    (
+        # gain and direction, as torch's two generations of weight norm name them
+        Rule(("<layer*>.weight_g", "<layer*>.weight_v"), ("<layer*>.weight",), function=merge_weight_norm),
+        Rule(
+            (
+                "<layer*>.parametrizations.weight.original0",
+                "<layer*>.parametrizations.weight.original1",
+            ),
+            ("<layer*>.weight",),
+            function=merge_weight_norm,
+        ),
+        *(Rule((f"<activation*>{ending}",)) for ending in FILTERS),
+        KEEP,
+    ),
+)
+
+
+def convert(
+    checkpoint: Checkpoint, to: str = "jova", audio_mode: str | None = None, config: Mapping[str, Any] | None = None
+) -> Plan:
+    """Return the plan of a BigVGAN generator in another layout.
 
     Args:
-        state_dict: with `weight_g` and `weight_v`, with `parametrizations.weight.original0` and `1`, or plain; under a
-            prefix such as `vocoder.` or none; or NVIDIA's file, {"generator": state_dict}.
-        config: the model's config may be passed, as to every converter; nothing here depends on it.
+        checkpoint: NVIDIA's or MMAudio's file with any kind of weight norm, under a prefix such as `vocoder.` or none;
+            or a `BigVGANVocoder`.
+        to: "jova" (`BigVGANVocoder`), or "bigvgan" (the original's names, weight norm removed).
+        audio_mode: "16k" or "44k": one of MMAudio's two vocoders.
+        config: NVIDIA's config.json; None takes the one beside the file, else goes by `audio_mode` or the mel bands.
+            Its training settings are ignored; without `sampling_rate` ours is None (80 bands and 256 samples per
+            frame are a 16 kHz model as well as a 22.05 kHz one: no guess).
 
     Raises:
-        ValueError: it does not hold exactly one generator, or half of a weight-norm pair is missing.
+        ConversionError: If it is no such generator, or the config does not fit it.
     """
-    if isinstance(state_dict.get("generator"), Mapping):
-        state_dict = state_dict["generator"]
-    state_dict = strip_prefix(state_dict, "conv_pre.bias")
-    converted = {name: tensor for name, tensor in state_dict.items() if not name.endswith(FILTERS)}
-    for gain, direction in WEIGHT_NORMS:
-        layers = {
-            name.removesuffix(ending)
-            for name in converted
-            for ending in (gain, direction)
-            if name.endswith("." + ending)
-        }
-        for layer in sorted(layers):
-            missing = [layer + ending for ending in (gain, direction) if layer + ending not in converted]
-            if missing:
-                raise ValueError(f"Half of a weight-norm pair is missing: {missing[0]}. Is the file complete?")
-            pair = converted.pop(layer + gain), converted.pop(layer + direction)
-            converted[layer + "weight"] = merge_weight_norm(*pair)
-    return converted
+    try:
+        writes = plain_weights(checkpoint.infos)
+        shapes = {write.name: write.shape for write in writes}
+        config = config or checkpoint.config or None
+        bands = shapes["conv_pre.weight"][1] if "conv_pre.weight" in shapes else None
+        guessed = [mode for mode, known in VOCODERS.items() if audio_mode == mode or known["num_mels"] == bands]
+        mode = audio_mode or next(iter(guessed), None)
+        if config is None and mode is None:
+            raise ConversionError("the mel bands tell neither 16k (80) nor 44k (128): pass --audio_mode or --config.")
+        model = meta_model(BigVGANVocoder, read_config(shapes, config or VOCODERS[mode]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConversionError(f"{checkpoint.path.name}: {error}") from error
+    report = Report.compare(shapes, shapes_of(model), {})
+    report.note_inputs([checkpoint])
+    if config is None and audio_mode is None:
+        report.notes.append(f"taken for MMAudio's {mode} vocoder by its mel bands; else pass --config")
+
+    plan = Plan(report, writes, checkpoint.files, metadata={"key_map": KEY_MAP.version})
+    if to == "jova":
+        return replace(plan, files={"config.json": model.to_json_string()})
+    settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    text = json.dumps({"resblock": "1", **settings}, indent=2) + "\n"
+    writes = [*writes, *filters(shapes)]
+    return replace(plan, writes=writes, weights_name="bigvgan_generator", files={"config.json": text})
 
 
-def to_original(state_dict: Mapping[str, Tensor], filters: bool = True, **config: Any) -> dict[str, Tensor]:
-    """Return `BigVGANVocoder` weights in the original's plain layout (weight norm removed), inverting `to_diffusers`.
-
-    Args:
-        filters: add the anti-aliasing filters, which the original stores and requires.
-        config: as for `to_diffusers`.
-    """
-    original = dict(state_dict)
-    if filters:
-        activations = [name.removesuffix(".act.alpha") for name in state_dict if name.endswith(".act.alpha")]
-        original.update({name + ending: lowpass_filter() for name in activations for ending in FILTERS})
-    return original
-
-
-def load_vocoder(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> BigVGANVocoder:
-    """Return the vocoder of a BigVGAN checkpoint, float32, in eval mode.
-
-    Args:
-        state_dict: as for `to_diffusers`; the widths are read from its shapes.
-        config: NVIDIA's config.json. Its training settings are ignored; without `sampling_rate` ours is None
-            (80 bands and 256 samples per frame are a 16 kHz model as well as a 22.05 kHz one: no guess).
+def plain_weights(tensors: Mapping[str, Any]) -> list[Write]:
+    """Return a generator's weights as `BigVGANVocoder` stores them: plain, without filters.
 
     Raises:
-        ValueError: a config without `upsample_rates` and the like, one that contradicts the weights, residual blocks
-            of type "2", or missing, unexpected or misshapen weights.
+        ConversionError: If it does not hold exactly one generator, or half of a weight-norm pair is missing.
     """
-    state_dict = to_diffusers(state_dict)
-    return load_exactly(BigVGANVocoder(**vocoder_config(state_dict, config)), state_dict)
+    writes, halves = KEY_MAP.match(below_prefix(tensors, "conv_pre.bias"))
+    if halves:
+        raise ConversionError(
+            f"Half of a weight-norm pair is missing: there is {halves[0]} alone. Is the file complete?"
+        )
+    # what was folded comes last, by name: so it stands in all files that were written so far
+    plain, folded = (
+        [write for write in writes if (write.how == "computed") == computed] for computed in (False, True)
+    )
+    return plain + sorted(folded, key=lambda write: write.name)
 
 
-def vocoder_config(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+def filters(names: Mapping[str, Shape]) -> list[Write]:
+    """Return the anti-aliasing filters, which the original stores and requires."""
+    activations = [name.removesuffix(".act.alpha") for name in names if name.endswith(".act.alpha")]
+    like = lowpass_filter().to("meta")
+    return [
+        Write(name + ending, make=lowpass_filter, how="computed", like=like)
+        for name in activations
+        for ending in FILTERS
+    ]
+
+
+def read_config(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `BigVGANVocoder`: the structure of NVIDIA's `config`, the widths of the shapes.
 
     Raises:
-        ValueError: as `load_vocoder`, for the config.
+        ConversionError: For a config without `upsample_rates` and the like, one that contradicts the weights, or
+            residual blocks of type "2".
     """
     if str(config.get("resblock", "1")) != "1":
-        raise ValueError(f'`config["resblock"]` must be "1", got {config["resblock"]!r}: type 2 is not implemented.')
+        raise ConversionError(
+            f'`config["resblock"]` must be "1", got {config["resblock"]!r}: type 2 is not implemented.'
+        )
     structure = ("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes")
     missing = [name for name in structure + ("activation", "snake_logscale") if name not in config]
     if missing:
-        raise ValueError(f"`config` lacks {', '.join(missing)}. Pass the config.json that came with the checkpoint.")
-    weight = state_dict.get("conv_pre.weight")
-    if weight is None:
-        raise ValueError("The weights lack conv_pre.weight. Is the file complete?")
-    widths = {"upsample_initial_channel": weight.shape[0], "num_mels": weight.shape[1]}
+        raise ConversionError(
+            f"`config` lacks {', '.join(missing)}. Pass the config.json that came with the checkpoint."
+        )
+    shape = shapes.get("conv_pre.weight")
+    if shape is None:
+        raise ConversionError("The weights lack conv_pre.weight. Is the file complete?")
+    widths = {"upsample_initial_channel": shape[0], "num_mels": shape[1]}
     for name, width in widths.items():
         if config.get(name, width) != width:
-            raise ValueError(
-                f"`config[{name!r}]` is {config[name]}, but conv_pre.weight has shape {tuple(weight.shape)}. "
+            raise ConversionError(
+                f"`config[{name!r}]` is {config[name]}, but conv_pre.weight has shape {shape}. "
                 "Pass the config.json that came with the checkpoint."
             )
     return {

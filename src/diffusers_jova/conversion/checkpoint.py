@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..headers import read_header, read_json
+from ..headers import parse_json, read_header, read_json
 from .errors import ConversionError
 
 
@@ -106,6 +106,17 @@ class Checkpoint(Mapping):
     @property
     def files(self) -> list[Path]:
         return sorted({info.path for info in self.infos.values()})
+
+    def config_of(self, class_name: str) -> dict[str, Any]:
+        """Return the config that came with it, in its folder or its metadata, if it is of that class; else {}."""
+        try:
+            from_metadata = parse_json(self.metadata.get("config", "{}"), "the metadata's config")
+        except ValueError:
+            from_metadata = {}  # another trainer's entry of that name
+        for config in (self.config, from_metadata):
+            if config.get("_class_name") == class_name:
+                return {name: value for name, value in config.items() if not name.startswith("_")}
+        return {}
 
 
 def open_checkpoint(path: str | Path, prefix: str | None = None, strip: bool = True) -> Checkpoint:
@@ -307,3 +318,19 @@ def strip_prefixes(infos: dict[str, TensorInfo]) -> tuple[dict[str, TensorInfo],
             )
         stripped[short], origin[short] = info, name
     return stripped, ignored
+
+
+def below_prefix(tensors: Mapping[str, Any], anchor: str) -> dict[str, Any]:
+    """Return the tensors that share the prefix of the one whose name ends in `anchor`, without that prefix.
+
+    Raises:
+        ConversionError: If there is none, or several.
+    """
+    prefixes = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith("." + anchor)]
+    if len(prefixes) != 1:
+        raise ConversionError(
+            f"Expected one weight named {anchor} (after any prefix), got {len(prefixes)} among {len(tensors)} "
+            f"entries: {', '.join(list(tensors)[:5])}, ... Is this the right file?"
+        )
+    prefix = prefixes[0]
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,18 +1,19 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Key maps: tables that rename, split and reorder the tensors of a checkpoint, read forwards and backwards.
+"""Key maps: which tensors of a checkpoint become which, and how; the one way from names read to names written.
 
-A key map is data, a YAML file (docs/conversion.md shows how to write one). Each rule is one of the verbs below. Names
-are patterns: `<i>` stands for one component of a dotted name, `<rest*>` for one or more. The first rule that matches a
-name is the one that applies, and the inverse of a table is the table of the inverse rules, in the same order.
+A key map is a tuple of rules, written here or in a YAML file (docs/conversion.md shows how), where each has one of the
+verbs below. Names are patterns: `<i>` stands for one component of a dotted name, `<rest*>` for one or more. The first
+rule that matches a name is the one that applies, and the inverse of a map is that of the inverse rules, in the same
+order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ import yaml
 from torch import Tensor
 
 from .errors import ConversionError
+from .streaming import Write
 
 
 BUILT_IN = Path(__file__).parent / "key_maps"  # FILE.yaml there can be named in `extends`
-SIDES = ("file", "model")
 # verb -> the entries that a rule must have beside it, and those that it may have
 VERBS: dict[str, tuple[set[str], set[str]]] = {
     "rename": ({"to"}, set()),
@@ -32,7 +33,6 @@ VERBS: dict[str, tuple[set[str], set[str]]] = {
     "fuse": ({"to"}, set()),
     "swap": ({"to"}, {"order"}),
     "transpose": ({"to"}, set()),
-    "constant": ({"value"}, {"shape", "dtype", "in"}),
     "drop": (set(), set()),
 }
 BOUND = {"branch", "head"}  # placeholders that `KeyMap.bind` replaces, so that one table serves both branches
@@ -66,49 +66,51 @@ class Rule:
     """One line of a key map: tensors that match `sources` become `targets`.
 
     Every verb is one case of: join the sources along axis 0, transpose, reorder equal chunks of axis 0, cut into the
-    targets. A rule without sources makes a constant; one without targets checks it (`constant`) or drops it.
+    targets. A rule without targets drops what it matches.
 
     Args:
         sources, targets: name patterns with the same placeholders.
         order: chunk `k` of the result is chunk `order[k]` of the source.
         transpose: exchange axes 0 and 1.
-        constant: the tensor that is made or expected.
+        function: makes the one target of all sources, instead. There is no way back then.
         line: where the rule stands, for messages.
     """
 
     sources: tuple[str, ...]
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] = ()
     order: tuple[int, ...] | None = None
     transpose: bool = False
-    constant: Tensor | None = None
+    function: Callable[..., Tensor] | None = None
     line: str = ""
-
-    @cached_property
-    def patterns(self) -> tuple[re.Pattern, ...]:
-        return tuple(compile_pattern(source) for source in self.sources)
 
     @property
     def inverse(self) -> Rule:
+        if self.function is not None:
+            raise ConversionError(f"{self.line or self.sources[0]} has no inverse: it changes the numbers.")
         order = self.order and tuple(self.order.index(k) for k in range(len(self.order)))
         return replace(self, sources=self.targets, targets=self.sources, order=order)
+
+    @property
+    def how(self) -> str:
+        """What it does, in the word that a report has for it."""
+        if self.function is not None:
+            return "computed"
+        moved = self.order or self.transpose or len(self.sources) > 1 or len(self.targets) > 1
+        return "reordered" if moved else "copied"
 
     def bind(self, values: Mapping[str, str]) -> Rule:
         """Return the rule with some placeholders, such as `<branch>`, replaced on both sides."""
         sources, targets = (tuple(fill(name, values) for name in names) for names in (self.sources, self.targets))
         return replace(self, sources=sources, targets=targets)
 
-    def __call__(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Return the tensors of `targets`, given those of `sources`; works on the meta device too.
+    def make(self, part: int, *tensors: Tensor) -> Tensor:
+        """Return the tensor of `targets[part]`, given those of `sources`; works on the meta device too.
 
         Raises:
-            ConversionError: Sources of several dtypes, an axis that cannot be cut evenly, or another constant.
+            ConversionError: For sources of several dtypes, or an axis that cannot be cut evenly.
         """
-        if not self.sources:
-            return [self.constant]
-        if not self.targets:
-            if self.constant is not None and not tensors[0].is_meta and not torch.equal(tensors[0], self.constant):
-                raise ConversionError(f"{self.line}: {self.sources[0]} is not the constant that the key map expects.")
-            return []
+        if self.function is not None:
+            return self.function(*tensors)
         dtypes = {tensor.dtype for tensor in tensors}
         if len(dtypes) > 1:
             raise ConversionError(
@@ -118,25 +120,24 @@ class Rule:
         tensor = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
         if self.transpose:
             tensor = tensor.transpose(0, 1)
-        for parts in (self.order and len(self.order), len(self.targets)):
-            if parts and parts > 1 and (tensor.ndim == 0 or tensor.shape[0] % parts):
-                raise ConversionError(
-                    f"{self.line}: axis 0 of {self.sources[0]}, shape {tuple(tensor.shape)}, is not a multiple of "
-                    f"{parts}."
-                )
         if self.order:
-            chunks = tensor.chunk(len(self.order))
+            chunks = self.cut(tensor, len(self.order))
             tensor = torch.cat([chunks[k] for k in self.order])
-        return list(tensor.chunk(len(self.targets))) if len(self.targets) > 1 else [tensor]
+        return self.cut(tensor, len(self.targets))[part]
+
+    def cut(self, tensor: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Return equal parts of axis 0."""
+        if parts == 1:
+            return (tensor,)
+        if tensor.ndim == 0 or tensor.shape[0] % parts:
+            shape = tuple(tensor.shape)
+            raise ConversionError(
+                f"{self.line}: axis 0 of {self.sources[0]}, shape {shape}, is not a multiple of {parts}."
+            )
+        return tensor.chunk(parts)
 
 
-@dataclass(frozen=True)
-class Match:
-    """A rule and the tensors of one checkpoint that it applies to, by name."""
-
-    rule: Rule
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
+KEEP = Rule(("<name*>",), ("<name*>",))
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class KeyMap:
     version: str
     rules: tuple[Rule, ...]
 
+    @classmethod
+    def of_names(cls, version: str, names: Mapping[str, str]) -> KeyMap:
+        """Return the map that gives tensors other names, given by the present ones."""
+        return cls(version, tuple(Rule((name,), (target,), line=name) for name, target in names.items()))
+
     @property
     def inverse(self) -> KeyMap:
         return KeyMap(self.version, tuple(rule.inverse for rule in self.rules))
@@ -154,79 +160,91 @@ class KeyMap:
         """Return the map with placeholders replaced: `bind(branch="video", head="")`."""
         return KeyMap(self.version, tuple(rule.bind(values) for rule in self.rules))
 
-    def resolve(self, names: Iterable[str]) -> tuple[list[Match], list[str]]:
-        """Return which rule applies to which of `names`, in their order, and the names that no rule takes.
+    def match(self, tensors: Mapping[str, Any]) -> tuple[list[Write], list[str]]:
+        """Return what becomes of `tensors`, in their order, and the names that no rule takes.
 
         A fusing rule that does not find all its sources takes none.
+
+        Args:
+            tensors: of a checkpoint by name, read or not; only what is made of the result needs more than names.
 
         Raises:
             ConversionError: Two tensors would get the same name, or a rule is not undone by the inverse map.
         """
         groups: dict[tuple, dict[int, str]] = {}
         unmatched = []
-        for name in names:
-            rule, position, values = self._first(name)
-            if rule is None:
+        for name in tensors:
+            index, position, values = self._first(name)
+            if index is None:
                 unmatched.append(name)
             else:
-                groups.setdefault((rule, tuple(sorted(values.items()))), {})[position] = name
+                groups.setdefault((index, tuple(sorted(values.items()))), {})[position] = name
 
-        matches = []
-        for (index, values), sources in groups.items():
+        writes: list[Write] = []
+        lines = []
+        for (index, values), found in groups.items():
             rule = self.rules[index]
-            if len(sources) < len(rule.sources):
-                unmatched += sources.values()
+            if len(found) < len(rule.sources):
+                unmatched += found.values()
                 continue
-            targets = tuple(fill(target, dict(values)) for target in rule.targets)
-            matches.append(Match(rule, tuple(sources[k] for k in range(len(sources))), targets))
-        matches += [
-            Match(rule, (), rule.targets) for rule in self.rules if not rule.sources and rule.constant is not None
-        ]
-        self._check_reversible(matches)
-        return matches, unmatched
+            origin = tuple(found[k] for k in range(len(found)))
+            sources = tuple(tensors[name] for name in origin)
+            for part, target in enumerate(rule.targets):
+                name = fill(target, dict(values))
+                writes.append(Write(name, sources, partial(rule.make, part), rule.how, origin))
+                lines.append(rule.line)
+        self._check(writes, lines)
+        return writes, unmatched
 
     def _first(self, name: str) -> tuple[int | None, int, dict[str, str]]:
         """Return the index of the first rule that takes `name`, which of its sources that is, and the placeholders."""
+        whole = self._whole_names.get(name)
+        for index, position, pattern in self._patterns:
+            if whole is not None and whole[0] < index:
+                break
+            if found := pattern.fullmatch(name):
+                return index, position, found.groupdict()
+        return (*whole, {}) if whole is not None else (None, 0, {})
+
+    @cached_property
+    def _whole_names(self) -> dict[str, tuple[int, int]]:
+        """Sources without placeholders; a dict, since the table of a LoRA has thousands."""
+        names: dict[str, tuple[int, int]] = {}
         for index, rule in enumerate(self.rules):
-            for position, pattern in enumerate(rule.patterns):
-                if found := pattern.fullmatch(name):
-                    return index, position, found.groupdict()
-        return None, 0, {}
+            for position, source in enumerate(rule.sources):
+                if not PLACEHOLDER.search(source):
+                    names.setdefault(source, (index, position))
+        return names
 
-    def _check_reversible(self, matches: list[Match]) -> None:
-        inverse, origin = self.inverse, {}
-        for match in matches:
-            for target in match.targets:
-                if (other := origin.setdefault(target, match)) is not match:
-                    raise ConversionError(
-                        f"Two tensors would both become {target}: {', '.join(other.sources)} ({other.rule.line}) and "
-                        f"{', '.join(match.sources)} ({match.rule.line})."
-                    )
-                back, _, values = inverse._first(target)
-                sources = tuple(fill(source, values) for source in self.rules[back].sources)
-                if sources != match.sources:
-                    raise ConversionError(
-                        f"The key map is not reversible: {', '.join(match.sources)} becomes {target} "
-                        f"({match.rule.line}), but the way back takes {self.rules[back].line} and gives "
-                        f"{', '.join(sources)}. Put the narrower rule first."
-                    )
+    @cached_property
+    def _patterns(self) -> list[tuple[int, int, re.Pattern]]:
+        return [
+            (index, position, compile_pattern(source))
+            for index, rule in enumerate(self.rules)
+            for position, source in enumerate(rule.sources)
+            if PLACEHOLDER.search(source)
+        ]
 
-    def apply(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the converted state dict; every tensor must be taken by some rule.
-
-        Raises:
-            ConversionError: Names that no rule takes, or what `resolve` and the rules raise.
-        """
-        matches, unmatched = self.resolve(state_dict)
-        if unmatched:
-            raise ConversionError(f"No rule takes {len(unmatched)} tensors: {', '.join(unmatched[:5])}.")
-        return {
-            target: tensor
-            for match in matches
-            for target, tensor in zip(
-                match.targets, match.rule([state_dict[name] for name in match.sources]), strict=True
-            )
-        }
+    def _check(self, writes: list[Write], lines: list[str]) -> None:
+        """Raise unless each name is made once, and the way back, if there is one, leads to where it came from."""
+        inverse = None if any(rule.function for rule in self.rules) else self.inverse
+        known: dict[str, int] = {}
+        for k, write in enumerate(writes):
+            if (other := known.setdefault(write.name, k)) != k:
+                raise ConversionError(
+                    f"Two tensors would both become {write.name}: {', '.join(writes[other].origin)} ({lines[other]}) "
+                    f"and {', '.join(write.origin)} ({lines[k]})."
+                )
+            if inverse is None:
+                continue
+            back, _, values = inverse._first(write.name)
+            sources = tuple(fill(source, values) for source in self.rules[back].sources)
+            if sources != write.origin:
+                raise ConversionError(
+                    f"The key map is not reversible: {', '.join(write.origin)} becomes {write.name} ({lines[k]}), but "
+                    f"the way back takes {self.rules[back].line} and gives {', '.join(sources)}. Put the narrower "
+                    "rule first."
+                )
 
 
 def load_key_map(path: str | Path) -> KeyMap:
@@ -289,8 +307,6 @@ class _KeyMapReader:
         verb = verbs[0]
         entries = self.mapping(node, {verb, *VERBS[verb][0]}, VERBS[verb][1])
         line = self.where(node)
-        if verb == "constant":
-            return self.constant(entries, line)
         sources = self.names(entries[verb], several=verb == "fuse")
         targets = self.names(entries["to"], several=verb == "split") if "to" in entries else ()
         for name in (*sources, *targets):
@@ -308,25 +324,6 @@ class _KeyMapReader:
                     entries["order"], f"`order` must be the numbers 0 to n - 1 in some order, got {list(order)}."
                 )
         return Rule(sources, targets, order=order, transpose=verb == "transpose", line=line)
-
-    def constant(self, entries: dict[str, yaml.Node], line: str) -> Rule:
-        names = self.names(entries["constant"], several=False)
-        if placeholders(names[0]):
-            self.fail(entries["constant"], "a constant has one name, without placeholders. `drop` takes a pattern.")
-        side = self.text(entries["in"]) if "in" in entries else SIDES[0]
-        if side not in SIDES:
-            self.fail(entries["in"], f"`in` must be one of {', '.join(SIDES)}, got {side!r}.")
-        dtype = getattr(torch, self.text(entries["dtype"]), None) if "dtype" in entries else torch.float32
-        if not isinstance(dtype, torch.dtype):
-            self.fail(entries["dtype"], f"`dtype` must be torch's name of one, such as bfloat16, got {dtype!r}.")
-        try:
-            tensor = torch.tensor(self.value(entries["value"]), dtype=dtype)
-            if "shape" in entries:
-                tensor = tensor.expand(self.value(entries["shape"])).clone()
-        except (TypeError, ValueError, RuntimeError) as error:
-            self.fail(entries["value"], f"`value` does not make a tensor: {error}.")
-        sources, targets = (names, ()) if side == "file" else ((), names)
-        return Rule(sources, targets, constant=tensor, line=line)
 
     def mapping(self, node: yaml.Node | None, required: set[str], optional: set[str]) -> dict[str, yaml.Node]:
         """Return the entries of a mapping, which must be these and no others."""

@@ -19,11 +19,13 @@ import torch
 from ..loaders.lora_layout import DIFFUSERS, METADATA_KEY, PREFIX, find_adapter_config, peft_settings, read_layers
 from .checkpoint import Checkpoint
 from .errors import ConversionError
-from .plan import Plan, note_sources
+from .key_mapping import KeyMap
+from .plan import Plan
 from .report import Report
-from .streaming import Step
+from .streaming import Write, same
 
 
+VERSION = "lora-1"
 # format -> prefix, ending by part, stem of the file
 FORMATS = {
     "diffusers": (PREFIX, DIFFUSERS, "pytorch_lora_weights"),
@@ -51,25 +53,24 @@ def convert(checkpoint: Checkpoint, to: str, alpha: float | None = None) -> Plan
     report.missing = dict.fromkeys(contents.missing, ())
     report.unexpected = {name: checkpoint.infos[name].shape for name in contents.unused}
     report.notes = [f"{name} is {why}" for name, why in contents.unused.items()][:5]
-    note_sources(report, [checkpoint])
-    steps = []
+    report.note_inputs([checkpoint])
+    writes: list[Write] = []
     for module, layer in contents.layers.items():
         name = prefix + (module.replace(".", "_") if to == "kohya" else module)
+        parts = {part: source for part, source in layer.names.items() if part != "alpha"}
+        if foreign := [source for part, source in parts.items() if part not in endings]:
+            raise ConversionError(f"{foreign[0]} has no counterpart in {to}'s format; take --to diffusers.")
         report.matched += layer.names.values()
-        for part, source in layer.names.items():
-            if part in endings:
-                outputs = {f"{name}.{endings[part]}": checkpoint.infos[source].meta()}
-                steps.append(Step(outputs, partial(_read, checkpoint, source)))
-            elif part != "alpha":
-                raise ConversionError(f"{source} has no counterpart in {to}'s format; take --to diffusers.")
+        table = KeyMap.of_names(VERSION, {source: f"{name}.{endings[part]}" for part, source in parts.items()})
+        writes += table.match({source: checkpoint.infos[source] for source in parts.values()})[0]
         if to != "diffusers":
-            tensor = alpha_tensor(layer.alpha)
-            steps.append(Step({f"{name}.alpha": tensor.to("meta")}, lambda tensor=tensor: [tensor]))
-    metadata = {"key_map": "lora-1"}
+            alpha = alpha_tensor(layer.alpha)
+            writes.append(Write(f"{name}.alpha", make=partial(same, alpha), how="computed", like=alpha.to("meta")))
+    metadata = {"key_map": VERSION}
     if to == "diffusers" and contents.layers:
         settings = {f"{PREFIX}{key}": value for key, value in peft_settings(contents.layers).items()}
         metadata[METADATA_KEY] = json.dumps(settings, indent=2, sort_keys=True)
-    return Plan(report, steps, checkpoint.files, weights_name=weights_name, metadata=metadata)
+    return Plan(report, writes, checkpoint.files, weights_name=weights_name, metadata=metadata)
 
 
 def alpha_tensor(alpha: float) -> torch.Tensor:
@@ -82,7 +83,3 @@ def _number(checkpoint: Checkpoint, name: str) -> float:
     if (tensor := checkpoint[name]).numel() != 1:
         raise ConversionError(f"{name} must be one number, got the shape {tuple(tensor.shape)}.")
     return float(tensor)
-
-
-def _read(checkpoint: Checkpoint, name: str) -> list[torch.Tensor]:
-    return [checkpoint[name]]

@@ -10,18 +10,82 @@ CC-BY-NC 4.0.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from diffusers import MMAudioVAE, __version__
+from diffusers.models.autoencoders.autoencoder_mmaudio import MMAudioMelSpectrogram
+from torch import Tensor
 
 from diffusers_jova.models.autoencoder_mmaudio import AutoencoderMMAudio
 
 from ..presets import AUDIO_MODES
+from .checkpoint import Checkpoint, below_prefix
+from .errors import ConversionError
+from .key_mapping import KeyMap, Rule
+from .plan import Plan, meta_model, shapes_of
+from .report import Report, Shape
+from .streaming import Write
 
 
+VERSION = "mmaudio-1"
+ANCHOR = "encoder.conv_in.weight"
+NOT_AUTOENCODER = ("mel_converter.", "vocoder.")
 EPS = 1e-4
+MODES = {name: mode.autoencoder for name, mode in AUDIO_MODES.items()}
+
+
+def convert(checkpoint: Checkpoint, to: str = "jova", audio_mode: str | None = None, raw: bool = False) -> Plan:
+    """Return the plan of an MMAudio autoencoder in another layout.
+
+    Raw and folded weights have the same names; the numbers are read to tell them apart, also in a dry run.
+
+    Args:
+        checkpoint: MMAudio's file, raw or folded; an `AutoencoderMMAudio`, or diffusers' `MMAudioVAE`. What lies
+            beside the autoencoder (mel front end, vocoder) is left out.
+        to: "jova" (`AutoencoderMMAudio`), "mmaudio" (the original's names), or "upstream" (`MMAudioVAE`, 44k only).
+        audio_mode: "16k" or "44k"; None asks the latent channels.
+        raw: to "mmaudio": weights that MMAudio's loader folds, as released. False leaves the numbers alone.
+
+    Raises:
+        ConversionError: If it is no such autoencoder, or of another mode.
+    """
+    try:
+        names = below_prefix({name: name for name in checkpoint}, ANCHOR)
+        names = {short: name for short, name in names.items() if not short.startswith(NOT_AUTOENCODER)}
+        source = replace(checkpoint, infos={short: checkpoint.infos[name] for short, name in names.items()})
+        mode = mode_of(source.shapes, audio_mode)
+        settings = {**read_config(source.shapes, mode), **checkpoint.config_of(AutoencoderMMAudio.__name__)}
+        model = meta_model(AutoencoderMMAudio, settings)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConversionError(f"{checkpoint.path.name}: {error}") from error
+    left_out = [name for name in checkpoint if name not in names.values()]
+    report = Report.compare(source.shapes, shapes_of(model), {}, left_out=left_out)
+    report.note_inputs([source])
+    folded = is_folded(source)
+    report.notes.append(f"the weights are {'folded' if folded else 'raw'}")
+
+    if to == "mmaudio":
+        change = unfold if raw and folded else None
+    else:
+        change = None if folded else fold
+    table = key_map(change, prefix="vae." if to == "upstream" else "")
+    writes, _ = table.match({name: source.infos[name] for name in report.matched})
+    plan = Plan(report, writes, checkpoint.files, metadata={"key_map": table.version})
+    if to == "mmaudio":
+        return replace(plan, weights_name=f"v1-{mode.removesuffix('k')}")
+    if to == "jova":
+        return replace(plan, files={"config.json": model.to_json_string()})
+    return upstream(plan, model.config)
+
+
+def key_map(change: Callable[[Tensor], Tensor] | None, prefix: str = "") -> KeyMap:
+    """Return the map that applies `change` to the convolutions, if any, and puts `prefix` before all names."""
+    convolution = Rule(("<layer*>.weight",), (prefix + "<layer*>.weight",), function=change)
+    return KeyMap(VERSION, (convolution, Rule(("<name*>",), (prefix + "<name*>",))))
 
 
 def fold(weight: Tensor) -> Tensor:
@@ -45,128 +109,68 @@ def row_norms(weight: Tensor) -> Tensor:
     return weight.flatten(1).norm(dim=1)
 
 
-def is_convolution(name: str) -> bool:
-    return name.endswith(".weight")
-
-
 def is_folded(state_dict: Mapping[str, Tensor]) -> bool:
     """Return whether the convolutions are folded already: every row of every weight has norm 1 (0.99 to 1.001)."""
-    norms = [row_norms(tensor.float()) for name, tensor in state_dict.items() if is_convolution(name)]
+    norms = [row_norms(tensor.float()) for name, tensor in state_dict.items() if name.endswith(".weight")]
     return all(bool(((norm >= 0.99) & (norm <= 1.001)).all()) for norm in norms)
 
 
-def to_diffusers(state_dict: Mapping[str, Tensor], **config: Any) -> dict[str, Tensor]:
-    """Return MMAudio's autoencoder weights as `AutoencoderMMAudio` stores them: flat names, folded.
-
-    Args:
-        state_dict: raw (as released; folded here in float32) or folded (returned as it is); under a prefix such as
-            `vae.` or none. What lies beside the prefix (mel front end, vocoder) is left out.
-        config: the model's config may be passed, as to every converter; nothing here depends on it.
-
-    Raises:
-        ValueError: it does not hold exactly one MMAudio autoencoder.
-    """
-    state_dict = strip_prefix(state_dict, "encoder.conv_in.weight")
-    state_dict = {
-        name: tensor for name, tensor in state_dict.items() if not name.startswith(("mel_converter.", "vocoder."))
-    }
-    if is_folded(state_dict):
-        return state_dict
-    return {name: fold(tensor) if is_convolution(name) else tensor for name, tensor in state_dict.items()}
+def mode_of(shapes: Mapping[str, Shape], audio_mode: str | None) -> str:
+    """Return "16k" or "44k", by the latent channels unless it is given."""
+    channels = shapes.get("decoder.conv_in.weight", (0, 0))[1]
+    found = [mode for mode, settings in MODES.items() if settings["latent_channels"] == channels]
+    if not (audio_mode or found):
+        raise ConversionError(f"{channels} latent channels are neither 16k (20) nor 44k (40): pass --audio_mode.")
+    return audio_mode or found[0]
 
 
-def to_original(state_dict: Mapping[str, Tensor], folded: bool = True, **config: Any) -> dict[str, Tensor]:
-    """Return `AutoencoderMMAudio` weights under MMAudio's names, the inverse of `to_diffusers`.
-
-    Args:
-        folded: True keeps the numbers (bit-exact round trip). False gives raw weights for MMAudio's own loader, which
-            folds them back to these within 1e-6.
-        config: as for `to_diffusers`.
-    """
-    if folded:
-        return dict(state_dict)
-    return {name: unfold(tensor) if is_convolution(name) else tensor for name, tensor in state_dict.items()}
-
-
-def load_autoencoder(state_dict: Mapping[str, Tensor], mode: str) -> AutoencoderMMAudio:
-    """Return the autoencoder of an MMAudio checkpoint, float32, in eval mode.
-
-    Args:
-        state_dict: as for `to_diffusers`; the widths are read from its shapes.
-        mode: "16k" or "44k"; sets the mel front end, which the weights do not tell.
+def read_config(shapes: Mapping[str, Shape], mode: str) -> dict[str, Any]:
+    """Return the arguments of `AutoencoderMMAudio`: the mel front end of `mode`, the widths of the shapes.
 
     Raises:
-        ValueError: unknown mode, a mode other than the weights', or missing, unexpected or misshapen weights.
+        ConversionError: For a mode other than the weights', or if it is no such autoencoder.
     """
-    state_dict = to_diffusers(state_dict)
-    return load_exactly(AutoencoderMMAudio(**autoencoder_config(state_dict, mode)), state_dict)
-
-
-def autoencoder_config(state_dict: Mapping[str, Tensor], mode: str) -> dict[str, Any]:
-    """Return the arguments of `AutoencoderMMAudio`: the mel front end of `mode`, the widths of the weights' shapes.
-
-    Raises:
-        ValueError: unknown mode, or a mode other than the weights'.
-    """
-    modes = {name: known.autoencoder for name, known in AUDIO_MODES.items()}
-    if mode not in modes:
-        raise ValueError(f"`mode` must be one of {list(modes)}, got {mode!r}.")
     for name, axis, setting in (
-        ("encoder.conv_in.weight", 1, "num_mels"),
+        (ANCHOR, 1, "num_mels"),
         ("decoder.conv_in.weight", 1, "latent_channels"),
     ):
-        shape = tuple(state_dict[name].shape) if name in state_dict else None
-        if shape is not None and shape[axis] != modes[mode][setting]:
-            raise ValueError(
-                f"`mode={mode!r}` means {setting} {modes[mode][setting]}, but {name} has shape {shape}. Modes: "
-                + ", ".join(f"{known!r} ({setting} {settings[setting]})" for known, settings in modes.items())
+        if name in shapes and shapes[name][axis] != MODES[mode][setting]:
+            raise ConversionError(
+                f"Mode {mode!r} means {setting} {MODES[mode][setting]}, but {name} has shape {shapes[name]}. Modes: "
+                + ", ".join(f"{known!r} ({setting} {settings[setting]})" for known, settings in MODES.items())
             )
-    hidden_channels = state_dict["encoder.conv_in.weight"].shape[0]
+    hidden_channels = shapes[ANCHOR][0]
     return {
-        **modes[mode],
+        **MODES[mode],
         "hidden_channels": hidden_channels,
         "channel_multipliers": [
-            state_dict[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] // hidden_channels
-            for level in range(count(state_dict, "encoder.down.{}.block.0.conv1.weight"))
+            shapes[f"encoder.down.{level}.block.0.conv1.weight"][0] // hidden_channels
+            for level in range(count(shapes, "encoder.down.{}.block.0.conv1.weight"))
         ],
-        "layers_per_block": count(state_dict, "encoder.down.0.block.{}.conv1.weight"),
+        "layers_per_block": count(shapes, "encoder.down.0.block.{}.conv1.weight"),
     }
 
 
-def count(state_dict: Mapping[str, Tensor], name: str) -> int:
+def count(shapes: Mapping[str, Shape], name: str) -> int:
     """Return how many of name.format(0), name.format(1), ... there are, in one run."""
     number = 0
-    while name.format(number) in state_dict:
+    while name.format(number) in shapes:
         number += 1
     return number
 
 
-def strip_prefix(state_dict: Mapping[str, Tensor], anchor: str) -> dict[str, Tensor]:
-    """Return the entries that share the prefix of the one name ending in `anchor`, without that prefix."""
-    prefixes = [name.removesuffix(anchor) for name in state_dict if name == anchor or name.endswith("." + anchor)]
-    if len(prefixes) != 1:
-        raise ValueError(
-            f"Expected one weight named {anchor} (after any prefix), got {len(prefixes)} among {len(state_dict)} "
-            f"entries: {', '.join(list(state_dict)[:5])}, ... Is this the right file?"
-        )
-    prefix = prefixes[0]
-    return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
-
-
-def load_exactly(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
-    """Return `model` in eval mode with the weights of `state_dict`, which must fit name by name and shape by shape."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    problems = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in given]
-    problems += [f"unexpected: {name} {shape}" for name, shape in given.items() if name not in expected]
-    problems += [
-        f"{name}: shape {given[name]}, expected {shape}"
-        for name, shape in expected.items()
-        if name in given and given[name] != shape
+def upstream(plan: Plan, config: Mapping[str, Any]) -> Plan:
+    """Return the plan with what diffusers' `MMAudioVAE` has beside the weights: mel buffers and its own config."""
+    if config["log_base"] != "e" or config["fmin"] != 0:
+        raise ConversionError("diffusers' MMAudioVAE has the natural logarithm built in: it cannot be the 16k model.")
+    mel = MMAudioMelSpectrogram(config["sampling_rate"], config["n_fft"], config["num_mels"], config["hop_length"])
+    buffers = {f"mel_converter.{name}": tensor for name, tensor in mel.state_dict().items()}
+    writes = [
+        Write(name, make=lambda tensor=tensor: tensor, how="computed", like=tensor.to("meta"))
+        for name, tensor in buffers.items()
     ]
-    if problems:
-        raise ValueError(
-            f"The weights do not fit {type(model).__name__} ({len(problems)} problems):\n" + "\n".join(problems[:20])
-        )
-    model.load_state_dict(state_dict)
-    return model.eval()
+    same = ("latent_channels", "hidden_channels", "channel_multipliers", "layers_per_block", "n_fft", "hop_length")
+    settings = {name: config[name] for name in same}
+    settings |= {"mel_bins": config["num_mels"], "sample_rate": config["sampling_rate"]}
+    text = {"_class_name": MMAudioVAE.__name__, "_diffusers_version": __version__, **settings}
+    return replace(plan, writes=[*plan.writes, *writes], files={"config.json": json.dumps(text, indent=2) + "\n"})

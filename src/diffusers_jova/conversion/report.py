@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import islice
 
+from .checkpoint import Checkpoint
 from .errors import ConversionError
 
 
@@ -61,6 +62,17 @@ class Report:
             left_out=list(left_out),
             expected=dict(expected),
         )
+
+    def note_inputs(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Add what the tensors of the checkpoints are: their dtypes, and what was not taken for weights."""
+        for checkpoint in checkpoints:
+            for name, info in checkpoint.infos.items():
+                self.dtypes.setdefault(str(info.dtype).removeprefix("torch."), []).append(name)
+            if checkpoint.ignored:
+                examples = ", ".join(checkpoint.ignored[:3])
+                self.notes.append(
+                    f"{len(checkpoint.ignored)} tensors of {checkpoint.path.name} ignored: {examples}, ..."
+                )
 
     def check(self, allow_missing: Iterable[str] = ()) -> None:
         """Raise unless all is accounted for.

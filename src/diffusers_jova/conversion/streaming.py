@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Writing converted checkpoints one tensor at a time, into a folder that is there whole or not at all."""
+"""Write converted checkpoints one tensor at a time, into a folder that is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,21 +34,46 @@ SPARE_BYTES = 1 << 24  # for headers, index and config
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
+def same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @dataclass(frozen=True)
-class Step:
-    """Some tensors of the output, made at the same time.
+class Write:
+    """One tensor of the output: its name, what it is made of, and how.
 
     Args:
-        outputs: names and what the tensors will be, without data.
-        make: returns those tensors in that order; called once, when their turn comes.
+        name: in the output.
+        sources: what it is made of: a checkpoint's tensors that were not read yet, or tensors.
+        make: returns the tensor, given those of `sources`; it has to work on the meta device, too.
+        how: the word for the report: copied, reordered, computed, zero or new.
+        origin: the names of `sources` in the input.
+        like: the tensor without data, where there are no sources to tell.
     """
 
-    outputs: dict[str, Tensor]
-    make: Callable[[], list[Tensor]]
+    name: str
+    sources: tuple[Any, ...] = ()
+    make: Callable[..., Tensor] = same
+    how: str = "copied"
+    origin: tuple[str, ...] = ()
+    like: Tensor | None = None
+
+    @cached_property
+    def meta(self) -> Tensor:
+        """The tensor, without data."""
+        return self.make(*(source.meta() for source in self.sources)) if self.sources else self.like
 
     @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.outputs.values())
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.meta.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.how}" + f" from {', '.join(self.origin)}" * bool(self.origin)
+
+
+def in_file_order(writes: Iterable[Write]) -> list[Write]:
+    """Return `writes` in the order in which their sources lie on the disk."""
+    return sorted(writes, key=lambda write: min((str(info.path), info.offset) for info in write.sources))
 
 
 def parse_size(size: str | int) -> int:
@@ -88,26 +116,25 @@ class Shard:
         return offsets
 
 
-def plan_shards(steps: Iterable[Step], weights_name: str, max_shard_size: str | int) -> dict[str, Shard]:
+def plan_shards(writes: Iterable[Write], weights_name: str, max_shard_size: str | int) -> dict[str, Shard]:
     """Return the files to write: `weights_name.safetensors`, or `weights_name-00001-of-0000n.safetensors` and so on.
 
     Raises:
-        ConversionError: If two steps make the same tensor.
+        ConversionError: If a tensor is there twice.
     """
     limit = parse_size(max_shard_size)
     shards: list[dict[str, Tensor]] = [{}]
     seen: set[str] = set()
     size = 0
-    for step in steps:
-        for name, tensor in step.outputs.items():
-            if name in seen:
-                raise ConversionError(f"The tensor {name} would be written twice.")
-            seen.add(name)
-            if shards[-1] and size + tensor.nbytes > limit:
-                shards.append({})
-                size = 0
-            shards[-1][name] = tensor
-            size += tensor.nbytes
+    for write in writes:
+        if write.name in seen:
+            raise ConversionError(f"The tensor {write.name} would be written twice.")
+        seen.add(write.name)
+        if shards[-1] and size + write.meta.nbytes > limit:
+            shards.append({})
+            size = 0
+        shards[-1][write.name] = write.meta
+        size += write.meta.nbytes
     if len(shards) == 1:
         return {f"{weights_name}.safetensors": Shard(shards[0])}
     return {
@@ -118,14 +145,14 @@ def plan_shards(steps: Iterable[Step], weights_name: str, max_shard_size: str | 
 
 def write_weights(
     folder: Path,
-    steps: list[Step],
+    writes: list[Write],
     weights_name: str,
     *,
     metadata: dict[str, str],
     inputs: Iterable[Path],
     max_shard_size: str | int,
 ) -> None:
-    """Write the tensors of `steps` into `folder`, one step in memory at a time.
+    """Write tensors into `folder`; in memory are only one of them and what it is made of.
 
     Args:
         weights_name: stem of the files; several get an index beside them.
@@ -136,7 +163,7 @@ def write_weights(
         ConversionError: For NaN or Inf in a tensor; all are converted first, to name all of them.
     """
     inputs = list(inputs)
-    shards = plan_shards(steps, weights_name, max_shard_size)
+    shards = plan_shards(writes, weights_name, max_shard_size)
     metadata = {"format": "pt", **metadata, "inputs": json.dumps({path.name: "0" * 64 for path in inputs})}
     headers = {file: shard.header(metadata) for file, shard in shards.items()}
     places = {
@@ -144,7 +171,7 @@ def write_weights(
         for file, shard in shards.items()
         for name, offset in shard.offsets(len(headers[file])).items()
     }
-    total = sum(step.nbytes for step in steps)
+    total = sum(shard.nbytes for shard in shards.values())
     bad, pending = [], 0
     stop = threading.Event()
     with (
@@ -153,16 +180,13 @@ def write_weights(
     ):
         hashes = pool.submit(lambda: {path.name: sha256(path, stop) for path in inputs})
         try:
-            for step in steps:
-                tensors = step.make()
-                problems = {id(tensor): nonfinite(tensor) for tensor in tensors}
-                for name, tensor in zip(step.outputs, tensors, strict=True):
-                    if problem := problems[id(tensor)]:
-                        bad.append(f"{name} ({problem})")
-                    file, offset = places[name]
-                    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-                    pending = write_at(folder / file, data, offset, pending)
-                    bar.update(tensor.nbytes)
+            for write, tensor in make_tensors(writes):
+                if problem := nonfinite(tensor):
+                    bad.append(f"{write.name} ({problem})")
+                file, offset = places[write.name]
+                data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+                pending = write_at(folder / file, data, offset, pending)
+                bar.update(tensor.nbytes)
             if bad:
                 names = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
                 raise ConversionError(f"{len(bad)} tensors are not finite: {names}. Take another copy of the file.")
@@ -175,6 +199,14 @@ def write_weights(
         weight_map = {name: file for name, (file, _) in places.items()}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / f"{weights_name}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def make_tensors(writes: Iterable[Write]) -> Iterator[tuple[Write, Tensor]]:
+    """Yield each write with its tensor; sources that several in a row are made of are read once."""
+    for sources, group in groupby(writes, key=lambda write: write.sources):
+        tensors = [source.read() for source in sources]
+        for write in group:
+            yield write, write.make(*tensors)
 
 
 def write_at(path: Path, data: bytes | np.ndarray, offset: int, pending: int = 0) -> int:

@@ -11,8 +11,10 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
 from .checkpoint import Checkpoint
 from .errors import ConversionError
-from .plan import Piece, Plan, meta_model, note_sources, shapes_of, source_config, steps_of
+from .key_mapping import KeyMap
+from .plan import Plan, meta_model, shapes_of
 from .report import Report
+from .streaming import in_file_order
 
 
 WAN_CHANNELS = 16
@@ -39,7 +41,7 @@ def to_original(checkpoint: Checkpoint) -> Plan:
     Raises:
         ConversionError: If it is not one.
     """
-    own = source_config(checkpoint, AutoencoderKLWan.__name__)
+    own = checkpoint.config_of(AutoencoderKLWan.__name__)
     model = meta_model(AutoencoderKLWan, own or read_config(checkpoint, "diffusers", "post_quant_conv.weight"))
     originals = original_names(model.state_dict())
     plan = make_plan(checkpoint, {name: name for name in checkpoint}, originals, model)
@@ -54,10 +56,11 @@ def make_plan(checkpoint: Checkpoint, names: dict[str, str], targets: dict[str, 
         names: the names of `AutoencoderKLWan`, by the checkpoint's; `model` says which shapes they must have.
     """
     report = Report.compare({names[name]: shape for name, shape in checkpoint.shapes.items()}, shapes_of(model), {})
-    note_sources(report, [checkpoint])
+    report.note_inputs([checkpoint])
     matched = set(report.matched)
-    steps = steps_of(Piece.renamed(checkpoint, name, targets[name]) for name in checkpoint if names[name] in matched)
-    return Plan(report, steps, checkpoint.files, metadata={"key_map": "diffusers-wan-vae"})
+    table = KeyMap.of_names("diffusers-wan-vae", {name: targets[name] for name in names if names[name] in matched})
+    writes, _ = table.match(checkpoint.infos)
+    return Plan(report, in_file_order(writes), checkpoint.files, metadata={"key_map": table.version})
 
 
 def read_config(checkpoint: Checkpoint, layout: str, latent_name: str) -> dict:

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ from diffusers_jova.models.transformer_jova import PRESETS, JoVAStream, JoVATran
 from ..presets import AUDIO_MODES
 from .checkpoint import Checkpoint
 from .errors import ConversionError
-from .key_mapping import KeyMap, load_key_map
-from .plan import Piece, Plan, meta_model, note_sources, shapes_of, source_config, steps_of
+from .key_mapping import KEEP, KeyMap, load_key_map
+from .plan import Plan, meta_model, shapes_of
 from .report import Report, Shape
-from .streaming import Step
+from .streaming import Write, in_file_order
 
 
 BRANCHES = {"video": {"branch": "video", "head": ""}, "audio": {"branch": "audio", "head": "audio_"}}
@@ -71,47 +72,49 @@ def to_jova(
             are in the plan's report.
     """
     table = load_key_map(key_map)
-    pieces, unmatched, left_out = read_branches(checkpoint, table, branch)
+    writes, unmatched, left_out = read_branches(checkpoint, table, branch)
     checkpoints = [checkpoint]
     if audio_checkpoint is not None:
-        if "audio" in pieces:
+        if "audio" in writes:
             raise ConversionError(f"{checkpoint.path.name} has an audio branch already: leave out --audio_checkpoint.")
-        audio_pieces, audio_unmatched, audio_left_out = read_branches(audio_checkpoint, table, "audio")
-        pieces |= audio_pieces
+        audio_writes, audio_unmatched, audio_left_out = read_branches(audio_checkpoint, table, "audio")
+        writes |= audio_writes
         unmatched |= audio_unmatched
         left_out += audio_left_out
         checkpoints.append(audio_checkpoint)
 
     # 1. The model that the tensors make
-    produced = {name: tensor for group in pieces.values() for piece in group for name, tensor in piece.outputs()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in produced.items()}
-    settings = read_config(shapes, tuple(pieces), [own_config(one) for one in checkpoints], audio_mode, preset, config)
+    branches, produced = tuple(writes), {write.name: write for group in writes.values() for write in group}
+    shapes = {name: write.shape for name, write in produced.items()}
+    settings = read_config(shapes, branches, [own_config(one) for one in checkpoints], audio_mode, preset, config)
     model = build(settings)
     expected = shapes_of(model)
 
     # 2. What the audio branch takes from the video branch, and what has to be drawn
-    counterparts = {} if "audio" in pieces else video_counterparts(expected)
+    counterparts = {} if "audio" in branches else video_counterparts(expected)
     copies = copies_that_fit(counterparts, shapes, expected)
     fresh_names = [*counterparts, *(name for name in expected if ".cross_linear." in name)]  # no Waver has those
     shapes |= {name: expected[name] for name in copies}
     report = Report.compare(shapes, expected, unmatched, fresh_names, left_out)
-    note_sources(report, checkpoints)
+    report.note_inputs(checkpoints)
 
-    # 3. Steps
+    # 3. What is written: what came, its copies, and new tensors
     names = {name: [name] for name in report.matched}
     for audio, video in copies.items():
         names.setdefault(video, []).append(audio)
-    steps = steps_of(piece.under(names) for group in pieces.values() for piece in group)
+    plan = [replace(write, name=name) for write in produced.values() for name in names.get(write.name, [])]
     fresh = FreshWeights(model.config, seed)
-    dtypes = {name: tensor.dtype for name, tensor in produced.items()}
+    dtypes = {name: write.meta.dtype for name, write in produced.items()}
     common = Counter(dtypes.values()).most_common(1)[0][0]
+    new = []
     for name in (*report.initialised, *report.missing, *report.mismatched):
         dtype = dtypes.get(counterparts.get(name), common)
-        outputs = {name: torch.empty(expected[name], dtype=dtype, device="meta")}
-        steps.append(Step(outputs, partial(fresh.draw, name, dtype)))
+        like = torch.empty(expected[name], dtype=dtype, device="meta")
+        how = "zero" if ".cross_linear." in name else "new"
+        new.append(Write(name, make=partial(fresh.draw, name, dtype), how=how, like=like))
     inputs = [file for one in checkpoints for file in one.files]
-    metadata = {"key_map": table.version}
-    return Plan(report, steps, inputs, metadata=metadata, files={"config.json": model.to_json_string()})
+    files = {"config.json": model.to_json_string()}
+    return Plan(report, in_file_order(plan) + new, inputs, metadata={"key_map": table.version}, files=files)
 
 
 def to_waver(
@@ -150,14 +153,12 @@ def to_waver(
     taken = {name: shapes[name] for name in names[branch]}
     others = [name for other, group in names.items() if other != branch for name in group]
     unmatched = {name: shape for name, shape in shapes.items() if name not in taken and name not in others}
-    matches, unmapped = table.bind(**BRANCHES[branch]).inverse.resolve(
-        name for name in taken if expected.get(name) == taken[name]
-    )
+    fitting = {name: checkpoint.infos[name] for name in taken if expected.get(name) == taken[name]}
+    writes, unmapped = table.bind(**BRANCHES[branch]).inverse.match(fitting)
     report = Report.compare(taken, expected, unmatched | {name: shapes[name] for name in unmapped}, (), others)
-    note_sources(report, [checkpoint])
-    steps = steps_of(Piece.of(checkpoint, match) for match in matches)
+    report.note_inputs([checkpoint])
     metadata = {"key_map": table.version, "branch": branch, "config": json.dumps(json.loads(model.to_json_string()))}
-    return Plan(report, steps, list(checkpoint.files), weights_name=WAVER, metadata=metadata)
+    return Plan(report, in_file_order(writes), checkpoint.files, weights_name=WAVER, metadata=metadata)
 
 
 CONVERTERS = {"jova": to_jova, "waver": to_waver}
@@ -173,7 +174,7 @@ def build(settings: Mapping[str, Any]) -> JoVATransformer3DModel:
 
 
 def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    return source_config(checkpoint, JoVATransformer3DModel.__name__)
+    return checkpoint.config_of(JoVATransformer3DModel.__name__)
 
 
 # 1. Which tensor belongs to which branch
@@ -185,18 +186,19 @@ def jova_names(names: Iterable[str]) -> dict[str, list[str]] | None:
     The heads of the video branch are called the same in both layouts, and decide nothing.
     """
     found, renamed = {}, False
+    names = {name: name for name in names}
     for branch, values in BRANCHES.items():
-        matches, _ = load_key_map(WAVER).bind(**values).inverse.resolve(names)
-        if matches:
-            found[branch] = [name for match in matches for name in match.sources]
-            renamed |= any(match.sources != match.targets for match in matches)
+        writes, _ = load_key_map(WAVER).bind(**values).inverse.match(names)
+        if writes:
+            found[branch] = [write.origin[0] for write in writes]
+            renamed |= any(write.origin != (write.name,) for write in writes)
     return found if renamed else None
 
 
 def read_branches(
     checkpoint: Checkpoint, table: KeyMap, branch: str | None
-) -> tuple[dict[str, list[Piece]], dict[str, Shape], list[str]]:
-    """Return the pieces of each branch under JoVA's names, the tensors that no rule takes, and those not asked for."""
+) -> tuple[dict[str, list[Write]], dict[str, Shape], list[str]]:
+    """Return each branch under JoVA's names, the tensors that no rule takes, and those not asked for."""
     names = jova_names(checkpoint)
     ours = checkpoint.config.get("_class_name") == JoVATransformer3DModel.__name__
     if names is not None and (ours or table.version == load_key_map(WAVER).version):
@@ -206,41 +208,39 @@ def read_branches(
         left_out = [name for one, group in names.items() if one not in taken for name in group]
         known = {name for group in names.values() for name in group}
         unmatched = {name: shape for name, shape in checkpoint.shapes.items() if name not in known}
-        pieces = {one: [Piece.renamed(checkpoint, name, name) for name in group] for one, group in taken.items()}
-        return pieces, unmatched, left_out
+        as_it_is = KeyMap(table.version, (KEEP,))
+        writes = {
+            one: as_it_is.match({name: checkpoint.infos[name] for name in group})[0] for one, group in taken.items()
+        }
+        return writes, unmatched, left_out
 
-    channels = branch_of_channels(resolve(checkpoint, table, "video")[0])
+    channels = branch_of_channels(table.bind(**BRANCHES["video"]).match(checkpoint.infos)[0])
     if branch is not None and channels not in (None, branch):
         raise ConversionError(
             f"{checkpoint.path.name} is {channels} by its channels and position tables, not {branch}: an audio branch "
             "has as many channels out as in, and no table of rows and columns."
         )
     branch = branch or channels or "video"
-    pieces, unmatched = resolve(checkpoint, table, branch)
-    return {branch: pieces}, {name: checkpoint.infos[name].shape for name in unmatched}, []
+    writes, unmatched = table.bind(**BRANCHES[branch]).match(checkpoint.infos)
+    return {branch: writes}, {name: checkpoint.infos[name].shape for name in unmatched}, []
 
 
-def resolve(checkpoint: Checkpoint, table: KeyMap, branch: str) -> tuple[list[Piece], list[str]]:
-    matches, unmatched = table.bind(**BRANCHES[branch]).resolve(checkpoint)
-    return [Piece.of(checkpoint, match) for match in matches], unmatched
-
-
-def branch_of_channels(pieces: list[Piece]) -> str | None:
+def branch_of_channels(writes: list[Write]) -> str | None:
     """Return which branch the tensors make, read as a video branch; None if its ends are not there."""
-    shapes = {name: tuple(tensor.shape) for piece in pieces for name, tensor in piece.outputs()}
-    if "video_embedder.pos_embed.height" in shapes:
+    found = {write.name: write for write in writes}
+    if "video_embedder.pos_embed.height" in found:
         return "video"
-    ends = shapes.get("video_embedder.proj_in.weight"), shapes.get("proj_out.weight")
+    ends = found.get("video_embedder.proj_in.weight"), found.get("proj_out.weight")
     if None in ends:
         return None
-    return "audio" if ends[0][-1] == ends[1][0] else "video"
+    return "audio" if ends[0].shape[-1] == ends[1].shape[0] else "video"
 
 
 def video_counterparts(names: Iterable[str]) -> dict[str, str]:
     """Return, for each name of the audio branch, the name that its tensor has in the video branch."""
     video, audio = (load_key_map(WAVER).bind(**values) for values in BRANCHES.values())
-    waver_names = {match.targets[0]: match.sources[0] for match in audio.inverse.resolve(names)[0]}
-    return {waver_names[match.sources[0]]: match.targets[0] for match in video.resolve(waver_names)[0]}
+    waver_names = {write.name: write.origin[0] for write in audio.inverse.match(dict.fromkeys(names))[0]}
+    return {waver_names[write.origin[0]]: write.name for write in video.match(waver_names)[0]}
 
 
 def copies_that_fit(counterparts: Mapping[str, str], given: Mapping[str, Shape], expected: Mapping[str, Shape]):
@@ -394,8 +394,7 @@ class FreshWeights:
         self.config, self.seed = config, seed
         self.path, self.part = None, {}
 
-    def draw(self, name: str, dtype: torch.dtype) -> list[Tensor]:
-        """Return the tensor `name`, as the only element of a list."""
+    def draw(self, name: str, dtype: torch.dtype) -> Tensor:
         stream = re.match(r"\w*transformer_blocks\.\d+\.\w+\.", name)
         path = stream[0] if stream else ""
         if path != self.path:
@@ -403,7 +402,7 @@ class FreshWeights:
                 torch.manual_seed(self.seed + zlib.crc32(path.encode()) if path else self.seed)
                 part = self.stream(path) if path else self.model_without_blocks()
             self.path, self.part = path, part.state_dict()
-        return [self.part[name.removeprefix(path)].to(dtype, copy=True)]
+        return self.part[name.removeprefix(path)].to(dtype, copy=True)
 
     def model_without_blocks(self) -> JoVATransformer3DModel:
         settings = {name: value for name, value in self.config.items() if name in CONFIG_NAMES}
