@@ -50,6 +50,7 @@ def convert(checkpoint: Checkpoint, to: str, alpha: float | None = None) -> Plan
         raise ConversionError(str(error)) from None
     prefix, endings, weights_name = FORMATS[to]
     report = Report(mismatched=contents.mismatched)
+    report.left_out = contents.dropped
     report.missing = dict.fromkeys(contents.missing, ())
     report.unexpected = {name: checkpoint.infos[name].shape for name in contents.unused}
     report.notes = [f"{name} is {why}" for name, why in contents.unused.items()][:5]
@@ -59,6 +60,8 @@ def convert(checkpoint: Checkpoint, to: str, alpha: float | None = None) -> Plan
         name = prefix + (module.replace(".", "_") if to == "kohya" else module)
         parts = {part: source for part, source in layer.names.items() if part != "alpha"}
         if foreign := [source for part, source in parts.items() if part not in endings]:
+            if foreign[0].endswith((".diff", ".diff_b")):
+                raise ConversionError(f"{foreign[0]} is read by the pipeline's `load_lora_weights` only.")
             raise ConversionError(f"{foreign[0]} has no counterpart in {to}'s format; take --to diffusers.")
         report.matched += layer.names.values()
         table = KeyMap.of_names(VERSION, {source: f"{name}.{endings[part]}" for part, source in parts.items()})

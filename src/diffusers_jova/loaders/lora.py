@@ -11,15 +11,26 @@ from diffusers.utils import logging
 from diffusers.utils.peft_utils import get_adapter_name
 from torch import nn
 
-from .lora_file import nothing_fits, raise_all, raise_for_problems, read_file, read_tensors, tensors_of
-from .lora_layout import METADATA_KEY, PREFIX, Contents, Layer, peft_settings, peft_settings_in
+from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
+from .lora_file import (
+    nothing_fits,
+    raise_all,
+    raise_for_problems,
+    read_file,
+    read_tensors,
+    tensors_of,
+    warn_of_dropped,
+)
+from .lora_layout import METADATA_KEY, PREFIX, Contents, Layer, owner_of, peft_settings, peft_settings_in
 
 
 logger = logging.get_logger(__name__)
 
 
 class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
-    """Loads, saves, fuses and swaps LoRA layers of `JoVATransformer3DModel`.
+    """Loads, saves, fuses and swaps LoRA layers of `JoVATransformer3DModel` and `JoVAWanTransformer3DModel`.
+
+    A LoRA for Wan goes into the video branch of the second.
 
     Upstream's loader for one transformer puts the layers in. Added here: the layouts of other trainers are read (see
     `lora_layout`); every tensor of a file is used or the file is refused, with its names; the strength is what the
@@ -44,12 +55,14 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
             source, metadata, adapter_config = read_file(source, **kwargs)
         contents = read_tensors(source, metadata, adapter_config)
         raise_for_problems(contents, source)
+        warn_of_dropped(contents, source)
         layers = contents.layers
         state_dict = with_prefix(tensors_of(contents, source))
         if not return_lora_metadata:
             alphas = {f"{module}.alpha": layer.alpha for module, layer in layers.items() if layer.alpha != layer.rank}
             return state_dict | with_prefix({k: torch.tensor(x, dtype=torch.float64) for k, x in alphas.items()})
-        if METADATA_KEY in metadata and not any("alpha" in layer.names for layer in layers.values()):
+        has_alphas = any("alpha" in layer.names for layer in layers.values())
+        if METADATA_KEY in metadata and not has_alphas and owner_of(source) != "wan":
             return state_dict, with_prefix(peft_settings_in(metadata))
         if all(layer.alpha == layer.rank for layer in layers.values()):
             return state_dict, None
@@ -147,7 +160,10 @@ def check_fit(contents: Contents, tensors: Mapping[str, torch.Tensor], transform
     """Raise ValueError unless `transformer` has all modules of a LoRA, in their sizes."""
     modules = dict(transformer.named_modules())
     if contents.layers.keys().isdisjoint(modules):
-        raise nothing_fits(tensors, type(transformer).__name__)
+        is_wan = owner_of(tensors) == "jova_wan"
+        fits = is_wan == isinstance(transformer, JoVAWanTransformer3DModel)
+        why = "" if fits else "a LoRA for Wan, or for JoVA on a Wan base" if is_wan else "a LoRA for JoVA without Wan"
+        raise nothing_fits(tensors, type(transformer).__name__, why)
     problems = []
     for module, layer in contents.layers.items():
         # A layer that already carries an adapter is wrapped.

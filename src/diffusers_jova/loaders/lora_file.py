@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME, LORA_WEIGHT_NAME_SAFE, _best_guess_weight_name
 from diffusers.models.model_loading_utils import load_state_dict
+from diffusers.utils import logging
 from diffusers.utils.hub_utils import _get_model_file
 from safetensors.torch import load_file
 
 from ..headers import read_header, read_json
 from .lora_layout import DIFFUSERS, NOTHING, Contents, find_adapter_config, read_layers
 
+
+logger = logging.get_logger(__name__)
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -111,12 +114,28 @@ def read_tensors(
 
 def tensors_of(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors of the layers by their names in diffusers' format, `<module>.lora_A.weight`."""
-    return {
-        f"{module}.{ending}": tensors[layer.names[part]]
-        for module, layer in contents.layers.items()
-        for part, ending in DIFFUSERS.items()
-        if part in layer.names
-    }
+    with_biases = any("bias_diff" in layer.names for layer in contents.layers.values())
+    found = {}
+    for module, layer in contents.layers.items():
+        parts = {part: tensors[name] for part, name in layer.names.items()}
+        if "diff" in parts:
+            parts |= {"down": parts["diff"], "up": torch.eye(layer.rank).to(parts["diff"])}
+        if with_biases:  # a layer's bias is multiplied by its strength as well, and PEFT wants one in all layers
+            zero = parts["up"].new_zeros(len(parts["up"]))
+            parts["bias"] = parts.get("bias_diff", zero) / (layer.alpha / layer.rank)
+        found |= {f"{module}.{ending}": parts[part] for part, ending in DIFFUSERS.items() if part in parts}
+    return found
+
+
+def warn_of_dropped(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Log the names of what a LoRA for Wan changes beside linear layers, which neither diffusers nor we can load."""
+    names = [name for name in contents.dropped if tensors[name].any()]
+    if names:
+        shown = ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
+        logger.warning(
+            f"This LoRA also changes norms, tables or convolutions, which stay as they are (as in diffusers' "
+            f"WanPipeline): {shown}."
+        )
 
 
 # --- refusing ---

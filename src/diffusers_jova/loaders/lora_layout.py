@@ -9,8 +9,12 @@
 | ComfyUI | `diffusion_model.MODULE.lora_A.weight` or `lora_down` | `diffusion_model.MODULE.alpha` |
 | kohya, musubi | `lora_unet_MODULE_WITH_UNDERSCORES.lora_down.weight` | `….alpha`, else metadata, `ss_network_alpha` |
 
+MODULE is a module of either transformer, or in a file for Wan a module of Wan's, by diffusers' name or its authors',
+which stands for that module of the video branch: `diffusion_model.blocks.0.self_attn.q`. Which it is, the names of the
+blocks tell, since the prefixes are the same.
+
 The strength of a layer is alpha / rank, in rsLoRA alpha / sqrt(rank); where nothing says an alpha it is 1. Underscores
-do not say where the dots were, so names are looked up among the modules of a `JoVATransformer3DModel`.
+do not say where the dots were, so names are looked up among the modules of the transformers.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from torch import nn
 
 from ..headers import parse_json, read_json
 from ..models.transformer_jova import JoVATransformer3DModel
+from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
+from ..models.wan_names import BLOCK_PARTS, OTHER_PARTS, jova_name
 
 
 Shape = tuple[int, ...]
@@ -47,6 +53,8 @@ ENDINGS = {
     "magnitude": re.compile(rf"(.+)\.lora_magnitude_vector{_WEIGHT}"),
     "bias": re.compile(r"(.+)\.(?:lora_B|lora_up)(?:\.[^.]+)?\.bias"),
 }
+# Files for Wan may change biases and whole weights as well: by what is added to them, whatever the strength
+WAN_ENDINGS = {"bias_diff": re.compile(r"(.+)\.diff_b"), "diff": re.compile(r"(.+)\.diff")}
 # part -> its ending in diffusers' format
 DIFFUSERS = {
     "down": "lora_A.weight",
@@ -54,13 +62,19 @@ DIFFUSERS = {
     "magnitude": "lora_magnitude_vector",
     "bias": "lora_B.bias",
 }
-BLOCK = re.compile(r"(transformer_blocks)([._])(0|[1-9][0-9]{0,5})(?=[._])")
+BLOCK = re.compile(r"((?:transformer_)?blocks)([._])(0|[1-9][0-9]{0,5})(?=[._])")
+# whose names a file has: those of Wan (`blocks.0`), of our transformer on a Wan base, or of the first transformer
+NAMES_OF = {
+    "wan": re.compile(r"(?:^|[._])(?<!transformer_)blocks[._][0-9]"),
+    "jova_wan": re.compile(r"transformer_blocks[._][0-9]+[._](?:video|audio)[._](?:attn[12]|ffn)[._]"),
+}
 
 # Names of tensors that are no LoRA layer of the transformer, and what they are
 OTHER_TENSORS = {
     r"\.(lokr_|hada_|oft_|glora|lora_mid|boft|vera_|on_input|scalar)": "a LyCORIS adapter (LoKr, LoHa, ...), not LoRA",
     r"dora_scale": "DoRA in kohya's form, which is not supported",
     r"^(lora_te|text_encoder)": "a LoRA of a text encoder; here only the transformer takes one",
+    r"[._](k|v)_img[._]|add_[kv]_proj|img_emb|image_embedder": "a layer for CLIP's image tokens",
     r"\.(diff|diff_b|set_weight|w_norm|b_norm)$": "a change of whole weights",
     r"modules_to_save|base_layer": "a whole weight that was trained beside the LoRA",
 }
@@ -79,7 +93,8 @@ class Layer:
 
     Args:
         names: of its tensors in the file, by part: "down" (rank, in), "up" (out, rank), "alpha", and for DoRA
-            "magnitude", for PEFT's `lora_bias` "bias".
+            "magnitude", for PEFT's `lora_bias` "bias"; in files for Wan "bias_diff", and "diff" (out, in) instead of
+            the first two.
         alpha: for the strength alpha / rank.
     """
 
@@ -95,12 +110,14 @@ class Contents:
     Args:
         layers: the whole ones, by module.
         unused: names that belong to no layer, and why.
+        dropped: names in a file for Wan of changes to what is not a linear layer, which diffusers drops, too.
         missing: names, in diffusers' format, without which a layer is not whole.
         mismatched: shapes of down and up projections that do not fit each other, by the first one's name.
     """
 
     layers: dict[str, Layer] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     mismatched: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
 
@@ -133,9 +150,13 @@ def read_layers(
             the tensors, or do not say how strong a layer is.
     """
     contents, layers = Contents(), {}
+    owner = owner_of(shapes)
     for name in shapes:
-        part, path = split_ending(name)
-        module = find_module(path) if part else None
+        part, path = split_ending(name, owner)
+        module = find_module(path, owner) if part else None
+        if module is None and part in WAN_ENDINGS and "img" not in name:
+            contents.dropped.append(name)
+            continue
         if module is None:
             contents.unused[name] = what_else(name)
             continue
@@ -147,6 +168,15 @@ def read_layers(
     settings = peft_settings_in(metadata, adapter_config)
     refuse_other_settings(settings)
     for module, layer in layers.items():
+        if layer.names.keys() <= {"bias_diff"}:
+            contents.dropped += layer.names.values()
+            continue
+        if layer.names.keys() <= {"diff", "bias_diff"}:  # a LoRA of full rank: the unit matrix times the difference
+            layer.rank = layer.alpha = shapes[layer.names["diff"]][0]
+            contents.layers[module] = layer
+            continue
+        if "diff" in layer.names:
+            contents.unused[layer.names["diff"]] = "a change of a whole weight that has a LoRA, too"
         absent = [part for part in ("down", "up") if part not in layer.names]
         contents.missing += [f"{PREFIX}{module}.{DIFFUSERS[part]}" for part in absent]
         if absent:
@@ -160,8 +190,10 @@ def read_layers(
         contents.layers[module] = layer
     targets = settings.get("target_modules")
     for target in targets if isinstance(targets, list | tuple | set) else ():
-        if is_module(str(target)) and target not in layers:
-            contents.missing += [f"{PREFIX}{target}.{DIFFUSERS[part]}" for part in ("down", "up")]
+        module = modules_by_name(owner).get(first_block(str(target)))
+        module = module and with_block(module, str(target))
+        if module and module not in layers:
+            contents.missing += [f"{PREFIX}{module}.{DIFFUSERS[part]}" for part in ("down", "up")]
     for part, setting in (("magnitude", "use_dora"), ("bias", "lora_bias")):
         with_part = [module for module, layer in contents.layers.items() if part in layer.names]
         if with_part or settings.get(setting):
@@ -173,54 +205,80 @@ def read_layers(
 # --- names ---
 
 
-@lru_cache(1)
-def modules_of_one_block() -> dict[str, str]:
-    """Return the linear layers that a JoVA transformer of one block per stage can have, by name with underscores."""
-    config = {"num_attention_heads": 1, "attention_head_dim": 6, "text_embed_dim": 1, "text_embed_dim_2": 1}
-    config |= {"num_layers": 1, "num_single_layers": 1, "attention_fusion": "cross_linear"}
+def owner_of(names: Iterable[str]) -> str:
+    """Return whose names a file has: "wan", "jova_wan" or "jova"."""
+    return next((owner for owner, pattern in NAMES_OF.items() if any(map(pattern.search, names))), "jova")
+
+
+@lru_cache(3)
+def modules_by_name(owner: str) -> dict[str, str]:
+    """Return the linear layers of a transformer of one block per stage, by the names that files of `owner` have.
+
+    Those of "wan", its authors' names and diffusers', stand for layers of the video branch.
+    """
+    size = {"num_attention_heads": 1, "attention_head_dim": 6, "text_embed_dim": 1, "num_layers": 1}
+    size["attention_fusion"] = "cross_linear"
     with torch.device("meta"):
-        model = JoVATransformer3DModel(**config)
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    by_underscores = {name.replace(".", "_"): name for name in names}
-    assert len(by_underscores) == len(names), "two modules are the same with underscores"
+        if owner == "jova":
+            model = JoVATransformer3DModel(**size, text_embed_dim_2=1, num_single_layers=1)
+        else:
+            model = JoVAWanTransformer3DModel(**size, ffn_dim=1)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if owner != "wan":
+        return {name: name for name in linear}
+    names = {f"blocks.0.{original}": f"blocks.0.{name}" for original, name in BLOCK_PARTS.items()} | OTHER_PARTS
+    names |= {name: name for name in names.values()}
+    return {name: jova_name(diffusers) for name, diffusers in names.items() if jova_name(diffusers) in linear}
+
+
+@lru_cache(3)
+def modules_by_underscores(owner: str) -> dict[str, str]:
+    """Return the same by their names with underscores for dots."""
+    modules = modules_by_name(owner)
+    by_underscores = {name.replace(".", "_"): module for name, module in modules.items()}
+    assert len(by_underscores) == len(modules), "two modules are the same with underscores"
     return by_underscores
 
 
-def is_module(name: str) -> bool:
-    """Return whether `name` is a linear layer of a JoVA transformer, of however many blocks."""
-    first = BLOCK.sub(r"\1\g<2>0", name, count=1)
-    return modules_of_one_block().get(first.replace(".", "_")) == first
+def first_block(name: str) -> str:
+    """Return `name` with its block's number as 0."""
+    return BLOCK.sub(r"\1\g<2>0", name, count=1)
 
 
-def split_ending(name: str) -> tuple[str | None, str]:
+def with_block(module: str, name: str) -> str:
+    """Return `module`, of block 0, in the block that `name` has."""
+    block = BLOCK.search(name)
+    return module.replace("_blocks.0.", f"_blocks.{block[3]}.", 1) if block else module
+
+
+def split_ending(name: str, owner: str = "jova") -> tuple[str | None, str]:
     """Return which part of a layer a tensor is, None if it is none, and its name without the ending of that part."""
-    for part, ending in ENDINGS.items():
+    for part, ending in (ENDINGS | WAN_ENDINGS if owner == "wan" else ENDINGS).items():
         if match := ending.fullmatch(name):
             return part, match[1]
     return None, name
 
 
-def find_module(name: str) -> str | None:
-    """Return the module that a name with a prefix, or with underscores for dots, means; None if JoVA has none such."""
+def find_module(name: str, owner: str) -> str | None:
+    """Return the module that a name with a prefix, or with underscores for dots, means; None if there is none such."""
     for prefix in UNDERSCORE_PREFIXES:
         if name.startswith(prefix):
             name = name.removeprefix(prefix).replace(".", "_")
-            block = BLOCK.search(name)
-            module = modules_of_one_block().get(BLOCK.sub(r"\1\g<2>0", name, count=1))
-            return module and (module.replace("_blocks.0.", f"_blocks.{block[3]}.", 1) if block else module)
-    while not is_module(name):
+            module = modules_by_underscores(owner).get(first_block(name))
+            return module and with_block(module, name)
+    while (module := modules_by_name(owner).get(first_block(name))) is None:
         prefix = next((prefix for prefix in DOTTED_PREFIXES if name.startswith(prefix)), None)
         if prefix is None:
             return None
         name = name.removeprefix(prefix)
-    return name
+    return with_block(module, name)
 
 
 def what_else(name: str) -> str:
     """Return in words what a tensor is that belongs to no layer."""
     return next(
         (words for pattern, words in OTHER_TENSORS.items() if re.search(pattern, name)),
-        f"no LoRA tensor of a linear layer of {JoVATransformer3DModel.__name__}",
+        f"no LoRA tensor of a linear layer of {JoVATransformer3DModel.__name__} or of one on a Wan base",
     )
 
 
@@ -386,5 +444,5 @@ def peft_settings(layers: Mapping[str, Layer]) -> dict[str, Any]:
         "alpha_pattern": {module: value for module, value in alphas.items() if value != alpha},
         "target_modules": sorted(ranks),
         "use_dora": "magnitude" in parts,
-        "lora_bias": "bias" in parts,
+        "lora_bias": bool(parts & {"bias", "bias_diff"}),
     }
