@@ -56,7 +56,7 @@ def num_audio_latents(num_frames: int, frame_rate: float | Fraction, audio_laten
 
 
 def num_audio_samples(num_frames: int, frame_rate: float | Fraction, sampling_rate: int) -> int:
-    """Return the samples of a sound that lasts exactly `num_frames` frames; `frame_rate` as in `exact_frame_rate`."""
+    """Return the samples of audio that lasts exactly `num_frames` frames; `frame_rate` as in `exact_frame_rate`."""
     return round(num_frames / exact_frame_rate(frame_rate) * sampling_rate)
 
 

@@ -18,18 +18,27 @@ CASES = {
     "width": ({"width": 0}, "divisible by 16 but are 32 and 0. Nearest: 32 and 16"),
     "num_frames": ({"num_frames": 7}, r"`num_frames` must be 4k \+ 1 for the video VAE, got 7. Nearest: 5 or 9"),
     "no frames": ({"num_frames": 0}, "got 0. Nearest: 1 or 5"),
-    "no frames of sound": ({"num_frames": 0, "modalities": "audio"}, "`num_frames` must be at least 1, got 0"),
+    "no frames of audio": ({"num_frames": 0, "modalities": "audio"}, "`num_frames` must be at least 1, got 0"),
     "no steps": ({"num_inference_steps": 0}, "`num_inference_steps` must be at least 1, got 0"),
     "no sigmas": ({"sigmas": []}, "`num_inference_steps` must be at least 1, got 0"),
-    "steps and sigmas": ({"sigmas": [1.0], "num_inference_steps": 2}, "`sigmas` holds 1 steps, but .* is 2"),
+    "steps and sigmas": (
+        {"sigmas": [1.0], "num_inference_steps": 2},
+        "`sigmas` has 1 steps, but .* is 2. Give `sigmas` alone",
+    ),
     "no videos": ({"num_videos_per_prompt": 0}, "`num_videos_per_prompt` must be at least 1, got 0"),
     "frame_rate": ({"frame_rate": 0}, "`frame_rate` must be a positive number"),
     "endless frame_rate": ({"frame_rate": float("inf")}, "`frame_rate` must be a positive number"),
-    "guidance": ({"guidance_scale": -1.0}, "`guidance_scale` must not be negative, got -1.0. 1.0 turns"),
-    "audio guidance": ({"audio_guidance_scale": -1.0}, "`audio_guidance_scale` must not be negative"),
-    "modality scale": ({"modality_scale": -0.5}, "`modality_scale` must not be negative"),
-    "audio modality scale": ({"audio_modality_scale": float("nan")}, "`audio_modality_scale` must not be negative"),
-    "norm threshold": ({"apg_norm_threshold": -1}, "`apg_norm_threshold` must not be negative, got -1. None turns"),
+    "guidance": ({"guidance_scale": -1.0}, "`guidance_scale` must be a number of 0 or more, got -1.0. 1.0 turns"),
+    "audio guidance": ({"audio_guidance_scale": -1.0}, "`audio_guidance_scale` must be a number of 0 or more"),
+    "modality scale": ({"modality_scale": -0.5}, "`modality_scale` must be a number of 0 or more"),
+    "audio modality scale": (
+        {"audio_modality_scale": float("nan")},
+        "`audio_modality_scale` must be a number of 0 or more, got nan",
+    ),
+    "norm threshold": (
+        {"apg_norm_threshold": -1},
+        "`apg_norm_threshold` must be a number of 0 or more, got -1. None turns",
+    ),
     "output_type": (
         {"output_type": "mp4"},
         r"`output_type` must be one of \('pil', 'np', 'pt', 'latent'\), got 'mp4'",
@@ -97,9 +106,12 @@ CASES = {
     "image of another kind": ({"image": 7}, "Input is in incorrect format"),
     "number of images": (
         {"image": [Image.new("RGB", (8, 8))] * 2},
-        "Got 2 pictures for 1 prompts: pass one, or one per",
+        "Got 2 images for 1 prompts: pass one, or one per",
     ),
-    "image for sound": ({"image": Image.new("RGB", (8, 8)), "modalities": ("audio",)}, "holds no 'video'"),
+    "image for audio": (
+        {"image": Image.new("RGB", (8, 8)), "modalities": ("audio",)},
+        r"`modalities=\('audio',\)` does not ask for a video. Add 'video', or leave out `image`",
+    ),
 }
 
 
@@ -145,7 +157,7 @@ def test_a_missing_component_is_named(missing, arguments, message, pipe):
 
 def test_a_branch_that_was_not_built_is_named(make_pipeline):
     silent = make_pipeline(audio_in_channels=None, num_layers=1)
-    with pytest.raises(ValueError, match=r"without its audio branch \(`audio_in_channels=None`\): choose the other"):
+    with pytest.raises(ValueError, match=r"without its audio branch \(`audio_in_channels=None`\). Choose the other"):
         silent("A face.")
     blind = make_pipeline(in_channels=None, num_layers=1)
     with pytest.raises(ValueError, match=r"without its video branch \(`in_channels=None`\)"):
@@ -154,7 +166,7 @@ def test_a_branch_that_was_not_built_is_named(make_pipeline):
 
 def test_an_image_is_refused_where_the_transformer_takes_none(make_pipeline):
     text_only = make_pipeline(in_channels=16, num_layers=1)
-    with pytest.raises(ValueError, match="no channels for a reference picture"):
+    with pytest.raises(ValueError, match="no channels for a reference image .* Leave out `image`"):
         text_only("A face.", image=Image.new("RGB", (8, 8)))
 
 

@@ -46,7 +46,7 @@ def test_a_cache_that_never_skips_changes_nothing(kind, own_pipe, expected):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_that_skips_changes_video_and_sound_a_little_and_forgets_after_the_call(kind, own_pipe, expected):
+def test_a_cache_that_skips_changes_video_and_audio_a_little_and_forgets_after_the_call(kind, own_pipe, expected):
     own_pipe.transformer.enable_cache(cache_config(kind, own_pipe, skips=True))
     first, second = run(own_pipe), run(own_pipe)
     assert_same(first, second, tolerance=0)
@@ -102,7 +102,7 @@ def test_model_offload_names_every_model_in_the_order_of_use(pipe):
     assert pipe.model_cpu_offload_seq.endswith("transformer->vae->audio_vae->vocoder")
 
 
-def test_layerwise_casting_to_float8_gives_finite_frames_and_sound(load_pipeline, expected):
+def test_layerwise_casting_to_float8_gives_finite_frames_and_audio(load_pipeline, expected):
     cast = load_pipeline()
     cast.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
     for one, other in zip(run(cast), expected, strict=True):

@@ -38,7 +38,7 @@ def assert_both_differ(ours, theirs, by=1e-3):
 
 
 @pytest.mark.parametrize("image", [False, True])
-def test_text_alone_or_with_a_picture_gives_a_video_with_its_sound(image, pipe, seeded):
+def test_text_alone_or_with_a_image_gives_a_video_with_its_audio(image, pipe, seeded):
     output = pipe(
         "A face.",
         transcript="one",
@@ -53,7 +53,7 @@ def test_text_alone_or_with_a_picture_gives_a_video_with_its_sound(image, pipe, 
     assert (output.frame_rate, output.audio_sampling_rate) == (12.5, 16000)
 
 
-def test_output_types_hold_the_same_frames_and_sound(pipe, seeded):
+def test_output_types_hold_the_same_frames_and_audio(pipe, seeded):
     outputs = {
         kind: pipe("A face.", guidance_scale=1.0, generator=seeded(), output_type=kind) for kind in ("pil", "np", "pt")
     }
@@ -70,7 +70,7 @@ def test_output_types_hold_the_same_frames_and_sound(pipe, seeded):
 
 
 @pytest.mark.parametrize("frame_rate", [12.5, 23.976, 24000 / 1001, 7.0])
-def test_sound_lasts_exactly_as_long_as_the_frames(frame_rate, pipe, seeded):
+def test_audio_lasts_exactly_as_long_as_the_frames(frame_rate, pipe, seeded):
     output = pipe(
         "A face.", num_frames=9, frame_rate=frame_rate, modalities=["audio"], num_inference_steps=1, generator=seeded()
     )
@@ -102,7 +102,7 @@ def test_one_modality_alone_does_not_run_the_other(modality, other, pipe, record
     assert results[other] is None and results[modality].shape[0] == 1
 
 
-def test_video_alone_equals_video_alone_from_a_pipeline_without_the_parts_for_sound(pipe, seeded):
+def test_video_alone_equals_video_alone_from_a_pipeline_without_the_parts_for_audio(pipe, seeded):
     parts = pipe.components | {"audio_vae": None, "vocoder": None}
     silent = JoVAPipeline(**parts, **{k: v for k, v in pipe.config.items() if k in ("height", "width", "num_frames")})
     silent.set_progress_bar_config(disable=True)
@@ -183,7 +183,7 @@ def test_batch_of_two_equals_two_batches_of_one(sampler, seeded):
         assert_same([x[i : i + 1] for x in together], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_samples_of_one_prompt_lie_side_by_side_with_their_masks_and_pictures(pipe, record, seeded):
+def test_samples_of_one_prompt_lie_side_by_side_with_their_masks_and_images(pipe, record, seeded):
     prompts = ["A face.", "A woman with short hair, outside."]
     pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     calls = record(pipe.transformer)
@@ -214,10 +214,10 @@ def test_given_latents_are_where_denoising_starts(pipe, record, seeded):
     assert_same(run(pipe, latents=drawn[0], audio_latents=drawn[1]), run(pipe, generator=seeded()))
 
 
-# --- the reference picture
+# --- the reference image
 
 
-def test_transformer_sees_noise_then_picture_then_mask(pipe, record):
+def test_transformer_sees_noise_then_image_then_mask(pipe, record):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
     calls = record(pipe.transformer)
     noise = torch.randn(1, 16, 2, 4, 4)
@@ -237,7 +237,7 @@ def test_transformer_sees_noise_then_picture_then_mask(pipe, record):
     assert hidden_states[:, 32:, 0].eq(1).all() and hidden_states[:, 32:, 1:].eq(0).all()
 
 
-def test_without_a_picture_every_frame_is_black_and_the_mask_zero(pipe, record):
+def test_without_a_image_every_frame_is_black_and_the_mask_zero(pipe, record):
     calls = record(pipe.transformer)
     run(pipe)
     hidden_states = calls[0][0]["hidden_states"]
@@ -245,11 +245,11 @@ def test_without_a_picture_every_frame_is_black_and_the_mask_zero(pipe, record):
     assert hidden_states[:, 32:].eq(0).all()
 
 
-def test_picture_changes_video_and_sound(pipe):
+def test_image_changes_video_and_audio(pipe):
     assert_both_differ(run(pipe, image=Image.new("RGB", (32, 32), "white")), run(pipe), by=1e-5)
 
 
-def test_picture_is_cropped_around_its_centre_and_made_rgb(pipe):
+def test_image_is_cropped_around_its_centre_and_made_rgb(pipe):
     picture = Image.new("RGB", (96, 32), "red")
     picture.paste((0, 255, 0), (32, 0, 64, 32))
     pixels = pipe.prepare_image(picture, 1, 32, 32)
@@ -259,7 +259,7 @@ def test_picture_is_cropped_around_its_centre_and_made_rgb(pipe):
         assert pipe.prepare_image(Image.new(mode, (32, 32)), 1, 32, 32).shape == (1, 3, 32, 32)
 
 
-def test_picture_may_be_a_path_a_picture_an_array_or_a_tensor(pipe, tmp_path):
+def test_image_may_be_a_path_a_image_an_array_or_a_tensor(pipe, tmp_path):
     array = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     picture = Image.fromarray(array)
     picture.save(tmp_path / "picture.png")
@@ -273,7 +273,7 @@ def test_picture_may_be_a_path_a_picture_an_array_or_a_tensor(pipe, tmp_path):
 
 @pytest.mark.parametrize("source", [(54, 96), (96, 54), (64, 64), (41, 30), (32, 48), (300, 200), (40, 40)])
 @pytest.mark.parametrize("kind", ["image", "array", "tensor", "batch", "list"])
-def test_reference_picture_is_cropped_and_resized_as_training_does(kind, source, pipe):
+def test_reference_image_is_cropped_and_resized_as_training_does(kind, source, pipe):
     y, x = np.mgrid[: source[0], : source[1]]
     waves = (np.sin(x / 7.3 + y / 11), np.cos(x / 9.1 - y / 5), np.sin((x + y) / 3))
     frame = (127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)

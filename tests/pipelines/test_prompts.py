@@ -1,9 +1,21 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+import ast
+import inspect
+import textwrap
+
 import pytest
 import torch
 
-from diffusers_jova.pipelines.prompts import PROMPT_EMBEDS, format_prompt, load_prompt_embeds, save_prompt_embeds
+from diffusers_jova import JoVAPipeline
+from diffusers_jova.pipelines.prompts import (
+    PROMPT_EMBEDS,
+    TEXTS,
+    format_prompt,
+    load_prompt_embeds,
+    save_prompt_embeds,
+    text_inputs,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +75,30 @@ def test_loading_says_what_is_wrong_with_a_file(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"prompt_embeds": torch.ones(1, 2, 3)}, path)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ValueError, match="encode the prompt again"):
+    with pytest.raises(ValueError, match="is not a whole safetensors file .* Encode the prompt again"):
         load_prompt_embeds(path)
     save_file({"weight": torch.ones(1)}, path)
-    with pytest.raises(ValueError, match=r"holds no encoded prompt: got \['weight'\]"):
+    with pytest.raises(ValueError, match=r"is not an encoded prompt: got \['weight'\]"):
         load_prompt_embeds(path)
+
+
+def test_encode_prompt_returns_the_calls_arguments_by_name():
+    """diffusers' test of `encode_prompt` in isolation reads the names from the return statement."""
+    function = ast.parse(textwrap.dedent(inspect.getsource(JoVAPipeline.encode_prompt))).body[0]
+    (returned,) = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
+    assert tuple(name.id for name in returned.elts) == PROMPT_EMBEDS
+    for method in (JoVAPipeline.encode_prompt, JoVAPipeline.__call__):
+        assert set(TEXTS + PROMPT_EMBEDS) <= inspect.signature(method).parameters.keys()
+
+
+@pytest.mark.parametrize("multiple, num_tokens", [(1, 5), (4, 8), (5, 5)])
+def test_texts_are_filled_up_with_tokens_that_nobody_sees(multiple, num_tokens):
+    embeds = dict.fromkeys(PROMPT_EMBEDS) | {"negative_prompt_embeds": torch.ones(2, 5, 3)}
+    inputs = text_inputs(embeds, "negative_", torch.bfloat16, multiple)
+    states, mask = inputs["encoder_hidden_states"], inputs["encoder_attention_mask"]
+    assert states.shape == (2, num_tokens, 3) and states.dtype == torch.bfloat16
+    if num_tokens == 5:
+        assert mask is None
+    else:
+        assert mask[:, :5].all() and not mask[:, 5:].any()
+    assert inputs["encoder_hidden_states_2"] is None and inputs["encoder_attention_mask_2"] is None

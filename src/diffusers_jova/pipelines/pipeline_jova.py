@@ -1,12 +1,14 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""JoVAPipeline: a prompt, and possibly a picture, in; a video with its sound out.
+"""JoVAPipeline: a prompt, and possibly an image, in; a video with its audio out (JoVA, arXiv:2512.13677).
 
-B batch, C channels, F latent frames, H W latent rows and columns, A audio latents, T text tokens, N samples
+`__call__` goes through `check_inputs`, `encode_prompt`, `prepare_latents`, `denoise`, `decode_latents`. Beside it:
+`inputs` (what a call asks for, and its checks), `prompts`, `conditioning`, `guidance`, `one_call`.
+
+B batch, C channels, F latent frames, H W latent rows and columns, A audio latents, T text tokens, N audio samples
 """
 
 import copy
-import functools
 import math
 import os
 from collections.abc import Callable
@@ -16,9 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
 from diffusers.hooks import FasterCacheConfig
 from diffusers.image_processor import PipelineImageInput
 from diffusers.models import AutoencoderKLWan, MMAudioVAE, MMAudioVocoder
@@ -34,7 +34,6 @@ from ..latents import (
     denormalize_latents,
     exact_frame_rate,
     fit_audio,
-    nearest_num_frames,
     normalize_latents,
     num_audio_latents,
     num_audio_samples,
@@ -47,14 +46,25 @@ from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
 from .conditioning import condition_channels, video_input
+from .guidance import projected_guidance
+from .inputs import (
+    MODALITIES,
+    CallSettings,
+    check_embeds,
+    check_image,
+    check_modalities,
+    check_numbers,
+    check_output,
+    check_texts,
+    check_video_shape,
+    samples_per_argument,
+)
+from .one_call import one_call_at_a_time
 from .pipeline_output import JoVAPipelineOutput
-from .prompts import PROMPT_EMBEDS, format_prompt
+from .prompts import PROMPT_EMBEDS, TEXTS, format_prompts, repeat_samples, text_inputs
 
 
 logger = logging.get_logger(__name__)
-
-MODALITIES = ("video", "audio")
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -77,40 +87,22 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-def one_call_at_a_time(call: Callable) -> Callable:
-    """Return a pipeline's method that refuses to start while it is running: pipeline and scheduler hold its state."""
-
-    @functools.wraps(call)
-    def checked_call(self, *args, **kwargs):
-        this_call = object()
-        # a test and an assignment would let two threads through, this is atomic
-        if self.__dict__.setdefault("_running_call", this_call) is not this_call:
-            raise RuntimeError(
-                "This pipeline is in the middle of a call and serves one call at a time. Wait for it, for example "
-                "with a `threading.Lock` around the calls, or give each thread a pipeline of its own: "
-                'docs/generate.md, "Several threads", says which components they can share.'
-            )
-        try:
-            return call(self, *args, **kwargs)
-        finally:
-            del self._running_call
-
-    return checked_call
-
-
 class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
-    """Makes a video and its sound together: from text, from text and a picture, or one modality alone.
+    """Makes a video and its audio together: from text, from text and an image, or one modality alone.
 
     Args:
         tokenizer, text_encoder: T5 or umT5 and its tokenizer (optional where the second encoder is there).
         tokenizer_2, text_encoder_2: Qwen2 and its tokenizer (optional likewise).
-        vae: `AutoencoderKLWan`.
-        audio_vae: `AutoencoderMMAudio`, or diffusers' `MMAudioVAE` (optional; needed for sound).
-        vocoder: `BigVGANVocoder`, `GriffinLimVocoder`, or diffusers' `MMAudioVocoder` (optional; needed for sound).
-        transformer: `JoVATransformer3DModel`.
+        vae: `AutoencoderKLWan`: video (B, 3, frames, height, width) to latents (B, C, F, H, W) and back.
+        audio_vae: `AutoencoderMMAudio`, or diffusers' `MMAudioVAE`: latents (B, C, A) to a log-mel (optional; needed
+            for audio).
+        vocoder: `BigVGANVocoder`, `GriffinLimVocoder`, or diffusers' `MMAudioVocoder`: a log-mel to a waveform
+            (optional; needed for audio).
+        transformer: `JoVATransformer3DModel`, which denoises both latents.
         scheduler: `FlowMatchEulerDiscreteScheduler`; it holds the shift of the sigmas.
         height, width, num_frames, frame_rate, num_inference_steps, guidance_scale, audio_guidance_scale: What a call
-            uses where it is given None, so that a checkpoint brings its own best settings.
+            uses where it is given None (pixels, frames, frames per second), so that a checkpoint brings its own best
+            settings.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae->audio_vae->vocoder"
@@ -166,6 +158,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         """Return the pipeline in a folder, of a name on the Hub, or of a checkpoint that comes with the package.
 
         Args:
+            pretrained_model_name_or_path: A folder; a name on the Hub; or "jova-nano".
             kwargs: See `DiffusionPipeline.from_pretrained`.
         """
         return super().from_pretrained(find_model(pretrained_model_name_or_path), **kwargs)
@@ -176,119 +169,45 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self,
         texts: dict[str, str | list[str] | None],
         embeds: dict[str, torch.Tensor | None],
-        image,
-        height,
-        width,
-        num_frames,
-        frame_rate,
-        num_inference_steps,
-        sigmas,
-        scales: dict[str, float | None],
-        num_videos_per_prompt,
-        modalities,
-        output_type,
-        callback_on_step_end_tensor_inputs,
+        image: PipelineImageInput | str | Path | None,
+        settings: CallSettings,
     ) -> None:
-        """Say what is wrong with the arguments of a call, before any work is done.
+        """Raise an error for what is wrong with the arguments of a call, before any work is done.
 
         Args:
-            texts: The five text arguments by name.
+            texts: The five arguments named in `TEXTS`.
             embeds: The eight arguments named in `PROMPT_EMBEDS`.
-            scales: The guidance scales and the norm threshold by name.
-            Others: as in the call.
+            image: As in the call.
+            settings: All the others.
 
         Raises:
             ValueError: With what came, what is allowed and what to do.
         """
-        self._check_modalities(modalities, image, output_type)
-        self._check_texts(texts, embeds)
-        if "video" in modalities:
-            multiple = self.vae_scale_factor_spatial * math.lcm(*self.transformer.config.patch_size[1:])
-            if height % multiple or width % multiple or height <= 0 or width <= 0:
-                nearest = [max(round(size / multiple), 1) * multiple for size in (height, width)]
-                raise ValueError(
-                    f"`height` and `width` have to be divisible by {multiple} but are {height} and {width}. "
-                    f"Nearest: {nearest[0]} and {nearest[1]}."
-                )
-            below, above = nearest_num_frames(num_frames, self.vae_scale_factor_temporal)
-            if num_frames != below:
-                raise ValueError(
-                    f"`num_frames` must be {self.vae_scale_factor_temporal}k + 1 for the video VAE, got {num_frames}. "
-                    f"Nearest: {below} or {above}."
-                )
-        counts = {
-            "num_frames": num_frames,
-            "num_inference_steps": num_inference_steps,
-            "num_videos_per_prompt": num_videos_per_prompt,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {count}.")
-        if sigmas is not None and len(sigmas) != num_inference_steps:
-            raise ValueError(
-                f"`sigmas` holds {len(sigmas)} steps, but `num_inference_steps` is {num_inference_steps}."
-            )
-        exact_frame_rate(frame_rate)
-        for name, scale in scales.items():
-            if scale is not None and not (scale >= 0 and math.isfinite(scale)):
-                off = "None" if name == "apg_norm_threshold" else "1.0"
-                raise ValueError(f"`{name}` must not be negative, got {scale}. {off} turns this guidance off.")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, got {output_type!r}.")
-        unknown = [k for k in callback_on_step_end_tensor_inputs or () if k not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has to be in {self._callback_tensor_inputs}, "
-                f"but found {unknown}"
-            )
+        check_modalities(settings.modalities, settings.output_type, self.components)
+        check_image(image, settings.modalities, self.transformer.config)
+        check_texts(texts, embeds)
+        if "video" in settings.modalities:
+            pixels_per_token = self.vae_scale_factor_spatial * math.lcm(*self.transformer.config.patch_size[1:])
+            check_video_shape(settings, pixels_per_token, self.vae_scale_factor_temporal)
+        check_numbers(settings)
+        check_output(settings, self._callback_tensor_inputs)
 
-    def _check_modalities(self, modalities, image, output_type) -> None:
-        if not modalities or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
-            raise ValueError(f"`modalities` must be one or both of {MODALITIES}, got {modalities}.")
-        needed = {"transformer": self.transformer, "scheduler": self.scheduler}
-        if "video" in modalities:
-            needed["vae"] = self.vae
-        if "audio" in modalities and output_type != "latent":
-            needed |= {"audio_vae": self.audio_vae, "vocoder": self.vocoder}
-        missing = [name for name, component in needed.items() if component is None]
-        if missing:
+    def _start_call(self, settings: CallSettings, attention_kwargs: dict[str, Any] | None) -> None:
+        """Take over what the properties below tell during the call; a callback may change it."""
+        self._guidance_scale = settings.guidance_scale
+        self._audio_guidance_scale = settings.audio_guidance_scale
+        self._modality_scale = settings.modality_scale
+        self._audio_modality_scale = settings.audio_modality_scale
+        self._apg_norm_threshold = settings.apg_norm_threshold
+        self._modalities = settings.modalities
+        self._attention_kwargs = attention_kwargs
+        self._current_timestep = None
+        self._interrupt = False
+        if isinstance(self.transformer._cache_config, FasterCacheConfig) and self.num_passes > 1:
             raise ValueError(
-                f"`modalities={modalities}` needs {' and '.join(f'`{name}`' for name in missing)}, which this "
-                "pipeline was loaded without. Load the pipeline with it, or choose the other modality alone."
+                f"FasterCache mixes up the {self.num_passes} passes that these scales ask for. Set all scales to 1.0, "
+                "or use another cache."
             )
-        config = self.transformer.config
-        for modality, channels in (("video", "in_channels"), ("audio", "audio_in_channels")):
-            if modality in modalities and config[channels] is None:
-                raise ValueError(
-                    f"`modalities={modalities}`, but this transformer was built without its {modality} branch "
-                    f"(`{channels}=None`): choose the other modality alone."
-                )
-        if image is not None and "video" not in modalities:
-            raise ValueError("`image` is a reference picture for the video, but `modalities` holds no 'video'.")
-        if image is not None and config.in_channels == config.out_channels:
-            raise ValueError("`image` was given, but this transformer has no channels for a reference picture.")
-
-    def _check_texts(self, texts: dict[str, str | list[str] | None], embeds: dict[str, torch.Tensor | None]) -> None:
-        for name, text in texts.items():
-            is_list = isinstance(text, list | tuple) and all(isinstance(line, str) for line in text)
-            if not (text is None or isinstance(text, str) or is_list):
-                raise ValueError(f"`{name}` has to be of type `str` or `list` of `str` but is {text!r}.")
-        for prefix, names in (
-            ("", ("prompt", "audio_prompt", "transcript")),
-            ("negative_", ("negative_prompt", "negative_audio_prompt")),
-        ):
-            given_texts = [name for name in names if texts[name] is not None]
-            given_embeds = [name for name in _names_of_embeds(prefix) if embeds[name] is not None]
-            if given_texts and given_embeds:
-                raise ValueError(
-                    f"Cannot forward both `{given_texts[0]}`: {texts[given_texts[0]]!r} and `{given_embeds[0]}`. "
-                    "Provide only one of them."
-                )
-            if not prefix and not given_texts and not given_embeds:
-                raise ValueError("Provide either `prompt` or `prompt_embeds`. Cannot leave both undefined.")
-        lengths = _num_samples(texts, embeds)
-        if len(set(lengths.values())) > 1 or 0 in lengths.values():
-            raise ValueError(f"Lists of texts must have the same length, one entry per sample, got {lengths}.")
 
     # 2. Text
 
@@ -334,26 +253,22 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         Raises:
             ValueError: If texts or embeddings differ in number, or there is no encoder for a text.
         """
+        arguments = locals()  # by name, as they were given
         device = device or self._execution_device
-        positive = (prompt_embeds, prompt_attention_mask, prompt_embeds_2, prompt_attention_mask_2)
-        negative = (
-            negative_prompt_embeds,
-            negative_prompt_attention_mask,
-            negative_prompt_embeds_2,
-            negative_prompt_attention_mask_2,
-        )
-        self._check_embeds(dict(zip(PROMPT_EMBEDS, positive + negative)), do_classifier_free_guidance)
-        texts = _format_prompts(prompt, audio_prompt, transcript)
-        negative_texts = _format_prompts(negative_prompt, negative_audio_prompt)
+        embeds = {name: arguments[name] for name in PROMPT_EMBEDS}
+        loaded = (self.text_encoder is not None, self.text_encoder_2 is not None)
+        check_embeds(embeds, loaded, do_classifier_free_guidance)
+        texts = format_prompts(prompt, audio_prompt, transcript)
+        negative_texts = format_prompts(negative_prompt, negative_audio_prompt)
         if prompt_embeds is None and prompt_embeds_2 is None:
-            positive = self._encode_texts(texts, max_sequence_length, "prompt")
+            embeds |= self._encode_texts(texts, max_sequence_length)
         if not do_classifier_free_guidance:
-            negative = (None,) * 4
+            embeds |= {name: None for name in embeds if name.startswith("negative_")}
         elif negative_prompt_embeds is None and negative_prompt_embeds_2 is None:
-            negative = self._encode_texts(negative_texts, max_sequence_length, "negative_prompt")
+            embeds |= self._encode_texts(negative_texts, max_sequence_length, "negative_")
+        embeds = repeat_samples(embeds, num_videos_per_prompt, device, dtype)
 
-        # the names are those of the call's arguments, in the order of `PROMPT_EMBEDS`
-        batch_size = len(next(tensor for tensor in positive if tensor is not None))
+        # spelled out because diffusers' own tests read the names of the call's arguments from this statement
         (
             prompt_embeds,
             prompt_attention_mask,
@@ -363,10 +278,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             negative_prompt_attention_mask,
             negative_prompt_embeds_2,
             negative_prompt_attention_mask_2,
-        ) = (
-            _place(name, tensor, batch_size, num_videos_per_prompt, device, dtype)
-            for name, tensor in zip(PROMPT_EMBEDS, positive + negative)
-        )
+        ) = embeds.values()
         return (
             prompt_embeds,
             prompt_attention_mask,
@@ -378,43 +290,26 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             negative_prompt_attention_mask_2,
         )
 
-    def _check_embeds(self, embeds: dict[str, torch.Tensor | None], do_classifier_free_guidance: bool) -> None:
-        for name, states in embeds.items():
-            mask = embeds.get(name.replace("embeds", "attention_mask"))
-            if "mask" not in name and mask is not None and (states is None or mask.shape != states.shape[:2]):
-                shape = "none" if states is None else tuple(states.shape)
-                raise ValueError(
-                    f"The attention mask of `{name}` must have its shape without the last axis, "
-                    f"got {tuple(mask.shape)} for {shape}."
-                )
-        loaded = [self.text_encoder is not None, self.text_encoder_2 is not None]
-        encoders = []
-        for prefix in ("", "negative_"):
-            given = [embeds[name] is not None for name in _names_of_embeds(prefix)]
-            encoders.append(given if any(given) else loaded)
-        if do_classifier_free_guidance and any(encoders[1]) and encoders[0] != encoders[1]:
-            raise ValueError(
-                "A prompt and its negative must come from the same text encoders, but of the embeddings only "
-                f"{[name for name, tensor in embeds.items() if tensor is not None]} were given. "
-                "Pass all that `encode_prompt` returned."
-            )
-
-    def _encode_texts(self, texts: list[str], max_sequence_length: int, what: str) -> tuple[torch.Tensor | None, ...]:
-        """Return (states, mask) of the first encoder, then of the second; (None, None) for one that is not there."""
+    def _encode_texts(
+        self, texts: list[str], max_sequence_length: int, prefix: str = ""
+    ) -> dict[str, torch.Tensor | None]:
+        """Return states (B, T, text_embed_dim) and masks (B, T) by their names in `PROMPT_EMBEDS`, which begin with
+        `prefix`: "" or "negative_". None for an encoder that is not there."""
         if self.text_encoder is None and self.text_encoder_2 is None:
             raise ValueError(
-                f"`{what}` needs a text encoder, and this pipeline was loaded without. Load it with one, or pass "
-                f"`{what}_embeds` (encode once with `encode_prompt`, keep with `save_prompt_embeds`)."
+                f"`{prefix}prompt` needs a text encoder, and this pipeline was loaded without one. Load it with one, "
+                f"or pass `{prefix}prompt_embeds` (encode once with `encode_prompt`, keep with `save_prompt_embeds`)."
             )
-        outputs = ()
+        embeds = {}
         for suffix in ("", "_2"):
             tokenizer, text_encoder = getattr(self, f"tokenizer{suffix}"), getattr(self, f"text_encoder{suffix}")
             if text_encoder is None:
-                outputs += (None, None)
+                embeds |= {f"{prefix}prompt_embeds{suffix}": None, f"{prefix}prompt_attention_mask{suffix}": None}
                 continue
             if tokenizer is None:
                 raise ValueError(
-                    f"`text_encoder{suffix}` needs `tokenizer{suffix}`, which this pipeline was loaded without."
+                    f"`text_encoder{suffix}` needs `tokenizer{suffix}`, which this pipeline was loaded without. "
+                    "Load it with both, or with neither."
                 )
             inputs = tokenizer(
                 texts,
@@ -435,10 +330,24 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             states = text_encoder(
                 input_ids=inputs.input_ids.to(device), attention_mask=inputs.attention_mask.to(device)
             )
-            outputs += (states.last_hidden_state, inputs.attention_mask)
-        return outputs
+            embeds[f"{prefix}prompt_embeds{suffix}"] = states.last_hidden_state
+            embeds[f"{prefix}prompt_attention_mask{suffix}"] = inputs.attention_mask
+        return embeds
 
     # 3. Latents
+
+    def _latent_shapes(self, num_prompts: int, settings: CallSettings) -> dict[str, tuple[int, ...]]:
+        """Return the shapes (B, C, F, H, W) of `latents` and (B, C, A) of `audio_latents`: of what is to be made."""
+        config, batch_size = self.transformer.config, num_prompts * settings.num_videos_per_prompt
+        shapes = {}
+        if "video" in settings.modalities:
+            num_frames = num_latent_frames(settings.num_frames, self.vae_scale_factor_temporal)
+            size = (side // self.vae_scale_factor_spatial for side in (settings.height, settings.width))
+            shapes["latents"] = (batch_size, config.out_channels, num_frames, *size)
+        if "audio" in settings.modalities:
+            num_latents = num_audio_latents(settings.num_frames, settings.frame_rate, config.audio_latent_rate)
+            shapes["audio_latents"] = (batch_size, config.audio_in_channels, num_latents)
+        return shapes
 
     def prepare_latents(
         self,
@@ -467,22 +376,24 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
     def prepare_image(
         self, image: PipelineImageInput | str | Path | None, num_prompts: int, height: int, width: int
     ) -> torch.Tensor | None:
-        """Return reference pictures as pixels (B, 3, height, width) in [-1, 1].
+        """Return reference images as pixels (N, 3, height, width) in [-1, 1], or None without an image.
 
         They are cropped around their centre and resized as training does with its frames, in 8 bits.
 
         Args:
-            image: What `images.to_uint8` takes.
+            image: What `images.to_uint8` takes: one image, or `num_prompts` of them.
+            num_prompts: Prompts in the call, without their repetitions.
+            height, width: In pixels.
 
         Raises:
-            ValueError: If a picture cannot be read or holds NaN, or there are neither one nor one per prompt.
+            ValueError: If an image cannot be read or holds NaN, or there are neither one nor one per prompt.
         """
         if image is None:
             return None
-        pictures = to_uint8(image)
-        if len(pictures) not in (1, num_prompts):
-            raise ValueError(f"Got {len(pictures)} pictures for {num_prompts} prompts: pass one, or one per prompt.")
-        resized = [resize_frame(x, centre_crop(*x.shape[:2], height, width), height, width) for x in pictures]
+        images = to_uint8(image)
+        if len(images) not in (1, num_prompts):
+            raise ValueError(f"Got {len(images)} images for {num_prompts} prompts: pass one, or one per prompt.")
+        resized = [resize_frame(x, centre_crop(*x.shape[:2], height, width), height, width) for x in images]
         return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def _encode_pixels(self, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -492,7 +403,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return normalize_latents(latents.to(device=device, dtype=torch.float32), self.vae.config)
 
     def prepare_condition(
-        self, pixels: torch.Tensor | None, latents: torch.Tensor, height: int, width: int
+        self, pixels: torch.Tensor | None, latents: torch.Tensor | None, height: int, width: int
     ) -> torch.Tensor | None:
         """Return the channels beside the noisy latents, (B, C + 4, F, H, W), or None where the transformer takes none.
 
@@ -501,10 +412,10 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
 
         Args:
             pixels: `(num_prompts, 3, height, width)` of `prepare_image`, or None where nothing is given.
-            latents: `(B, C, F, H, W)`, the noise; B is a multiple of `num_prompts`, or of 1.
+            latents: `(B, C, F, H, W)`, the noise, B a multiple of `num_prompts`; None where no video is made.
             height, width: In pixels.
         """
-        if self.transformer.config.in_channels == self.transformer.config.out_channels:
+        if latents is None or self.transformer.config.in_channels == self.transformer.config.out_channels:
             return None
         batch_size, _, num_latent_frames, *_ = latents.shape
         black_latents = self._encode_pixels(torch.full((1, 3, height, width), -1.0), latents.device)
@@ -517,20 +428,26 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
 
     # 4. Denoising
 
+    # What the current call works with, or the last one did. Callbacks read it, and may change what begins with "_".
+
     @property
     def guidance_scale(self) -> float:
+        """Scale of the video's classifier-free guidance."""
         return self._guidance_scale
 
     @property
     def audio_guidance_scale(self) -> float:
+        """The same of the audio; the video's unless it was given its own."""
         return self._guidance_scale if self._audio_guidance_scale is None else self._audio_guidance_scale
 
     @property
     def modality_scale(self) -> float:
+        """Scale of the video's cross-modal guidance."""
         return self._modality_scale
 
     @property
     def audio_modality_scale(self) -> float:
+        """The same of the audio."""
         return self._audio_modality_scale
 
     @property
@@ -551,23 +468,27 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
 
     @property
     def attention_kwargs(self) -> dict[str, Any] | None:
+        """As in the call."""
         return self._attention_kwargs
 
     @property
     def num_timesteps(self) -> int:
+        """Denoising steps."""
         return self._num_timesteps
 
     @property
     def current_timestep(self) -> torch.Tensor | None:
+        """Timestep of the step, 1000 (noise) to 0 (data); None between calls."""
         return self._current_timestep
 
     @property
     def interrupt(self) -> bool:
+        """Whether the steps that are left are skipped."""
         return self._interrupt
 
     @property
     def audio_sampling_rate(self) -> int | None:
-        """Samples per second of the sound, from the audio VAE's config."""
+        """Samples per second of the audio, from the audio VAE's config; None without an audio VAE."""
         config = getattr(getattr(self, "audio_vae", None), "config", {})
         return config.get("sampling_rate", config.get("sample_rate"))
 
@@ -577,7 +498,6 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         condition: torch.Tensor | None,
         sigmas: list[float],
         frame_rate: float,
-        apg_norm_threshold: float | None,
         generator: torch.Generator | list[torch.Generator] | None,
         callback_on_step_end: Callable | None,
         callback_on_step_end_tensor_inputs: list[str],
@@ -589,7 +509,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 the eight outputs of `encode_prompt`. A callback may replace any of them.
             condition: (B, C + 4, F, H, W) of `prepare_condition`, or None.
             sigmas: Noise levels, 1 to 0, before the scheduler's shift.
-            Others: as in the call.
+            frame_rate: Frames per second.
+            generator, callback_on_step_end, callback_on_step_end_tensor_inputs: As in the call.
 
         Returns:
             `tensors` after the last step.
@@ -606,7 +527,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                     continue
                 self._current_timestep = t
                 sigma = self.scheduler.sigmas[i]
-                velocities = self._predict(tensors, condition, i, t, sigma, frame_rate, apg_norm_threshold)
+                velocities = self._predict(tensors, condition, i, t, sigma, frame_rate)
                 for name, velocity in velocities.items():
                     tensors[name] = schedulers[name].step(
                         velocity, t, tensors[name], generator=generator, return_dict=False
@@ -620,7 +541,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self._current_timestep = None
         return tensors
 
-    def _predict(self, tensors, condition, i, t, sigma, frame_rate, apg_norm_threshold) -> dict[str, torch.Tensor]:
+    def _predict(self, tensors, condition, i, t, sigma, frame_rate) -> dict[str, torch.Tensor]:
         """Return the guided velocity of each modality at step `i`, by the name of its latents.
 
         v = v_cond + (g - 1)(v_cond - v_uncond) + (m - 1)(v_cond - v_cond without cross-modal attention)
@@ -631,7 +552,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             if latents is not None:
                 latents = video_input(latents, condition).to(dtype)
             batch = latents if latents is not None else audio_latents
-            texts = self._text_inputs(tensors, prefix, dtype)
+            texts = text_inputs(tensors, prefix, dtype, multiple=self.transformer.context_parallel_degree)
             with self.transformer.cache_context(name, step_index=i, num_inference_steps=self.num_timesteps):
                 outputs = self.transformer(
                     hidden_states=latents,
@@ -661,8 +582,10 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 continue
             velocity = v_cond
             if v_uncond is not None and scale != 1.0:
-                if name == "latents" and apg_norm_threshold is not None:
-                    velocity = _projected_guidance(v_cond, v_uncond, tensors[name], sigma, scale, apg_norm_threshold)
+                if name == "latents" and self._apg_norm_threshold is not None:
+                    velocity = projected_guidance(
+                        v_cond, v_uncond, tensors[name], sigma, scale, self._apg_norm_threshold
+                    )
                 else:
                     velocity = velocity + (scale - 1) * (v_cond - v_uncond)
             if v_isolated is not None and modality_scale != 1.0:
@@ -670,26 +593,15 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             velocities[name] = velocity
         return velocities
 
-    def _text_inputs(self, tensors, prefix: str, dtype: torch.dtype) -> dict[str, torch.Tensor | None]:
-        """Return the transformer's text arguments, from the prompt ("") or from the negative ("negative_")."""
-        inputs = {}
-        degree = self.transformer.context_parallel_degree
-        for suffix in ("", "_2"):
-            states, mask = tensors[f"{prefix}prompt_embeds{suffix}"], tensors[f"{prefix}prompt_attention_mask{suffix}"]
-            if states is not None and states.shape[1] % degree:
-                # the ranks share the text evenly: fill it up with tokens that nobody sees
-                missing = -states.shape[1] % degree
-                if mask is None:
-                    mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-                states, mask = F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
-            inputs[f"encoder_hidden_states{suffix}"] = states.to(dtype) if states is not None else None
-            inputs[f"encoder_attention_mask{suffix}"] = mask
-        return inputs
-
     # 5. Decoding
 
     def decode_latents(self, latents: torch.Tensor, output_type: str = "pil"):
-        """Return the frames of video latents (B, C, F, H, W), on the transformer's scale, as `output_type`."""
+        """Return the frames of video latents (B, C, F, H, W), on the transformer's scale.
+
+        Args:
+            output_type: "pil" (a list of PIL images per sample), "np" (B, num_frames, height, width, 3) or "pt"
+                (B, num_frames, 3, height, width), both in [0, 1].
+        """
         latents = denormalize_latents(latents, self.vae.config).to(self.vae.dtype)
         video = self.vae.decode(latents, return_dict=False)[0]
         return self.video_processor.postprocess_video(video, output_type=output_type)
@@ -697,7 +609,12 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
     def decode_audio_latents(
         self, audio_latents: torch.Tensor, num_samples: int, output_type: str = "pil"
     ) -> torch.Tensor | np.ndarray:
-        """Return the waveforms (B, num_samples) of audio latents (B, C, A), on the transformer's scale."""
+        """Return the waveforms (B, num_samples), in [-1, 1], of audio latents (B, C, A) on the transformer's scale.
+
+        Args:
+            num_samples: Longer waveforms are cut, shorter ones padded with silence.
+            output_type: "pt" returns a tensor, others an array.
+        """
         audio_latents = denormalize_latents(audio_latents, self.audio_vae.config).to(self.audio_vae.dtype)
         log_mel = self.audio_vae.decode(audio_latents, return_dict=False)[0]
         waveform = self.vocoder(log_mel.to(self.vocoder.dtype))
@@ -750,7 +667,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006 diffusers' own default
         max_sequence_length: int = 512,
     ) -> JoVAPipelineOutput | tuple:
-        """Make a video with its sound.
+        """Make a video with its audio.
 
         Arguments that are None take the checkpoint's own value, from the pipeline's config.
 
@@ -763,24 +680,24 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             transcript (`str` or `list[str]`, *optional*):
                 The words that are spoken.
             image (`PipelineImageInput` or `str`, *optional*):
-                Reference picture, the first frame: one, or one per prompt. A path, a PIL image, an array (H, W, 3) or
-                a tensor (3, H, W), in uint8 or [0, 1]; of any size, cropped around its centre.
+                Reference image, the first frame: one, or one per prompt. A path, a PIL image, an array (H, W, 3) or a
+                tensor (3, H, W), in uint8 or [0, 1]; of any size, cropped around its centre.
             negative_prompt, negative_audio_prompt (`str` or `list[str]`, *optional*):
                 What to steer away from. None: the unconditional prompt, three empty lines.
             height, width (`int`, *optional*):
                 Size in pixels, divisible by 16.
             num_frames (`int`, *optional*):
-                Number of frames, 4k + 1. The sound lasts as long as they do.
+                Number of frames, 4k + 1. The audio lasts as long as they do.
             frame_rate (`float` or `Fraction`, *optional*):
                 Frames per second; 23.976 and 29.97 mean 24000/1001 and 30000/1001, as in `write_video`.
             num_inference_steps (`int`, *optional*):
-                Denoising steps.
+                Denoising steps; the transformer is called up to three times in each, see `num_passes`.
             sigmas (`list[float]`, *optional*):
                 Noise levels instead of even steps from 1, before the scheduler's shift.
             guidance_scale (`float`, *optional*):
-                Classifier-free guidance of the video; 1.0 is off. The paper uses 10.
+                Classifier-free guidance of the video (arXiv:2207.12598); 1.0 is off. The paper uses 10.
             audio_guidance_scale (`float`, *optional*):
-                The same for the sound. None: the value of `guidance_scale` if that is given, else the checkpoint's.
+                The same for the audio. None: the value of `guidance_scale` if that is given, else the checkpoint's.
             modality_scale, audio_modality_scale (`float`, defaults to 1.0):
                 Cross-modal guidance: how much further each modality goes in the direction in which the other one
                 pulls it. 1.0 is off.
@@ -794,7 +711,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             latents (`torch.Tensor`, *optional*):
                 Noise (B, C, F, H, W) to start the video from.
             audio_latents (`torch.Tensor`, *optional*):
-                Noise (B, C, A) to start the sound from, A = ceil(seconds · audio_latent_rate).
+                Noise (B, C, A) to start the audio from, A = ceil(seconds · audio_latent_rate).
             prompt_embeds, prompt_embeds_2 (`torch.Tensor`, *optional*):
                 Outputs of [`~JoVAPipeline.encode_prompt`] instead of texts, with their masks; likewise the negative
                 ones. `save_prompt_embeds` and `load_prompt_embeds` keep them in a file.
@@ -819,100 +736,31 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             [`JoVAPipelineOutput`] or `tuple`: frames and audio; None for a modality that was not asked for.
 
         Raises:
-            ValueError: If an argument does not fit, before any work is done.
+            ValueError: If an argument does not fit, before any text encoder or the transformer runs.
             RuntimeError: If a call of this pipeline is running, in another thread or around this one.
         """
+        arguments = locals()  # by name, as they were given
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+            arguments["callback_on_step_end_tensor_inputs"] = callback_on_step_end.tensor_inputs
 
-        # 1. Inputs
-        config = self.config
-        if audio_guidance_scale is None and guidance_scale is None:
-            audio_guidance_scale = config.audio_guidance_scale
-        guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale
-        height = config.height if height is None else height
-        width = config.width if width is None else width
-        num_frames = config.num_frames if num_frames is None else num_frames
-        frame_rate = config.frame_rate if frame_rate is None else frame_rate
-        if num_inference_steps is None:
-            num_inference_steps = config.num_inference_steps if sigmas is None else len(sigmas)
-        modalities = (modalities,) if isinstance(modalities, str) else tuple(modalities)
-        texts = {
-            "prompt": prompt,
-            "audio_prompt": audio_prompt,
-            "transcript": transcript,
-            "negative_prompt": negative_prompt,
-            "negative_audio_prompt": negative_audio_prompt,
-        }
-        embeds = {
-            "prompt_embeds": prompt_embeds,
-            "prompt_attention_mask": prompt_attention_mask,
-            "prompt_embeds_2": prompt_embeds_2,
-            "prompt_attention_mask_2": prompt_attention_mask_2,
-            "negative_prompt_embeds": negative_prompt_embeds,
-            "negative_prompt_attention_mask": negative_prompt_attention_mask,
-            "negative_prompt_embeds_2": negative_prompt_embeds_2,
-            "negative_prompt_attention_mask_2": negative_prompt_attention_mask_2,
-        }
-        self.check_inputs(
-            texts=texts,
-            embeds=embeds,
-            image=image,
-            height=height,
-            width=width,
-            num_frames=num_frames,
-            frame_rate=frame_rate,
-            num_inference_steps=num_inference_steps,
-            sigmas=sigmas,
-            scales={
-                "guidance_scale": guidance_scale,
-                "audio_guidance_scale": audio_guidance_scale,
-                "modality_scale": modality_scale,
-                "audio_modality_scale": audio_modality_scale,
-                "apg_norm_threshold": apg_norm_threshold,
-            },
-            num_videos_per_prompt=num_videos_per_prompt,
-            modalities=modalities,
-            output_type=output_type,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-        )
-        self._guidance_scale = guidance_scale
-        self._audio_guidance_scale = audio_guidance_scale
-        self._modality_scale = modality_scale
-        self._audio_modality_scale = audio_modality_scale
-        self._modalities = modalities
-        self._attention_kwargs = attention_kwargs
-        self._current_timestep = None
-        self._interrupt = False
-        if isinstance(self.transformer._cache_config, FasterCacheConfig) and self.num_passes > 1:
-            raise ValueError(
-                f"FasterCache mixes up the {self.num_passes} passes that these scales ask for: set all scales to 1.0, "
-                "or use another cache."
-            )
+        # 1. Inputs. Of what `settings` holds, the arguments themselves may be None
+        settings = CallSettings.from_arguments(arguments, self.config)
+        texts = {name: arguments[name] for name in TEXTS}
+        embeds = {name: arguments[name] for name in PROMPT_EMBEDS}
+        self.check_inputs(texts, embeds, image, settings)
+        self._start_call(settings, attention_kwargs)
         device = self._execution_device
-        num_prompts = max(_num_samples(texts, embeds).values())
-        batch_size = num_prompts * num_videos_per_prompt
+        num_prompts = max(samples_per_argument(texts, embeds).values())
 
-        # 2. Noise and picture: cheap, and wrong arguments show here, before the text encoders run
-        tensors = {"latents": None, "audio_latents": None}
-        condition = None
-        if "video" in modalities:
-            shape = (
-                batch_size,
-                self.transformer.config.out_channels,
-                num_latent_frames(num_frames, self.vae_scale_factor_temporal),
-                height // self.vae_scale_factor_spatial,
-                width // self.vae_scale_factor_spatial,
-            )
-            tensors["latents"] = self.prepare_latents(shape, generator, device, latents)
-            pixels = self.prepare_image(image, num_prompts, height, width)
-        if "audio" in modalities:
-            num_latents = num_audio_latents(num_frames, frame_rate, self.transformer.config.audio_latent_rate)
-            shape = (batch_size, self.transformer.config.audio_in_channels, num_latents)
-            tensors["audio_latents"] = self.prepare_latents(shape, generator, device, audio_latents, "audio_latents")
+        # 2. Noise and image: cheap, and wrong arguments show here, before the text encoders run
+        given = {"latents": latents, "audio_latents": audio_latents}
+        tensors = dict.fromkeys(given)  # None for a modality that is not made
+        for name, shape in self._latent_shapes(num_prompts, settings).items():
+            tensors[name] = self.prepare_latents(shape, generator, device, given[name], name)
+        pixels = self.prepare_image(image, num_prompts, settings.height, settings.width)
 
-        # 3. Text, and the picture's latents
-        embeds = self.encode_prompt(
+        # 3. Text, and the image's latents
+        encoded = self.encode_prompt(
             **texts,
             **embeds,
             do_classifier_free_guidance=self.do_classifier_free_guidance,
@@ -920,31 +768,28 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             max_sequence_length=max_sequence_length,
             device=device,
         )
-        tensors |= dict(zip(PROMPT_EMBEDS, embeds))
-        if "video" in modalities:
-            condition = self.prepare_condition(pixels, tensors["latents"], height, width)
+        tensors |= dict(zip(PROMPT_EMBEDS, encoded))
+        condition = self.prepare_condition(pixels, tensors["latents"], settings.height, settings.width)
 
         # 4. Denoising
-        if sigmas is None:
-            sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
+        num_steps = settings.num_inference_steps
         tensors = self.denoise(
             tensors,
             condition,
-            sigmas,
-            float(exact_frame_rate(frame_rate)),
-            apg_norm_threshold,
+            np.linspace(1.0, 1 / num_steps, num_steps) if sigmas is None else sigmas,
+            float(exact_frame_rate(settings.frame_rate)),
             generator,
             callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
+            settings.callback_on_step_end_tensor_inputs,
         )
 
         # 5. Decoding
-        frames, audio = tensors["latents"], tensors["audio_latents"]
+        frames, audio, frame_rate = tensors["latents"], tensors["audio_latents"], settings.frame_rate
         if output_type != "latent":
             if frames is not None:
                 frames = self.decode_latents(frames, output_type)
             if audio is not None:
-                num_samples = num_audio_samples(num_frames, frame_rate, self.audio_sampling_rate)
+                num_samples = num_audio_samples(settings.num_frames, frame_rate, self.audio_sampling_rate)
                 audio = self.decode_audio_latents(audio, num_samples, output_type)
 
         self.maybe_free_model_hooks()
@@ -953,66 +798,3 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return JoVAPipelineOutput(
             frames=frames, audio=audio, audio_sampling_rate=self.audio_sampling_rate, frame_rate=frame_rate
         )
-
-
-def _names_of_embeds(prefix: str) -> tuple[str, str]:
-    """Return the names of both encoders' states, of the prompt ("") or of its negative ("negative_")."""
-    return f"{prefix}prompt_embeds", f"{prefix}prompt_embeds_2"
-
-
-def _num_samples(texts: dict[str, str | list[str] | None], embeds: dict[str, torch.Tensor | None]) -> dict[str, int]:
-    """Return how many samples each argument is for; a single string, or a single negative, is for all."""
-    lengths = {name: len(text) for name, text in texts.items() if isinstance(text, list | tuple)}
-    lengths |= {name: len(tensor) for name, tensor in embeds.items() if tensor is not None}
-    lengths = {name: length for name, length in lengths.items() if length != 1 or not name.startswith("negative_")}
-    return lengths if any(not name.startswith("negative_") for name in lengths) else {"prompt": 1, **lengths}
-
-
-def _format_prompts(prompt=None, audio_prompt=None, transcript=None) -> list[str]:
-    """Return one labelled text per sample; a single string goes to every sample."""
-    lines = (prompt, audio_prompt, transcript)
-    batch_size = max([len(line) for line in lines if isinstance(line, list | tuple)], default=1)
-    lines = [line if isinstance(line, list | tuple) else [line] * batch_size for line in lines]
-    return [format_prompt(*sample) for sample in zip(*lines)]
-
-
-def _place(
-    name: str,
-    tensor: torch.Tensor | None,
-    batch_size: int,
-    num_videos_per_prompt: int,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> torch.Tensor | None:
-    """Return text states or a mask for every sample, each prompt's samples side by side; one negative serves all."""
-    if tensor is None:
-        return None
-    if len(tensor) not in (1, batch_size):
-        raise ValueError(f"`{name}` has {len(tensor)} entries, but there are {batch_size} prompts.")
-    tensor = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-    return tensor.repeat_interleave(num_videos_per_prompt * batch_size // len(tensor), dim=0)
-
-
-def _projected_guidance(
-    v_cond: torch.Tensor,
-    v_uncond: torch.Tensor,
-    latents: torch.Tensor,
-    sigma: torch.Tensor,
-    guidance_scale: float,
-    norm_threshold: float,
-) -> torch.Tensor:
-    """Return the velocity (B, C, F, H, W) of adaptive projected guidance (arXiv:2410.02416, section 4).
-
-    It works on predicted data x = latents - sigma · v: the part of the update along the conditional prediction is
-    dropped, its norm is limited, per latent frame ([C, H, W], as Waver does).
-    """
-    data = normalized_guidance(
-        latents - sigma * v_cond,
-        latents - sigma * v_uncond,
-        guidance_scale - 1,
-        eta=0.0,
-        norm_threshold=norm_threshold,
-        use_original_formulation=True,
-        norm_dim=(1, 3, 4),
-    )
-    return (latents - data) / sigma

@@ -14,7 +14,7 @@ class JoVAPipelineOutput(BaseOutput):
     """What `JoVAPipeline` returns. A modality that was not asked for is None.
 
     Args:
-        frames: One video per sample: a list of lists of PIL pictures, an array `(B, num_frames, H, W, 3)` in [0, 1]
+        frames: One video per sample: a list of lists of PIL images, an array `(B, num_frames, H, W, 3)` in [0, 1]
             ("np"), a tensor `(B, num_frames, 3, H, W)` in [0, 1] ("pt"), or latents `(B, C, F, H, W)` ("latent").
         audio: Waveforms `(B, N)` in [-1, 1], N = round(num_frames / frame_rate · audio_sampling_rate): a tensor with
             "pt", an array with "pil" and "np"; latents `(B, C, A)` with "latent".

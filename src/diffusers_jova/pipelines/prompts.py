@@ -1,12 +1,17 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The prompt's three labelled lines (Fig. 2), and encoded prompts as files."""
+"""The prompt's three labelled lines (Fig. 2); what the encoders make of them, by name; and the same as files.
+
+B batch, T text tokens
+"""
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +19,11 @@ from ..files import whole_file
 
 
 LABELS = ("<Video Caption>:", "<Audio Caption>:", "<Transcript>:")
+
+# The texts of a call, in the order of the lines; the negative has no transcript.
+PROMPT_TEXTS = ("prompt", "audio_prompt", "transcript")
+NEGATIVE_TEXTS = ("negative_prompt", "negative_audio_prompt")
+TEXTS = PROMPT_TEXTS + NEGATIVE_TEXTS
 
 # What `JoVAPipeline.encode_prompt` returns, in its order; all of them are arguments of the pipeline's call.
 PROMPT_EMBEDS = (
@@ -61,6 +71,75 @@ def format_prompt(prompt: str | None = None, audio_prompt: str | None = None, tr
     return "\n".join(" ".join([label, *(text or "").split()]) for label, text in zip(LABELS, texts))
 
 
+def format_prompts(
+    prompt: str | Sequence[str] | None = None,
+    audio_prompt: str | Sequence[str] | None = None,
+    transcript: str | Sequence[str] | None = None,
+) -> list[str]:
+    """Return `format_prompt` of each sample; a single string goes to every sample."""
+    lines = (prompt, audio_prompt, transcript)
+    batch_size = max([len(line) for line in lines if isinstance(line, list | tuple)], default=1)
+    lines = [line if isinstance(line, list | tuple) else [line] * batch_size for line in lines]
+    return [format_prompt(*sample) for sample in zip(*lines)]
+
+
+def names_of_embeds(prefix: str) -> tuple[str, str]:
+    """Return the names of both encoders' states, of the prompt ("") or of its negative ("negative_")."""
+    return f"{prefix}prompt_embeds", f"{prefix}prompt_embeds_2"
+
+
+def repeat_samples(
+    embeds: dict[str, torch.Tensor | None],
+    num_videos_per_prompt: int,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> dict[str, torch.Tensor | None]:
+    """Return states and masks for every sample, each prompt's samples side by side; one negative serves all.
+
+    Args:
+        embeds: By the names in `PROMPT_EMBEDS`, with as many entries as there are prompts.
+        device, dtype: Where they go, and as what the states go.
+
+    Raises:
+        ValueError: If one has another number of entries, with its name.
+    """
+    num_prompts = next(len(tensor) for tensor in embeds.values() if tensor is not None)
+    repeated = {}
+    for name, tensor in embeds.items():
+        if tensor is not None:
+            if len(tensor) not in (1, num_prompts):
+                raise ValueError(f"`{name}` has {len(tensor)} entries, but there are {num_prompts} prompts.")
+            tensor = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            tensor = tensor.repeat_interleave(num_videos_per_prompt * num_prompts // len(tensor), dim=0)
+        repeated[name] = tensor
+    return repeated
+
+
+def text_inputs(
+    embeds: Mapping[str, torch.Tensor | None], prefix: str, dtype: torch.dtype, multiple: int = 1
+) -> dict[str, torch.Tensor | None]:
+    """Return the transformer's arguments for texts: states (B, T, text_embed_dim) and masks (B, T) of both encoders.
+
+    Args:
+        embeds: By the names in `PROMPT_EMBEDS`.
+        prefix: "" for the prompt, "negative_" for its negative.
+        dtype: Of the states.
+        multiple: T becomes a multiple of it, by tokens that nobody sees: the ranks of context parallelism share the
+            text evenly.
+    """
+    inputs = {}
+    for suffix in ("", "_2"):
+        states, mask = embeds[f"{prefix}prompt_embeds{suffix}"], embeds[f"{prefix}prompt_attention_mask{suffix}"]
+        if states is not None and states.shape[1] % multiple:
+            missing = -states.shape[1] % multiple
+            if mask is None:
+                mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+            states, mask = F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+        inputs[f"encoder_hidden_states{suffix}"] = states.to(dtype) if states is not None else None
+        inputs[f"encoder_attention_mask{suffix}"] = mask
+    return inputs
+
+
 def save_prompt_embeds(path: str | os.PathLike, prompt_embeds: tuple[torch.Tensor | None, ...]) -> None:
     """Write what `JoVAPipeline.encode_prompt` returned to a safetensors file, whole or not at all.
 
@@ -85,8 +164,10 @@ def load_prompt_embeds(path: str | os.PathLike, device: str | torch.device = "cp
     try:
         tensors = load_file(path, device=str(device))
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is no whole safetensors file ({error}): encode the prompt again.") from None
+        raise ValueError(
+            f"{str(path)!r} is not a whole safetensors file ({error}). Encode the prompt again."
+        ) from None
     unknown = sorted(set(tensors) - set(PROMPT_EMBEDS))
     if unknown or not tensors:
-        raise ValueError(f"{str(path)!r} holds no encoded prompt: got {unknown}, allowed are {list(PROMPT_EMBEDS)}.")
+        raise ValueError(f"{str(path)!r} is not an encoded prompt: got {unknown}, allowed are {list(PROMPT_EMBEDS)}.")
     return tensors

@@ -42,7 +42,7 @@ def create_pipeline(preset: str = "jova-nano", seed: int = 0, **transformer_conf
         ValueError: For a preset that is not there, or too large.
     """
     if preset not in PRESETS:
-        raise ValueError(f"There is no preset {preset!r}: choose one of {sorted(PRESETS)}.")
+        raise ValueError(f"{preset!r} is not a preset. Choose one of {sorted(PRESETS)}.")
     if preset != "jova-nano":
         raise ValueError(
             f"A whole {preset!r} pipeline takes text encoders of 5 B and 32 B parameters, which are not made up here. "
