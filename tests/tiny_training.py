@@ -13,7 +13,7 @@ from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 TINY = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 1, "num_single_layers": 1}
 FRAME_RATE, SAMPLING_RATE, TEXT_DIM = 12.5, 16000, 128
 

@@ -29,11 +29,12 @@ from tiny_training import (
     write_cache,
 )
 
-from diffusers_jova.data import cache, memory, tracking
+from diffusers_jova.data import cache
 from diffusers_jova.media import read_video
 from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
+from diffusers_jova.training import memory, tracking
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, parse_config, run_script
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
 from diffusers_jova.training.initialization import read_scales
