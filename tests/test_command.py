@@ -27,6 +27,8 @@ def test_what_main_returns_is_the_status(capsys):
     [
         (ValueError("two\n lines \x1b[31m"), "error: two lines \\x1b[31m"),
         (FileNotFoundError("There is no file `\udcff\u202ex`."), "error: There is no file `\\udcff\\u202ex`."),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jsonl"),
+         "error: there is no file or folder `a.jsonl`: correct the path"),
         (PermissionError(errno.EACCES, "Permission denied", "x"),
          "error: [Errno 13] Permission denied: 'x': correct the permissions of its folder, or choose another place"),
         (OSError(errno.EMFILE, "Too many files"), "error: [Errno 24] Too many files: raise the limit (`ulimit -n`)"),

@@ -68,6 +68,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, MemoryError) and not text:
         text = "there is not enough memory: free some, or choose smaller sizes"
     code = getattr(error, "errno", None)
+    if isinstance(error, FileNotFoundError) and text.startswith(f"[Errno {code}]") and error.filename:
+        text = printable(f"there is no file or folder `{error.filename}`: correct the path")
     if code in DISK_ERRORS and isinstance(error, OSError) and text.startswith(f"[Errno {code}]"):
         text += f": {DISK_ERRORS[code][1]}"
     return text or type(error).__name__

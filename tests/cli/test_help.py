@@ -13,7 +13,7 @@ import pytest
 from diffusers_jova.cli.dispatch import VERBS
 
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "av", "tqdm")
 # Runs a program and then says on the standard error output what it has imported
 SAY = f"""
