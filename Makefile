@@ -6,7 +6,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 
 VENV := .venv
-RUN := $(VENV)/bin/python -m
+RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint docs clean
