@@ -14,6 +14,7 @@ from types import ModuleType
 PACKAGE = __name__.rpartition(".")[0]
 
 MOVED = {  # old name: new name, in the package; docs/architecture.md has the same table
+    "shipped": "pipeline_folder",
     "conversion.command": "cli.converting",
     "evaluation.bench_command": "cli.bench",
     "evaluation.score_command": "cli.score",

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from . import compat
+
 
 PACKAGE = __name__.rpartition(".")[0]
 TRANSFORMERS = ("JoVATransformer3DModel", "JoVAWanTransformer3DModel")
@@ -24,16 +26,16 @@ def register() -> None:
     """
     import diffusers
     import diffusers.pipelines
-    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
-    from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-    LOADABLE_CLASSES.setdefault(PACKAGE, {"ModelMixin": ["save_pretrained", "from_pretrained"]})
-    # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`
-    for name in TRANSFORMERS:
-        SINGLE_FILE_LOADABLE_CLASSES.setdefault(
-            name,
-            {"checkpoint_mapping_fn": lambda checkpoint, **kwargs: checkpoint, "default_subfolder": "transformer"},
-        )
+    if compat.has("LOADABLE_CLASSES"):
+        compat.load("LOADABLE_CLASSES").setdefault(PACKAGE, {"ModelMixin": ["save_pretrained", "from_pretrained"]})
+    if compat.has("SINGLE_FILE_LOADABLE_CLASSES"):
+        # a single file in our own layout: `JoVATransformer3DModel.from_single_file(file, config=folder)`
+        for name in TRANSFORMERS:
+            compat.load("SINGLE_FILE_LOADABLE_CLASSES").setdefault(
+                name,
+                {"checkpoint_mapping_fn": lambda checkpoint, **kwargs: checkpoint, "default_subfolder": "transformer"},
+            )
     _add_names(diffusers, CLASSES)
     _add_names(diffusers.pipelines, ("JoVAPipeline",))  # upstream's own test of `encode_prompt` looks it up there
 

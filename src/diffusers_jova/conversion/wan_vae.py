@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diffusers import AutoencoderKLWan
-from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
+from .. import compat
 from .checkpoint import Checkpoint
 from .errors import ConversionError
 from .key_mapping import KeyMap
@@ -29,7 +29,8 @@ def to_diffusers(checkpoint: Checkpoint) -> Plan:
         ConversionError: If it is not one.
     """
     model = meta_model(AutoencoderKLWan, read_config(checkpoint, "wan", "conv2.weight"))
-    names = {original: ours for ours, original in convert_wan_vae_to_diffusers({n: n for n in checkpoint}).items()}
+    to_diffusers = compat.load("convert_wan_vae_to_diffusers")
+    names = {original: ours for ours, original in to_diffusers({n: n for n in checkpoint}).items()}
     plan = make_plan(checkpoint, names, names, model)
     plan.files["config.json"] = model.to_json_string()
     return plan
@@ -93,5 +94,5 @@ def original_names(names: Iterable[str]) -> dict[str, str]:
         inside += [f"{blocks}.{k}.{name}" for k in range(MAX_BLOCKS) for name in block]
         candidates += [f"{coder}.{name}" for name in inside]
     wanted = set(names)
-    mapped = convert_wan_vae_to_diffusers({name: name for name in candidates})
+    mapped = compat.load("convert_wan_vae_to_diffusers")({name: name for name in candidates})
     return {ours: original for ours, original in mapped.items() if ours in wanted}

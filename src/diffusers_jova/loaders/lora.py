@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.loaders.lora_pipeline import CogVideoXLoraLoaderMixin
-from diffusers.utils import logging
-from diffusers.utils.peft_utils import get_adapter_name
+from diffusers.loaders import CogVideoXLoraLoaderMixin
+from diffusers.utils import get_adapter_name, logging
 from torch import nn
 
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME, LORA_WEIGHT_NAME_SAFE, _best_guess_weight_name
-from diffusers.models.model_loading_utils import load_state_dict
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME, LORA_WEIGHT_NAME_SAFE
 from diffusers.utils import logging
-from diffusers.utils.hub_utils import _get_model_file
 from safetensors.torch import load_file
 
+from .. import compat
 from ..headers import read_header, read_json
 from .lora_layout import DIFFUSERS, NOTHING, Contents, find_adapter_config, read_layers
 
@@ -46,7 +45,7 @@ def read_file(
     else:
         file, adapter_config = find_hub_file(str(source), weight_name, suffix, **kwargs)
     if file.suffix in PICKLES:
-        return load_state_dict(file), {}, adapter_config  # loads with `weights_only=True`
+        return compat.load("load_state_dict")(file), {}, adapter_config  # loads with `weights_only=True`
     try:
         _, metadata, _ = read_header(file)
     except ValueError as error:
@@ -80,19 +79,20 @@ def find_local_file(source: Path, weight_name: str | None, subfolder: str | None
 
 def find_hub_file(source: str, weight_name: str | None, suffix: str, **kwargs) -> tuple[Path, dict[str, Any]]:
     """Return a file of a repository of the Hub, downloaded, and its adapter_config.json if the file is PEFT's."""
+    get_model_file, best_guess = compat.load("get_model_file"), compat.load("best_guess_weight_name")
     if weight_name is None:
         try:
             local_files_only = kwargs.get("local_files_only", False)
-            weight_name = _best_guess_weight_name(source, file_extension=suffix, local_files_only=local_files_only)
+            weight_name = best_guess(source, file_extension=suffix, local_files_only=local_files_only)
         except IndexError:
             weight_name = None
         if weight_name is None:
             raise FileNotFoundError(f"{source!r} has no LoRA that can be told by its name: pass `weight_name`.")
-    file = Path(_get_model_file(source, weights_name=weight_name, user_agent=USER_AGENT, **kwargs))
+    file = Path(get_model_file(source, weights_name=weight_name, user_agent=USER_AGENT, **kwargs))
     if file.stem != "adapter_model":
         return file, {}
     config = str(Path(weight_name).with_name("adapter_config.json"))
-    return file, read_json(_get_model_file(source, weights_name=config, user_agent=USER_AGENT, **kwargs))
+    return file, read_json(get_model_file(source, weights_name=config, user_agent=USER_AGENT, **kwargs))
 
 
 def read_tensors(

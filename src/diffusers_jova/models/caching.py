@@ -2,40 +2,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """What diffusers' caches must know of a model whose blocks carry two streams, and which of them would get it wrong."""
 
+from typing import Any
+
 from diffusers.hooks import (
     FasterCacheConfig,
+    FirstBlockCacheConfig,
     HookRegistry,
     MagCacheConfig,
+    PyramidAttentionBroadcastConfig,
     SeaCacheConfig,
     TaylorSeerCacheConfig,
     TextKVCacheConfig,
 )
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
-from diffusers.hooks.hooks import StateManager
-from diffusers.hooks.pyramid_attention_broadcast import (
-    _PYRAMID_ATTENTION_BROADCAST_HOOK,
-    PyramidAttentionBroadcastState,
-)
+from diffusers.models.attention import AttentionModuleMixin
 from torch import nn
 
-
-class TwoStreamBlockMetadata(TransformerBlockMetadata):
-    """Tells FirstBlockCache that a block's second stream is `audio_hidden_states`.
-
-    The hooks ask for the literal name "encoder_hidden_states" whatever the metadata's `*_argument_name` says.
-    """
-
-    def _get_parameter_from_args_kwargs(self, identifier, args=(), kwargs=None):
-        if identifier == "encoder_hidden_states":
-            identifier = "audio_hidden_states"
-        return super()._get_parameter_from_args_kwargs(identifier, args, kwargs)
+from .. import compat
 
 
 def two_stream_block(block_class: type[nn.Module]) -> type[nn.Module]:
-    """Make a class of blocks that return (hidden_states, audio_hidden_states) known to diffusers' caches."""
-    TransformerBlockRegistry.register(
-        block_class, TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
-    )
+    """Make a class of blocks that return (hidden_states, audio_hidden_states) known to diffusers' caches.
+
+    A diffusers that lacks the names for it leaves the class as it is; `check_cache` then says so.
+    """
+    if not compat.has("TransformerBlockMetadata", "TransformerBlockRegistry"):
+        return block_class
+
+    class TwoStreamBlockMetadata(compat.load("TransformerBlockMetadata")):
+        """Tells FirstBlockCache that a block's second stream is `audio_hidden_states`.
+
+        The hooks ask for the literal name "encoder_hidden_states" whatever the metadata's `*_argument_name` says.
+        """
+
+        def _get_parameter_from_args_kwargs(self, identifier, args=(), kwargs=None):
+            if identifier == "encoder_hidden_states":
+                identifier = "audio_hidden_states"
+            return super()._get_parameter_from_args_kwargs(identifier, args, kwargs)
+
+    metadata = TwoStreamBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1)
+    compat.load("TransformerBlockRegistry").register(block_class, metadata)
     return block_class
 
 
@@ -44,7 +49,17 @@ def check_cache(config, heads: dict[str, str]) -> None:
 
     Args:
         heads: The name of the last linear layer of each branch that the model has.
+
+    Raises:
+        MissingNameError: If the installed diffusers lacks what the cache needs.
     """
+    needed: tuple[str, ...] = ()
+    if isinstance(config, FirstBlockCacheConfig | MagCacheConfig):
+        needed = ("TransformerBlockMetadata", "TransformerBlockRegistry")
+    elif isinstance(config, PyramidAttentionBroadcastConfig):
+        needed = ("StateManager", "PYRAMID_HOOK")
+    for name in needed:
+        compat.load(name)
     has_audio = "audio" in heads
     zeros = [head for head in heads.values() if head != "proj_out"]
     reason = None
@@ -68,17 +83,23 @@ class StatePerPass:
 
     Upstream's hook has one state for all passes: with separate guidance passes the unconditional one would be given
     the attention of the conditional one.
+
+    Args:
+        manager: upstream's `StateManager`, which keeps the states of the passes.
+        state: what upstream's hook has.
     """
 
-    def __init__(self, manager: StateManager):
+    def __init__(self, manager: Any, state: Any):
         object.__setattr__(self, "manager", manager)
-        object.__setattr__(self, "pass_name", None)
+        object.__setattr__(self, "last", state)
 
     @property
-    def current(self) -> PyramidAttentionBroadcastState:
-        if self.manager._context is not None:  # outside a context, what the last pass left can still be looked at
-            object.__setattr__(self, "pass_name", self.manager._context.name)
-        return self.manager._state_cache.setdefault(self.pass_name, PyramidAttentionBroadcastState())
+    def current(self) -> Any:
+        try:
+            object.__setattr__(self, "last", self.manager.get_state())
+        except ValueError:  # outside a context, what the last pass left can still be looked at
+            pass
+        return self.last
 
     def __getattr__(self, name: str):
         return getattr(self.current, name)
@@ -87,16 +108,17 @@ class StatePerPass:
         setattr(self.current, name, value)
 
     def reset(self) -> None:
-        object.__setattr__(self, "pass_name", None)
+        self.last.reset()
         self.manager.reset()
 
 
 def separate_passes(model: nn.Module) -> None:
     """Give every PyramidAttentionBroadcast hook of `model` a state per guidance pass."""
+    state_manager, name = compat.load("StateManager"), compat.load("PYRAMID_HOOK")
     for module in model.modules():
-        registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
-        hook = registry.get_hook(_PYRAMID_ATTENTION_BROADCAST_HOOK) if registry is not None else None
-        if hook is not None:
-            # an attribute of the hook, which is where `cache_context` looks for managers
-            hook.state_manager = StateManager(PyramidAttentionBroadcastState)
-            hook.state = StatePerPass(hook.state_manager)
+        if isinstance(module, AttentionModuleMixin):  # whose hooks upstream has just made
+            hook = HookRegistry.check_if_exists_or_initialize(module).get_hook(name)
+            if hook is not None:
+                # an attribute of the hook, which is where `cache_context` looks for managers
+                hook.state_manager = state_manager(type(hook.state))
+                hook.state = StatePerPass(hook.state_manager, hook.state)

@@ -13,7 +13,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
-from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -269,17 +268,15 @@ class JoVATransformer3DModel(
     _keep_in_fp32_modules = ["time_embedder", "pos_embed"]
     _heads = {"video": "proj_out", "audio": "audio_proj_out"}
     # Each group of tokens is split before it is packed. The key mask is split alike; Ulysses gathers it again.
-    _cp_plan = {
+    _cp_inputs = {
         "packing": {
-            "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
-            "encoder_hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
-            "pos_embed": ContextParallelInput(split_dim=1, expected_dims=3),
-            "cos": ContextParallelInput(split_dim=1, expected_dims=4),
-            "sin": ContextParallelInput(split_dim=1, expected_dims=4),
-            "encoder_attention_mask": ContextParallelInput(split_dim=1, expected_dims=2),
+            "hidden_states": 3,
+            "encoder_hidden_states": 3,
+            "pos_embed": 3,
+            "cos": 4,
+            "sin": 4,
+            "encoder_attention_mask": 2,
         },
-        "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
-        "audio_proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
     }
 
     @register_to_config
@@ -355,10 +352,6 @@ class JoVATransformer3DModel(
         for norm in filter(None, (self.norm_out, self.audio_norm_out)):
             nn.init.zeros_(norm.linear.weight)
             nn.init.zeros_(norm.linear.bias)
-
-        if len(branches) == 1:
-            absent = self._heads["audio" if "video" in branches else "video"]
-            self._cp_plan = {name: plan for name, plan in self._cp_plan.items() if name != absent}
         self.gradient_checkpointing = False
 
     @apply_lora_scale("attention_kwargs")

@@ -17,7 +17,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
-from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -269,18 +268,7 @@ class JoVAWanTransformer3DModel(
     _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # Wan's
     _heads = {"video": "video.proj_out", "audio": "audio.proj_out"}
     # Each branch's tokens are split on their own. The text is whole on every rank, as in Wan.
-    _cp_plan = {
-        "rope": {
-            0: ContextParallelInput(split_dim=1, expected_dims=4, split_output=True),
-            1: ContextParallelInput(split_dim=1, expected_dims=4, split_output=True),
-        },
-        "transformer_blocks.0": {
-            "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
-            "audio_hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
-        },
-        "video.proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
-        "audio.proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
-    }
+    _cp_inputs = {"rope": {0: 4, 1: 4}, "transformer_blocks.0": {"hidden_states": 3, "audio_hidden_states": 3}}
 
     @register_to_config
     def __init__(
@@ -328,10 +316,6 @@ class JoVAWanTransformer3DModel(
         branches = ("video",) * (self.video is not None) + ("audio",) * (self.audio is not None)
         args = (dim, ffn_dim, num_attention_heads, branches, cross_attn_norm, attention_fusion, eps)
         self.transformer_blocks = nn.ModuleList(JoVAWanTransformerBlock(*args) for _ in range(num_layers))
-
-        if len(branches) == 1:
-            absent = self._heads["audio" if "video" in branches else "video"]
-            self._cp_plan = {name: plan for name, plan in self._cp_plan.items() if name != absent}
         self.gradient_checkpointing = False
 
     @apply_lora_scale("attention_kwargs")

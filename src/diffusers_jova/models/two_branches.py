@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every transformer with a video branch and an audio branch has, whatever its blocks are."""
 
+from typing import Any
+
 import torch
 from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 
+from .. import compat
 from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
 
@@ -16,9 +19,18 @@ class TwoBranchMixin:
 
     Attributes:
         _heads: The name of each branch's last linear layer.
+        _cp_inputs: What context parallelism splits along the tokens, axis 1: for each module its arguments by name,
+            or its outputs by number, and how many axes they have.
     """
 
     _heads: dict[str, str]
+    _cp_inputs: dict[str, dict[str | int, int]]
+
+    @classmethod
+    def from_single_file(cls, *args, **kwargs):
+        """Return the model of one file in our own layout; see diffusers' `FromOriginalModelMixin`."""
+        compat.load("SINGLE_FILE_LOADABLE_CLASSES")  # without it diffusers refuses our classes, and does not say why
+        return super().from_single_file(*args, **kwargs)
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -58,7 +70,7 @@ class TwoBranchMixin:
                 f"The latent frames, rows and columns must be divisible by `patch_size` {tuple(config.patch_size)}, "
                 f"got {tuple(hidden_states.shape[2:])}."
             )
-        if hidden_states is None and isinstance(self._cache_config, FirstBlockCacheConfig):
+        if hidden_states is None and isinstance(getattr(self, "_cache_config", None), FirstBlockCacheConfig):
             raise ValueError(
                 "FirstBlockCache decides by the video stream and cannot serve audio alone: call `disable_cache()`."
             )
@@ -85,10 +97,25 @@ class TwoBranchMixin:
             separate_passes(self)
 
     @property
+    def _cp_plan(self) -> dict[str, Any]:
+        """How diffusers' context parallelism splits the tokens, and gathers the outputs of the heads again."""
+        split, gather = compat.load("ContextParallelInput"), compat.load("ContextParallelOutput")
+        plan = {
+            module: {
+                name: split(split_dim=1, expected_dims=ndim, split_output=isinstance(name, int))
+                for name, ndim in inputs.items()
+            }
+            for module, inputs in self._cp_inputs.items()
+        }
+        return plan | {self._heads[branch]: gather(gather_dim=1, expected_dims=3) for branch in self.branches}
+
+    @property
     def context_parallel_degree(self) -> int:
         """Over how many ranks each group of tokens is split; 1 without context parallelism."""
         blocks = (*self.transformer_blocks, *getattr(self, "single_transformer_blocks", ()))
-        parallel_config = self._parallel_config or (blocks[0].attn.processor._parallel_config if blocks else None)
+        parallel_config = getattr(self, "_parallel_config", None)
+        if parallel_config is None and blocks:
+            parallel_config = blocks[0].attn.processor._parallel_config
         config = getattr(parallel_config, "context_parallel_config", None)
         return config.ring_degree * config.ulysses_degree if config is not None else 1
 

@@ -6,7 +6,8 @@ B batch, C channels, F latent frames, H W latent rows and columns
 """
 
 import torch
-from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
+
+from .. import compat
 
 
 def projected_guidance(
@@ -22,7 +23,7 @@ def projected_guidance(
     It works on predicted data x = latents - sigma · v: the part of the update along the conditional prediction is
     dropped, its norm is limited, per latent frame ([C, H, W], as Waver does).
     """
-    data = normalized_guidance(
+    data = compat.load("normalized_guidance")(
         latents - sigma * v_cond,
         latents - sigma * v_uncond,
         guidance_scale - 1,

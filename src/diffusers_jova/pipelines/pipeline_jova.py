@@ -29,6 +29,7 @@ from diffusers.utils.torch_utils import get_module_execution_device, randn_tenso
 from diffusers.video_processor import VideoProcessor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .. import compat
 from ..images import centre_crop, resize_frame, to_uint8
 from ..latents import (
     denormalize_latents,
@@ -161,6 +162,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             pretrained_model_name_or_path: A folder; a name on the Hub; or "jova-nano".
             kwargs: See `DiffusionPipeline.from_pretrained`.
         """
+        compat.load("LOADABLE_CLASSES")  # without it diffusers refuses our classes, and does not say why
         return super().from_pretrained(find_model(pretrained_model_name_or_path), **kwargs)
 
     # 1. Inputs
@@ -203,7 +205,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self._attention_kwargs = attention_kwargs
         self._current_timestep = None
         self._interrupt = False
-        if isinstance(self.transformer._cache_config, FasterCacheConfig) and self.num_passes > 1:
+        if isinstance(getattr(self.transformer, "_cache_config", None), FasterCacheConfig) and self.num_passes > 1:
             raise ValueError(
                 f"FasterCache mixes up the {self.num_passes} passes that these scales ask for. Set all scales to 1.0, "
                 "or use another cache."

@@ -18,8 +18,8 @@ import psutil
 import torch
 import torch.nn as nn
 from safetensors import safe_open
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from .. import compat
 from ..data.cache import readable, sample_path
 from ..models.transformer_jova import JoVATransformer3DModel
 from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches
@@ -110,7 +110,7 @@ def estimate_memory(
         device: "cpu" or "cuda": where optimizers work tensor by tensor, or on all tensors at once.
         num_shards: Over how many processes weights, gradients and optimizer are split (FSDP, ZeRO-3).
     """
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with compat.load("FakeTensorMode")(allow_non_fake_inputs=True):
         with default_dtype(dtype):
             transformer = JoVATransformer3DModel(**transformer_config).train()
         if isinstance(config, LoraTrainingConfig):
