@@ -20,6 +20,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diffusers_jova import command
+
 
 REPOSITORY = Path(__file__).parents[1]
 VOLATILE = {"report.json", "timings.json", "README.md", "data.json"}  # they name times, folders and versions
@@ -135,4 +137,4 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, required=True, help="folder for everything written; emptied first")
-    main(parser.parse_args())
+    sys.exit(command.run(main, parser.parse_args()))

@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt_embeds", type=Path, help="file written by `encode`, instead of the texts")
     parser.add_argument("--image", type=Path, help="reference image, the first frame")
     add_sampling_arguments(parser)
-    parser.add_argument(
-        "--modalities", nargs="+", choices=("video", "audio"), default=["video", "audio"], help="one or both"
-    )
+    both = ["video", "audio"]
+    parser.add_argument("--modalities", nargs="+", choices=both, default=both, help="one or both (default: both)")
     parser.add_argument("--output", type=Path, required=True, help="an .mp4, or a .wav for audio alone")
 
 

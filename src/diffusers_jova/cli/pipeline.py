@@ -49,8 +49,9 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_text_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(TEXTS)) -> None:
     """Add the texts of one clip, or some of them."""
+    texts = parser.add_argument_group("texts")
     for name in names:
-        parser.add_argument(f"--{name}", help=TEXTS[name])
+        texts.add_argument(f"--{name}", help=TEXTS[name])
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +68,9 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
     )
     parser.add_argument("--cpu_offload", action="store_true", help="keep on the GPU only the part that works")
+    numbers = parser.add_argument_group("size, length, steps and scales", "by default the checkpoint's own")
     for name, (kind, text) in NUMBERS.items():
-        parser.add_argument(f"--{name}", type=kind, help=f"{text} (default: the checkpoint's)")
+        numbers.add_argument(f"--{name}", type=kind, help=text)
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
