@@ -9,6 +9,7 @@ import yaml
 from safetensors import safe_open
 from tiny_training import TINY, save_tiny_pipeline
 
+from diffusers_jova.models.branches import audio_name, copy_to_audio, join_branches
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline, draw_zero_parameters
 from diffusers_jova.training.adapters import (
@@ -24,15 +25,7 @@ from diffusers_jova.training.adapters import (
     save_lora,
 )
 from diffusers_jova.training.config import TrainingConfig
-from diffusers_jova.training.initialization import (
-    audio_name,
-    copy_to_audio,
-    find_transformer,
-    join_branches,
-    load_branch,
-    load_transformer,
-    read_scales,
-)
+from diffusers_jova.training.initialization import find_transformer, load_branch, load_transformer, read_scales
 from diffusers_jova.training.optimization import gradient_norms
 from diffusers_jova.training.proof import Proof, count_changed, describe, hash_frozen, model_card
 

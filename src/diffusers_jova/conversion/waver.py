@@ -8,11 +8,9 @@ audio, without saying which in its names; its channels tell.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -21,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from diffusers_jova.models.transformer_jova import PRESETS, JoVAStream, JoVATransformer3DModel
+from diffusers_jova.models.branches import CONFIG_NAMES, FreshWeights, copies_that_fit
+from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 
 from ..presets import AUDIO_MODES
 from .checkpoint import Checkpoint
@@ -36,7 +34,6 @@ from .streaming import Write, in_file_order
 
 BRANCHES = {"video": {"branch": "video", "head": ""}, "audio": {"branch": "audio", "head": "audio_"}}
 AUDIO_SETTINGS = ("audio_in_channels", "audio_out_channels", "audio_latent_rate")
-CONFIG_NAMES = tuple(inspect.signature(JoVATransformer3DModel.__init__).parameters)[1:]
 MASK_CHANNELS = 4  # in_channels = 2 * out_channels + 4: noisy, reference picture, mask
 WAVER = "waver"  # the built-in key map, and the stem of the files
 
@@ -243,13 +240,6 @@ def video_counterparts(names: Iterable[str]) -> dict[str, str]:
     return {waver_names[write.origin[0]]: write.name for write in video.match(waver_names)[0]}
 
 
-def copies_that_fit(counterparts: Mapping[str, str], given: Mapping[str, Shape], expected: Mapping[str, Shape]):
-    """Return those pairs of `counterparts` that have the same shape; a bias only together with its weight."""
-    fits = {audio: video for audio, video in counterparts.items() if given.get(video) == expected[audio]}
-    weights = {audio: audio.rpartition(".")[0] + ".weight" for audio in fits}
-    return {audio: video for audio, video in fits.items() if weights[audio] in fits or weights[audio] not in expected}
-
-
 # 2. The config
 
 
@@ -378,40 +368,3 @@ def video_channels(in_features: int | None, out_features: int | None) -> dict[st
         "in_channels": in_features // volume,
         "out_channels": out_features // volume,
     }
-
-
-# 3. New weights
-
-
-class FreshWeights:
-    """Draws tensors as a new `JoVATransformer3DModel` draws them, a part of the model at a time.
-
-    What lies outside the blocks comes from the model without blocks, built after `torch.manual_seed(seed)`; a stream
-    of a block is built alone, after a seed that its path changes.
-    """
-
-    def __init__(self, config: Mapping[str, Any], seed: int):
-        self.config, self.seed = config, seed
-        self.path, self.part = None, {}
-
-    def draw(self, name: str, dtype: torch.dtype) -> Tensor:
-        stream = re.match(r"\w*transformer_blocks\.\d+\.\w+\.", name)
-        path = stream[0] if stream else ""
-        if path != self.path:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed + zlib.crc32(path.encode()) if path else self.seed)
-                part = self.stream(path) if path else self.model_without_blocks()
-            self.path, self.part = path, part.state_dict()
-        return self.part[name.removeprefix(path)].to(dtype, copy=True)
-
-    def model_without_blocks(self) -> JoVATransformer3DModel:
-        settings = {name: value for name, value in self.config.items() if name in CONFIG_NAMES}
-        return JoVATransformer3DModel(**{**settings, "num_layers": 0, "num_single_layers": 0})
-
-    def stream(self, path: str) -> JoVAStream:
-        config = self.config
-        dim = config["num_attention_heads"] * config["attention_head_dim"]
-        cross = config["attention_fusion"] == "cross_linear" and not path.endswith("_text.")
-        return JoVAStream(
-            dim, config["num_attention_heads"], config["attention_head_dim"], config["ffn_ratio"], config["eps"], cross
-        )
