@@ -197,7 +197,7 @@ BAD = {
     "no prompt": ([], "Provide either `prompt` or `prompt_embeds`"),
     "height": (["--prompt", "x", "--height", "40"], "divisible by 16 but are 40"),
     "frames": (["--prompt", "x", "--num_frames", "6"], "Nearest: 5 or 9"),
-    "guidance": (["--prompt", "x", "--guidance_scale", "-1"], "must not be negative"),
+    "guidance": (["--prompt", "x", "--guidance_scale", "-1"], "must be a number of 0 or more, got -1"),
     "device": (["--prompt", "x", "--device", "tpu9"], "--device tpu9 cannot be used here"),
     "offload": (["--prompt", "x", "--cpu_offload"], "--cpu_offload needs a GPU"),
 }
