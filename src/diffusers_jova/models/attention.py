@@ -81,7 +81,7 @@ class JoVAAttention(nn.Module, AttentionModuleMixin):
     def __init__(self, fusion: str = "joint", processor: JoVAAttnProcessor | None = None):
         super().__init__()
         self.fusion = fusion
-        self.set_processor(processor if processor is not None else self._default_processor_cls())
+        self.processor = processor if processor is not None else self._default_processor_cls()
 
     def forward(
         self,

@@ -5,6 +5,8 @@
 B batch, V media tokens of one branch, T text tokens, D width, d width of one head, S any number of tokens
 """
 
+from typing import Any
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -112,7 +114,7 @@ class JoVAPositionEmbedding(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(size, dim)))
 
     def forward(self, positions: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        total = 0
+        total: Any = 0  # becomes the sum of the axes
         for axis, (name, position) in enumerate(zip(self.axes, positions)):
             table = self.get_parameter(name)
             last = table.shape[0] - 1

@@ -335,7 +335,7 @@ class JoVATransformer3DModel(
 
         # 2. Blocks
         args = (dim, num_attention_heads, attention_head_dim, branches)
-        options = {"ffn_ratio": ffn_ratio, "attention_fusion": attention_fusion, "eps": eps}
+        options: dict[str, Any] = {"ffn_ratio": ffn_ratio, "attention_fusion": attention_fusion, "eps": eps}
         self.transformer_blocks = nn.ModuleList(JoVATransformerBlock(*args, **options) for _ in range(num_layers))
         self.single_transformer_blocks = nn.ModuleList(
             JoVASingleTransformerBlock(*args, **options) for _ in range(num_single_layers)

@@ -302,7 +302,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 f"`{prefix}prompt` needs a text encoder, and this pipeline was loaded without one. Load it with one, "
                 f"or pass `{prefix}prompt_embeds` (encode once with `encode_prompt`, keep with `save_prompt_embeds`)."
             )
-        embeds = {}
+        embeds: dict[str, torch.Tensor | None] = {}
         for suffix in ("", "_2"):
             tokenizer, text_encoder = getattr(self, f"tokenizer{suffix}"), getattr(self, f"text_encoder{suffix}")
             if text_encoder is None:
@@ -395,7 +395,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         images = to_uint8(image)
         if len(images) not in (1, num_prompts):
             raise ValueError(f"Got {len(images)} images for {num_prompts} prompts: pass one, or one per prompt.")
-        resized = [resize_frame(x, centre_crop(*x.shape[:2], height, width), height, width) for x in images]
+        resized = [resize_frame(x, centre_crop(x.shape[0], x.shape[1], height, width), height, width) for x in images]
         return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def _encode_pixels(self, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -498,7 +498,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self,
         tensors: dict[str, torch.Tensor | None],
         condition: torch.Tensor | None,
-        sigmas: list[float],
+        sigmas: list[float] | np.ndarray,
         frame_rate: float,
         generator: torch.Generator | list[torch.Generator] | None,
         callback_on_step_end: Callable | None,
