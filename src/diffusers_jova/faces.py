@@ -209,7 +209,7 @@ def crop_to_face(
     """
     frame = np.asarray(load_image(image))
     mouths = find_mouths([frame], DlibFaceDetector(find_landmarks_file()) if detector is None else detector)
-    crop = face_crop(*frame.shape[:2], height, width, mouths.boxes, mouths.faces)
+    crop = face_crop(frame.shape[0], frame.shape[1], height, width, mouths.boxes, mouths.faces)
     return Image.fromarray(resize_frame(frame, crop, height, width))
 
 
@@ -228,7 +228,7 @@ def find_cuts(thumbnails: np.ndarray) -> np.ndarray:
     """
     change = np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2)) / 255  # (N - 1,)
     cuts = np.zeros(len(thumbnails), bool)
-    for i in np.flatnonzero(change > CUT_DIFFERENCE):
+    for i in map(int, np.flatnonzero(change > CUT_DIFFERENCE)):
         around = np.delete(change[max(i - 4, 0) : i + 5], min(i, 4))
         cuts[i + 1] = not len(around) or change[i] > CUT_PROMINENCE * np.median(around)
     return cuts

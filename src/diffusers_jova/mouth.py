@@ -3,7 +3,7 @@
 """Mouth boxes in pixels -> mask on the latent grid, pictures of it, and the paper's test of it (Appendix A)."""
 # N video frames, F latent frames, H W latent rows and columns; boxes are x1, y1, x2, y2, half-open, NaN: no mouth
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ def draw_overlay(frames: np.ndarray, boxes: np.ndarray, mask: torch.Tensor, temp
     return np.stack([_draw_box(frame, box) for frame, box in zip(drawn, boxes, strict=True)])
 
 
-def contact_sheet(rows: Sequence[np.ndarray], num_columns: int = 8) -> Image.Image:
+def contact_sheet(rows: Iterable[np.ndarray], num_columns: int = 8) -> Image.Image:
     """Return one picture: a row for each clip (N, height, width, 3), of frames evenly spaced over it."""
     sheet = []
     for frames in rows:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -80,7 +80,8 @@ class Workers:
             for item in items:
                 yield item, _try(function, item)
             return
-        waiting, running = deque(items), deque()
+        waiting = deque(items)
+        running: deque[tuple[Any, Future]] = deque()
         while waiting or running:
             try:
                 while waiting and len(running) < 2 * self.num_workers:

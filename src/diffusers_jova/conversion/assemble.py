@@ -61,19 +61,19 @@ def assemble(
     """
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ConversionError(f"Unknown parts {', '.join(unknown)}; known are {', '.join(PARTS)}.")
-    parts = {name: find_part(name, path) for name, path in parts.items() if path is not None}
-    if absent := [name for name in REQUIRED if name not in parts]:
+    folders = {name: find_part(name, path) for name, path in parts.items() if path is not None}
+    if absent := [name for name in REQUIRED if name not in folders]:
         raise ConversionError(f"A pipeline needs {' and '.join(f'--{name}' for name in absent)}.")
-    configs = {name: read_config(name, path) for name, path in parts.items()}
-    options = call_defaults(parts["transformer"])
+    configs = {name: read_config(name, path) for name, path in folders.items()}
+    options = call_defaults(folders["transformer"])
     classes = {name: part_class(name, config) for name, config in configs.items()}
     if problems := misfits(configs):
         raise ConversionError("The parts do not fit:\n  " + "\n  ".join(problems))
-    for name in parts:
+    for name in folders:
         if name in CLASSES and name != "scheduler":
-            open_checkpoint(parts[name], strip=False)  # raises if shards are missing or truncated
+            open_checkpoint(folders[name], strip=False)  # raises if shards are missing or truncated
 
-    files = {(name, file.relative_to(path)): file for name, path in parts.items() for file in weights_of(path)}
+    files = {(name, file.relative_to(path)): file for name, path in folders.items() for file in weights_of(path)}
     num_bytes = sum(file.stat().st_size for file in files.values())
     if not dry_run:
         with atomic_folder(output, num_bytes, overwrite, files.values()) as folder:
@@ -81,11 +81,11 @@ def assemble(
                 target = folder / name / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
-            if "scheduler" not in parts:
+            if "scheduler" not in folders:
                 FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
             index = model_index(classes) | options
             (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-    lines = [f"{name}: {'.'.join(found)} from {parts[name]}" for name, found in classes.items()]
+    lines = [f"{name}: {'.'.join(found)} from {folders[name]}" for name, found in classes.items()]
     lines += ["defaults: " + ", ".join(f"{name}={value}" for name, value in options.items())] * bool(options)
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ class TensorInfo:
     def read(self) -> Tensor:
         """Return the tensor, contiguous, in memory of its own."""
         buffer = torch.empty(self.nbytes, dtype=torch.uint8)
-        view = memoryview(buffer.numpy())
+        view = buffer.numpy().data
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self.offset)
             while len(view):

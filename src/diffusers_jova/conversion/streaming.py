@@ -18,7 +18,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -184,7 +183,7 @@ def write_weights(
                 if problem := nonfinite(tensor):
                     bad.append(f"{write.name} ({problem})")
                 file, offset = places[write.name]
-                data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+                data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
                 pending = write_at(folder / file, data, offset, pending)
                 bar.update(tensor.nbytes)
             if bad:
@@ -209,7 +208,7 @@ def make_tensors(writes: Iterable[Write]) -> Iterator[tuple[Write, Tensor]]:
             yield write, write.make(*tensors)
 
 
-def write_at(path: Path, data: bytes | np.ndarray, offset: int, pending: int = 0) -> int:
+def write_at(path: Path, data: bytes | memoryview, offset: int, pending: int = 0) -> int:
     """Write `data` into a file at `offset`; return how many bytes wait in memory, `pending` before.
 
     Beyond 64 MiB the disk is told to begin, so that it works beside the conversion and not after it.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from diffusers import AutoencoderKLWan
 
@@ -74,7 +75,7 @@ def read_config(checkpoint: Checkpoint, layout: str, latent_name: str) -> dict:
                 f"{checkpoint.path.name} is not a complete Wan 2.1 VAE in the {layout} layout: it has no {name}, only "
                 f"{examples}, ..."
             )
-    config = {"base_dim": shapes[anchor][0], "z_dim": shapes[latent_name][0]}
+    config: dict[str, Any] = {"base_dim": shapes[anchor][0], "z_dim": shapes[latent_name][0]}
     if config["z_dim"] != WAN_CHANNELS:
         config |= {"latents_mean": [0.0] * config["z_dim"], "latents_std": [1.0] * config["z_dim"]}
     return config

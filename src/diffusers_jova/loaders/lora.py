@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.loaders import CogVideoXLoraLoaderMixin
 from diffusers.utils import get_adapter_name, logging
 from torch import nn
@@ -49,7 +50,8 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
         """
         source = pretrained_model_name_or_path_or_dict
         return_lora_metadata = kwargs.pop("return_lora_metadata", False)
-        metadata, adapter_config = {}, {}
+        metadata: dict[str, str] = {}
+        adapter_config: dict[str, Any] = {}
         if not isinstance(source, dict):
             source, metadata, adapter_config = read_file(source, **kwargs)
         contents = read_tensors(source, metadata, adapter_config)
@@ -155,7 +157,7 @@ def with_prefix(entries: Mapping[str, Any]) -> dict[str, Any]:
 # --- into the transformer ---
 
 
-def check_fit(contents: Contents, tensors: Mapping[str, torch.Tensor], transformer: nn.Module) -> None:
+def check_fit(contents: Contents, tensors: Mapping[str, torch.Tensor], transformer: ModelMixin) -> None:
     """Raise ValueError unless `transformer` has all modules of a LoRA, in their sizes."""
     modules = dict(transformer.named_modules())
     if contents.layers.keys().isdisjoint(modules):
@@ -170,7 +172,10 @@ def check_fit(contents: Contents, tensors: Mapping[str, torch.Tensor], transform
         if not hasattr(base, "in_features"):
             problems.append(f"{layer.names['down']}: this transformer has no linear layer {module}")
             continue
-        size = {"down": (layer.rank, base.in_features), "up": (base.out_features, layer.rank)}
+        size: dict[str, tuple[int, ...]] = {
+            "down": (layer.rank, base.in_features),
+            "up": (base.out_features, layer.rank),
+        }
         size |= {"magnitude": (base.out_features,), "bias": (base.out_features,)}
         for part in layer.names.keys() & size.keys():
             shape = tuple(tensors[layer.names[part]].shape)
@@ -191,7 +196,7 @@ def quick_patterns(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_hotswap(
-    transformer: nn.Module, adapter_name: str, layers: Mapping[str, Layer], settings: dict[str, Any]
+    transformer: ModelMixin, adapter_name: str, layers: Mapping[str, Layer], settings: dict[str, Any]
 ) -> None:
     """Raise ValueError unless a LoRA can take the place of a loaded one."""
     if settings["use_dora"] != transformer.peft_config[adapter_name].use_dora:
@@ -209,7 +214,7 @@ def check_hotswap(
             raise ValueError(f"`hotswap` of {adapter_name!r} would also change {key}: give one of them another name.")
 
 
-def let_configs_agree(transformer: nn.Module, adapter_name: str) -> dict[str, Any]:
+def let_configs_agree(transformer: ModelMixin, adapter_name: str) -> dict[str, Any]:
     """Let PEFT's comparison of the old LoRA's config with the new one's pass; return what the new one needs for it.
 
     PEFT asks for the same patterns of alphas, and then passes over them. `finish_layers` sets the strengths.
@@ -221,7 +226,7 @@ def let_configs_agree(transformer: nn.Module, adapter_name: str) -> dict[str, An
 
 
 @contextmanager
-def unchanged_on_failure(transformer: nn.Module) -> Iterator[None]:
+def unchanged_on_failure(transformer: ModelMixin) -> Iterator[None]:
     """Give `transformer` back its adapters as they were, and which of them are active, if the block fails."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -256,14 +261,14 @@ def unchanged_on_failure(transformer: nn.Module) -> Iterator[None]:
         raise
 
 
-def contents_of(module: nn.Module) -> list[tuple[Any, dict]]:
+def contents_of(module: Any) -> list[tuple[Any, dict]]:
     """Return the containers in which a layer of PEFT keeps what belongs to each adapter, and their entries."""
     names = module.adapter_layer_names + module.other_param_names
     containers = (getattr(module, name, None) for name in dict.fromkeys(names))
     return [(container, dict(container.items())) for container in containers if hasattr(container, "items")]
 
 
-def finish_layers(transformer: nn.Module, adapter_name: str, layers: Mapping[str, Layer]) -> None:
+def finish_layers(transformer: ModelMixin, adapter_name: str, layers: Mapping[str, Layer]) -> None:
     """Set the strength of each layer to what the LoRA says, and make sure that all were filled."""
     for module, layer in layers.items():
         tuner = transformer.get_submodule(module)
@@ -283,7 +288,7 @@ def finish_layers(transformer: nn.Module, adapter_name: str, layers: Mapping[str
                 )
 
 
-def settings_of(transformer: nn.Module, adapter_name: str) -> dict[str, Any]:
+def settings_of(transformer: ModelMixin, adapter_name: str) -> dict[str, Any]:
     """Return PEFT's settings of an adapter as it is in the model; what was swapped in may fill a larger one."""
     layers = {}
     for name, module in transformer.named_modules():
@@ -293,7 +298,7 @@ def settings_of(transformer: nn.Module, adapter_name: str) -> dict[str, Any]:
     return peft_settings(layers)
 
 
-def restate_config(transformer: nn.Module, adapter_name: str, settings: dict[str, Any]) -> None:
+def restate_config(transformer: ModelMixin, adapter_name: str, settings: dict[str, Any]) -> None:
     """Let PEFT's config say what is loaded, so that it is saved with its strength."""
     config = transformer.peft_config[adapter_name]
     config.use_rslora = False

@@ -115,7 +115,7 @@ def read_tensors(
 def tensors_of(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors of the layers by their names in diffusers' format, `<module>.lora_A.weight`."""
     with_biases = any("bias_diff" in layer.names for layer in contents.layers.values())
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for module, layer in contents.layers.items():
         parts = {part: tensors[name] for part, name in layer.names.items()}
         if "diff" in parts:

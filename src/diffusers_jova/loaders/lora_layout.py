@@ -149,7 +149,8 @@ def read_layers(
         ValueError: If a tensor of a module is there twice, or the settings ask for what is not plain LoRA, contradict
             the tensors, or do not say how strong a layer is.
     """
-    contents, layers = Contents(), {}
+    contents = Contents()
+    layers: dict[str, Layer] = {}
     owner = owner_of(shapes)
     for name in shapes:
         part, path = split_ending(name, owner)
@@ -216,7 +217,7 @@ def modules_by_name(owner: str) -> dict[str, str]:
 
     Those of "wan", its authors' names and diffusers', stand for layers of the video branch.
     """
-    size = {"num_attention_heads": 1, "attention_head_dim": 6, "text_embed_dim": 1, "num_layers": 1}
+    size: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 6, "text_embed_dim": 1, "num_layers": 1}
     size["attention_fusion"] = "cross_linear"
     with torch.device("meta"):
         if owner == "jova":
@@ -294,8 +295,11 @@ def peft_settings_in(metadata: Mapping[str, str], adapter_config: Mapping[str, A
     if METADATA_KEY in metadata:
         found = parse_json(metadata[METADATA_KEY], f"The metadata's {METADATA_KEY}")
     elif metadata.get("lora_alpha") not in (None, "", "None"):
-        found = {"lora_alpha": metadata["lora_alpha"], "r": metadata.get("r", metadata.get("lora_rank"))}
-        found["use_rslora"] = metadata.get("use_rslora", "").lower() == "true"
+        found = {
+            "lora_alpha": metadata["lora_alpha"],
+            "r": metadata.get("r", metadata.get("lora_rank")),
+            "use_rslora": metadata.get("use_rslora", "").lower() == "true",
+        }
     else:
         found = adapter_config
     own = {key: value for key, value in found.items() if key.startswith(PREFIX)}

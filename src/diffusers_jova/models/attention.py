@@ -6,6 +6,8 @@ B batch, S packed tokens, D width, d width of one head. A packed tensor holds th
 text tokens, if these take part.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn as nn
 from diffusers.models.attention import AttentionModuleMixin
@@ -77,6 +79,8 @@ class JoVAAttention(nn.Module, AttentionModuleMixin):
     _available_processors = [JoVAAttnProcessor]
     _supports_qkv_fusion = False
     is_cross_attention = False
+    processor: JoVAAttnProcessor
+    set_processor: Callable[[JoVAAttnProcessor], None]
 
     def __init__(self, fusion: str = "joint", processor: JoVAAttnProcessor | None = None):
         super().__init__()

@@ -107,6 +107,7 @@ class CheckpointingMixin:
     """For modules: `call` runs a block, under gradient checkpointing when that is enabled."""
 
     gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., Tensor]
 
     def call(self, block: nn.Module, hidden_states: Tensor) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:

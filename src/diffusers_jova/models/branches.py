@@ -136,7 +136,8 @@ class FreshWeights:
 
     def __init__(self, config: Mapping[str, Any], seed: int):
         self.config, self.seed = config, seed
-        self.path, self.part = None, {}
+        self.path: str | None = None
+        self.part: dict[str, Tensor] = {}
 
     def draw(self, name: str, dtype: torch.dtype) -> Tensor:
         stream = re.match(r"\w*transformer_blocks\.\d+\.\w+\.", name)

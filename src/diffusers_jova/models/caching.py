@@ -28,7 +28,9 @@ def two_stream_block(block_class: type[nn.Module]) -> type[nn.Module]:
     if not compat.has("TransformerBlockMetadata", "TransformerBlockRegistry"):
         return block_class
 
-    class TwoStreamBlockMetadata(compat.load("TransformerBlockMetadata")):
+    metadata_class: Any = compat.load("TransformerBlockMetadata")
+
+    class TwoStreamBlockMetadata(metadata_class):
         """Tells FirstBlockCache that a block's second stream is `audio_hidden_states`.
 
         The hooks ask for the literal name "encoder_hidden_states" whatever the metadata's `*_argument_name` says.

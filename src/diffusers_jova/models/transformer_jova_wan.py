@@ -126,7 +126,7 @@ class JoVAWanStream(nn.Module):
         modulation = self.scale_shift_table + context.timestep_proj.float()  # (B, 6, D)
         shift, scale, *modulation = modulation.chunk(6, dim=1)
         norm_hidden_states = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-        return self.attn1.project(norm_hidden_states, context.rotary_emb), modulation
+        return self.attn1.project(norm_hidden_states, context.rotary_emb), tuple(modulation)
 
     def post_attention(
         self,
@@ -304,8 +304,10 @@ class JoVAWanTransformer3DModel(
         # 1. Both ends of each branch
         self.video = self.audio = None
         if in_channels is not None:
-            patches = nn.Conv3d(in_channels, dim, kernel_size=tuple(patch_size), stride=tuple(patch_size))
-            patch_volume = patch_size[0] * patch_size[1] * patch_size[2]
+            depth, height, width = patch_size
+            patch = (depth, height, width)
+            patches = nn.Conv3d(in_channels, dim, kernel_size=patch, stride=patch)
+            patch_volume = depth * height * width
             self.video = JoVAWanBranch(patches, out_channels * patch_volume, *ends)
         if audio_in_channels is not None:
             latents = nn.Linear(audio_in_channels, dim)

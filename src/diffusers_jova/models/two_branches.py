@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every transformer with a video branch and an audio branch has, whatever its blocks are."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
@@ -12,7 +12,13 @@ from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
 
 
-class TwoBranchMixin:
+if TYPE_CHECKING:
+    from diffusers import ModelMixin as Model  # whose methods it extends
+else:
+    Model = object
+
+
+class TwoBranchMixin(Model):
     """Checks of inputs, positions of audio, caches and context parallelism of a two-branch transformer.
 
     Its config has `in_channels` and `audio_in_channels`, None for a branch that is not there.

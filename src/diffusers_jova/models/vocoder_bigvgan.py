@@ -12,6 +12,7 @@ The 16 kHz *weights* that MMAudio distributes are licensed CC-BY-NC 4.0, NVIDIA'
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,8 @@ class Snake(nn.Module):
 class AntiAliasedActivation(nn.Module):
     """Snake at twice the rate, between two low-passes, one on each way (arXiv:2206.04658, section 3.3)."""
 
+    filter: Tensor
+
     def __init__(self, channels: int, has_beta: bool, logscale: bool):
         super().__init__()
         self.act = Snake(channels, has_beta, logscale)
@@ -86,7 +89,7 @@ class AntiAliasedActivation(nn.Module):
 class AMPBlock(MMAudioAMPBlock):
     """diffusers' anti-aliased multi-periodicity block, with the activation above for its log-scale snakebeta."""
 
-    def __init__(self, channels: int, kernel_size: int, dilations: list[int], has_beta: bool, logscale: bool):
+    def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int], has_beta: bool, logscale: bool):
         super().__init__(channels, kernel_size, dilations)
         self.activations = nn.ModuleList(
             AntiAliasedActivation(channels, has_beta, logscale) for _ in range(2 * len(dilations))
