@@ -4,6 +4,8 @@
 
 import copy
 import logging
+import subprocess
+import sys
 
 import diffusers
 import pytest
@@ -16,6 +18,17 @@ from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
 pytest_plugins = ["isolation", "run_report"]
+
+# A process that does something in a block of ours and then waits there until it is killed
+HOLD = """
+import sys, time
+from pathlib import Path
+from diffusers_jova.files import *
+with {block} as partial:
+    {work}
+    print("ready", flush=True)
+    time.sleep(600)
+"""
 
 
 def pytest_configure():
@@ -120,3 +133,22 @@ def log_level():
     """Put back the level of the package's log, which programs set that tests and their fixtures run."""
     yield
     logging.getLogger("diffusers_jova").setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def hold():
+    """Return a function that starts a process which stays in the block `block`, and returns it."""
+    processes = []
+
+    def start(block, work="pass"):
+        code = HOLD.format(block=block, work=work)
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -4,45 +4,12 @@ import errno
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 from safetensors import SafetensorError
 
 from diffusers_jova import files
 from diffusers_jova.files import InUseError, check_output, lock_folder, lock_holder, whole_file, whole_folder
-
-
-# A process that does something in a block of ours and then waits there until it is killed
-HOLD = """
-import sys, time
-from pathlib import Path
-from diffusers_jova.files import *
-with {block} as partial:
-    {work}
-    print("ready", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def hold():
-    """Return a function that starts a process which stays in the block `block`, and returns it."""
-    processes = []
-
-    def start(block, work="pass"):
-        code = HOLD.format(block=block, work=work)
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def kill(process):

@@ -4,10 +4,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+
+from .text import split_lines
 
 
 MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
@@ -38,6 +41,32 @@ def parse_json(text: str | bytes, name: str) -> dict[str, Any]:
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """Return the JSON object in a file; see `parse_json`."""
     return parse_json(Path(path).read_bytes(), str(path))
+
+
+def read_json_lines(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("`FILE`, line 3,", the JSON object there) for each line of a file that is not empty.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not UTF-8, or a line is not a JSON object; the message names the file and the line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` is not UTF-8 (at byte {error.start}): save it as UTF-8.") from None
+    for number, line in enumerate(split_lines(text), start=1):
+        if not line.strip():
+            continue
+        where = f"`{path}`, line {number},"
+        try:
+            value = json.loads(line)
+        except RecursionError:
+            raise ValueError(f"{where} is nested too deep to be meant: it is damaged.") from None
+        except ValueError as error:
+            raise ValueError(f"{where} is not JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object, {{...}}, got {line.strip()[:40]}.")
+        yield where, value
 
 
 def read_header(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:

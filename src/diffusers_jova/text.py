@@ -20,6 +20,14 @@ def printable_lines(text: object) -> str:
     return "\n".join(printable(line) for line in str(text).split("\n"))
 
 
+def split_lines(text: str) -> list[str]:
+    """Return the lines of `text`, which line feeds and carriage returns end.
+
+    `str.splitlines` also breaks at U+2028, U+0085 and others, which people paste into the middle of a line.
+    """
+    return re.split(r"\r\n|\r|\n", text)
+
+
 def markdown(text: object) -> str:
     """Return `text` as Markdown that shows it as it is, on one line: no markup, no HTML, no links."""
     line = html.escape(printable(" ".join(str(text).split())), quote=False)

@@ -448,7 +448,7 @@ def test_labelled_prompts_are_taken_apart():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b'{"file_name": "a.mp4"}\n{"file_name"', "line 2, is no JSON"),
+        (b'{"file_name": "a.mp4"}\n{"file_name"', "line 2, is not JSON"),
         (b'{"video_caption": "x"}', "line 1, has no `file_name`.*video_caption"),
         (b'["a.mp4"]', "line 1, must be an object"),
         (b'{"file_name": "a.mp4"}\n\n{"file_name": "a.mp4"}', "line 3, names `a.mp4` a second time"),

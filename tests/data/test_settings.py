@@ -92,6 +92,10 @@ def test_settings_of_the_cache_that_are_damaged_are_an_error_and_not_the_default
         path.write_text(json.dumps(fingerprint | {"settings": fingerprint["settings"] | {name: value}}))
         with pytest.raises(DamagedError, match="fingerprint.json` is damaged"):
             cache_clips()
+    for name in ("models", "settings"):
+        path.write_text(json.dumps(fingerprint | {name: [1, 2]}))
+        with pytest.raises(DamagedError, match=rf"must have an object, .*, as `{name}`, got \[1, 2\]"):
+            cache_clips()
     path.write_text("{")
     with pytest.raises(ValueError, match="fingerprint.json is not JSON"):
         cache_clips()

@@ -329,5 +329,5 @@ def test_details_say_why(odd_report):
 
 def test_transcripts_nested_too_deep_are_named_with_their_line(tmp_path):
     (tmp_path / "heard.jsonl").write_text('{"id": "a", "text": "one"}\n' + "[" * 100_000)
-    with pytest.raises(ValueError, match=r"heard\.jsonl`, line 2, must be"):
+    with pytest.raises(ValueError, match=r"heard\.jsonl`, line 2, is nested too deep"):
         read_transcripts(tmp_path / "heard.jsonl")

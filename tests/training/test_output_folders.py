@@ -3,8 +3,6 @@
 """Outputs are not inputs, and one run at a time works in a folder."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,26 +13,6 @@ from diffusers_jova.files import InUseError
 from diffusers_jova.shards import own_cache
 from diffusers_jova.training.checkpoint import find_checkpoint
 from diffusers_jova.training.config import TrainingConfig, own_output_dir
-
-
-@pytest.fixture
-def hold():
-    """Return a function that starts a process which locks a folder and keeps it until the test ends."""
-    processes = []
-
-    def start(folder, name="run"):
-        code = f"from diffusers_jova.files import *; import time\nwith lock_folder({str(folder)!r}, {name!r}):"
-        code += " print('ready', flush=True); time.sleep(600)"
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def config(tmp_path, **settings):
@@ -56,7 +34,7 @@ def test_training_refuses_an_output_that_it_reads(tmp_path, where):
 
 def test_a_second_training_is_told_who_is_at_work(tmp_path, hold, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    other = hold(tmp_path / "out")
+    other = hold(f"lock_folder({str(tmp_path / 'out')!r})")
     with pytest.raises(InUseError, match=rf"another run \(pid {other.pid} "), own_output_dir(config(tmp_path)):
         raise AssertionError("not reached")
     monkeypatch.setenv("RANK", "1")  # the first process of a run has the lock, the others do not ask
@@ -82,7 +60,7 @@ def test_another_runs_result_is_not_written_over(tmp_path, result, resume):
 
 
 def test_shards_of_one_division_share_a_cache_and_others_do_not(tmp_path, hold):
-    hold(tmp_path, "shard-0-of-2")
+    hold(f"lock_folder({str(tmp_path)!r}, 'shard-0-of-2')")
     with own_cache(tmp_path, 1, 2):
         pass
     with pytest.raises(InUseError, match="another run"), own_cache(tmp_path, 0, 2):

@@ -22,7 +22,8 @@ from pathlib import Path
 from ..command import logging_progress, say
 from ..evaluation.metrics import METRICS, OPEN_POINTS, PROFILES, choose_variants, parse_variants
 from ..evaluation.weight_files import WEIGHT_FILES, describe_files, is_there
-from ..files import check_output, lock_folder, reading, whole_file
+from ..files import check_output, lock_folder, whole_file
+from ..headers import read_json_lines
 from ..text import printable
 from .pipeline import check_device
 from .prompts import add_prompt_arguments, read_all_prompts
@@ -194,21 +195,11 @@ def read_transcripts(path: Path) -> dict[str, str]:
     Raises:
         ValueError: if a line cannot be read; the message names it.
     """
-    with reading(path):
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
     found = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name, text = f"{row['set']}/{row['id']}" if row.get("set") else str(row["id"]), row["text"]
-            if not isinstance(text, str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(
-                f'`{path}`, line {number}, must be {{"id": ..., "text": ...}}, got {line[:60]}.'
-            ) from None
+    for where, row in read_json_lines(path):
+        if "id" not in row or not isinstance(row.get("text"), str):
+            raise ValueError(f'{where} must be {{"id": ..., "text": ...}}, got {str(row)[:60]}.')
+        name, text = f"{row['set']}/{row['id']}" if row.get("set") else str(row["id"]), row["text"]
         found[name] = text
     return found
 

@@ -44,7 +44,7 @@ import xxhash
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..files import reading, reading_folder, sample_weights, sync, whole_file
+from ..files import DamagedError, reading, reading_folder, sample_weights, sync, whole_file
 from ..headers import read_json
 from ..pipeline_folder import read_pipeline_folder
 
@@ -297,7 +297,14 @@ def read_fingerprint(cache_dir: str | os.PathLike) -> dict[str, Any]:
         raise FileNotFoundError(
             f"`{cache_dir}` holds no cache, it has no fingerprint.json: run `diffusers-jova preprocess`."
         )
-    return read_json(path)
+    fingerprint = read_json(path)
+    for name in ("models", "settings"):
+        if not isinstance(fingerprint.get(name, {}), dict):
+            raise DamagedError(
+                f"`{path}` must have an object, {{...}}, as `{name}`, got {fingerprint[name]!r}: "
+                "copy the cache again, or make it anew in another folder."
+            )
+    return fingerprint
 
 
 def check_fingerprint(cache_dir: str | os.PathLike, expected: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,11 +33,13 @@ from typing import Any, NamedTuple
 
 import av
 
+from ..headers import read_json_lines
 from ..latents import nearest_num_frames
 from ..media import probe_media
 from ..media.containers import CLIP_FORMATS, IMAGE_FORMATS, open_input
 from ..media.reading import read_timeline
-from ..pipelines.prompts import LABELS, is_labelled, split_lines
+from ..pipelines.prompts import LABELS, is_labelled
+from ..text import split_lines
 from .cache import TEXTS
 from .names import FileNames, encodable, walk
 
@@ -210,20 +212,7 @@ def _tell_apart(sources: list[Source]) -> list[Source]:
 
 def _read_metadata(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("`metadata.jsonl`, line 3,", row)."""
-    if path.suffix.lower() == ".csv":
-        yield from _read_csv(path)
-        return
-    for number, line in enumerate(split_lines(_read_text(path)), start=1):
-        if not line.strip():
-            continue
-        where = f"`{path}`, line {number},"
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{where} is no JSON: {error}.") from None
-        if not isinstance(row, dict):
-            raise ValueError(f'{where} must be an object like {{"file_name": ...}}, got {line.strip()[:40]}.')
-        yield where, row
+    yield from _read_csv(path) if path.suffix.lower() == ".csv" else read_json_lines(path)
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

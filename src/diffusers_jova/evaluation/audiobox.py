@@ -7,7 +7,6 @@ normalised, so it moves the scores.
 """
 # B windows of 10 s, T = 499 frames of 20 ms, L = 13 layers
 
-import json
 import os
 import re
 import warnings
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from transformers import WavLMConfig, WavLMModel
 from transformers.initialization import no_init_weights
 
+from ..headers import read_json
 from .audio_input import is_silent, mono, resample
 from .checkpoints import load_weights, read_checkpoint
 from .measurement import Measurement, Status
@@ -166,7 +166,7 @@ def read_audiobox(path: str | os.PathLike) -> dict:
     """
     path = Path(path)
     if path.is_dir() and (path / "model.safetensors").is_file():
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json")
         weights = read_checkpoint(path / "model.safetensors")
         return {"state_dict": weights, "model_cfg": config, "target_transform": config["target_transform"]}
     return read_checkpoint(path / "checkpoint.pt" if path.is_dir() else path)

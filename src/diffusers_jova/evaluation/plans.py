@@ -5,7 +5,6 @@
 What the metrics are called and which protocols there are is in `metrics`; what `local` measures is in `local_plans`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from ..faces import DlibFaceDetector, find_landmarks_file
+from ..headers import read_json
 from . import aesthetics, audiobox, clap, cnn14, dinov3, lip_sync, maniqa, musiq, passt, raft
 from .audio_input import is_silent
 from .checkpoints import read_state_dict
@@ -213,7 +213,7 @@ def _word_remarks(measured: Sequence[Measurement]) -> list[str]:
 def read_spellings(weights: Path) -> dict[str, str] | None:
     """Return Whisper's British to American spellings, if they lie in the folder of weights."""
     path = weights / "whisper-large-v3" / "normalizer.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 WHISPER = Network(

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import reading, whole_file
+from ..files import whole_file
+from ..headers import read_json_lines
 from .metrics import metric_named
 
 
@@ -73,29 +74,20 @@ def read_prompts(path: str | os.PathLike) -> list[Prompt]:
     """
     path = Path(path)
     prompts: list[Prompt] = []
-    lines: dict[str, int] = {}
-    with reading(path):
-        text = path.read_text(encoding="utf-8-sig")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"`{path}`, line {number},"
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{where} is not JSON: {error}.") from None
+    lines: dict[str, str] = {}
+    for where, row in read_json_lines(path):
         prompt = _parse(row, where, path.parent)
         if prompt.name in lines:
-            raise ValueError(f"{where} has the id {prompt.name!r} of line {lines[prompt.name]}: ids must differ.")
-        lines[prompt.name] = number
+            raise ValueError(f"{where} has the id {prompt.name!r} that {lines[prompt.name]} has: ids must differ.")
+        lines[prompt.name] = where
         prompts.append(prompt)
     if not prompts:
         raise ValueError(f"`{path}` has no prompts: it needs a JSON object a line, with an `id` at least.")
     return prompts
 
 
-def _parse(row: Any, where: str, folder: Path) -> Prompt:
-    if not isinstance(row, dict) or not row.get("id"):
+def _parse(row: dict[str, Any], where: str, folder: Path) -> Prompt:
+    if not row.get("id"):
         raise ValueError(
             f'{where} must be an object like {{"id": "00001", "speech_text": "..."}}, got {str(row)[:60]}.'
         )

@@ -6,7 +6,6 @@ B batch, T text tokens
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..files import whole_file
+from ..text import split_lines
 
 
 LABELS = ("<Video Caption>:", "<Audio Caption>:", "<Transcript>:")
@@ -36,14 +36,6 @@ PROMPT_EMBEDS = (
     "negative_prompt_embeds_2",
     "negative_prompt_attention_mask_2",
 )
-
-
-def split_lines(text: str) -> list[str]:
-    """Return the lines of `text`, which line feeds and carriage returns end.
-
-    `str.splitlines` also breaks at U+2028, U+0085 and others, which people paste into the middle of a line.
-    """
-    return re.split(r"\r\n|\r|\n", text)
 
 
 def is_labelled(prompt: str | None) -> bool:

@@ -4,7 +4,6 @@
 
 import argparse
 import difflib
-import json
 import os
 import sys
 import types
@@ -19,6 +18,7 @@ import yaml
 
 from ..command import run
 from ..files import check_output, lock_folder, whole_file
+from ..headers import read_json_lines
 from ..pipeline_folder import find_model
 
 
@@ -405,11 +405,10 @@ def read_validation_prompts(entries: Sequence[str | dict]) -> list[dict[str, Any
 def read_prompt_file(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of validation prompts `{path}`.")
+    if path.suffix == ".jsonl":
+        return [row for _, row in read_json_lines(path)]
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.split("\n") if line.strip()]
-        entries = yaml.safe_load(text)
+        entries = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"`{path}` cannot be read: {error}") from error
     if not isinstance(entries, list):
