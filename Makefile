@@ -14,7 +14,7 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
-	@echo "make lint    check style and format"
+	@echo "make lint    check style, format and types"
 	@echo "make docs    build the site in site/"
 	@echo "make setup   make .venv with everything above but the docs"
 	@echo "make clean   remove .venv, site, build output and caches; outputs/ stays"
@@ -46,6 +46,7 @@ test: lint
 lint: setup
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(RUN) mypy
 
 docs: $(VENV)/.setup-docs
 	$(RUN) mkdocs build --strict
