@@ -19,7 +19,7 @@ from diffusers_jova.conversion.waver import to_jova, to_waver
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 
 
-AUDIO_ONLY = ("audio_embedder.proj_in.weight", "audio_embedder.proj_in.bias", "audio_proj_out.weight")
+AUDIO_ONLY = ("audio_embedder.proj_in.weight", "audio_proj_out.weight", "audio_proj_out.bias")
 
 
 def headers(state_dict, path, config=None):
@@ -106,18 +106,20 @@ def test_the_video_branch_of_the_result_does_what_waver_did(jova, waver_files, t
 def test_the_audio_branch_is_a_copy_but_for_what_a_new_model_draws(waver_files, tmp_path):
     plan = to_jova(open_checkpoint(waver_files["video"]), seed=3)
     tensors = JoVATransformer3DModel.from_pretrained(write(plan, tmp_path / "jova")).state_dict()
-    assert list(plan.report.initialised) == [*AUDIO_ONLY, "audio_proj_out.bias"]
+    assert list(plan.report.initialised) == list(AUDIO_ONLY)
     for audio, video in (
         ("transformer_blocks.1.audio_text.ff.net.2.bias", "transformer_blocks.1.video_text.ff.net.2.bias"),
         ("single_transformer_blocks.2.audio.norm_q.weight", "single_transformer_blocks.2.video.norm_q.weight"),
         ("audio_embedder.pos_embed.temporal", "video_embedder.pos_embed.temporal"),
         ("audio_norm_out.linear.weight", "norm_out.linear.weight"),
+        ("audio_embedder.proj_in.bias", "video_embedder.proj_in.bias"),
     ):
         assert torch.equal(tensors[audio], tensors[video])
     config = json.loads(plan.files["config.json"])
     config = {name: value for name, value in config.items() if not name.startswith("_")}
     torch.manual_seed(3)
-    fresh = JoVATransformer3DModel(**{**config, "num_layers": 0, "num_single_layers": 0}).state_dict()
+    alone = {**config, "in_channels": None, "num_layers": 0, "num_single_layers": 0}
+    fresh = JoVATransformer3DModel(**alone).state_dict()
     assert all(torch.equal(tensors[name], fresh[name]) for name in plan.report.initialised)
 
 

@@ -9,7 +9,7 @@ import yaml
 from safetensors import safe_open
 from tiny_training import TINY, save_tiny_pipeline
 
-from diffusers_jova.models.branches import audio_name, copy_to_audio, join_branches
+from diffusers_jova.models.branches import copy_to_audio, join_branches
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline, draw_zero_parameters
 from diffusers_jova.training.adapters import (
@@ -306,11 +306,11 @@ def test_the_audio_branch_starts_as_a_copy_of_the_video_branch(model, caplog):
     copied = [
         name
         for name in weights
-        if audio_name(name) in weights and torch.equal(weights[name], weights[audio_name(name)])
+        if transformer.video_name(name) and torch.equal(weights[name], weights[transformer.video_name(name)])
     ]
     new = {"audio_embedder.proj_in.weight", "audio_proj_out.weight", "audio_proj_out.bias"}
     audio_names = {name for name in weights if "audio" in name}
-    assert audio_names - {audio_name(name) for name in copied} == new
+    assert audio_names - set(copied) == new
     assert all(name in caplog.text for name in new) and "proj_in.bias" not in caplog.text
     alone = load_transformer(make_config(model, branch="audio", init_audio_from_video=True))
     assert alone.config.in_channels is None

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import init_empty_weights
 from diffusers import ModelMixin
 
+from ..models.branches import NewTensors, copied_tensors, joining_tensors
+from ..models.two_branches import TwoBranchMixin
 from .report import Report, Shape
-from .streaming import Write, atomic_folder, check_output, human, plan_shards, write_weights
+from .streaming import Write, atomic_folder, check_output, human, in_file_order, plan_shards, write_weights
 
 
 WEIGHTS_NAME = "diffusion_pytorch_model"
@@ -80,3 +84,49 @@ def meta_model(model_class: type[ModelMixin], config: Mapping) -> ModelMixin:
 
 def shapes_of(model: ModelMixin) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def complete_branches(
+    model: TwoBranchMixin,
+    given: Mapping[str, Write],
+    unmatched: Mapping[str, Shape],
+    left_out: Iterable[str] = (),
+    copy_audio: bool = False,
+    seed: int = 0,
+) -> tuple[Report, list[Write]]:
+    """Return the report and the writes that make a two-branch model whole; see `models.branches`.
+
+    Args:
+        model: without weights; its class gives the names.
+        given: what a checkpoint makes, under the model's names; the shapes need not fit.
+        unmatched: tensors of the checkpoint that no rule took.
+        left_out: names that were not asked for.
+        copy_audio: whether the audio branch starts from the video branch; else what it lacks is missing.
+        seed: of new tensors.
+    """
+    expected, shapes = shapes_of(model), {name: write.shape for name, write in given.items()}
+    model_class = type(model)
+    joining = joining_tensors(model_class, model.config)
+    counterparts = {name: model_class.video_name(name) for name in expected}
+    copies: dict[str, str] = {}
+    fresh = list(joining)
+    if copy_audio:
+        fresh += [name for name, video in counterparts.items() if video is not None]
+        copies = copied_tensors(model_class, shapes, expected)
+    report = Report.compare(shapes | {name: expected[name] for name in copies}, expected, unmatched, fresh, left_out)
+
+    names = {name: [name] for name in report.matched}
+    for audio, video in copies.items():
+        names.setdefault(video, []).append(audio)
+    writes = [replace(write, name=name) for write in given.values() for name in names.get(write.name, [])]
+    writes = in_file_order(writes)
+    new_tensors = NewTensors(model_class, model.config, seed)
+    dtypes = {name: write.meta.dtype for name, write in given.items()}
+    common = Counter(dtypes.values()).most_common(1)[0][0]
+    for name in (*report.initialised, *report.missing, *report.mismatched):
+        like = torch.empty(expected[name], dtype=dtypes.get(counterparts[name], common), device="meta")
+        if name in joining:
+            writes.append(Write(name, make=partial(torch.zeros, like.shape, dtype=like.dtype), how="zero", like=like))
+        else:
+            writes.append(Write(name, make=partial(new_tensors.draw, name, like.dtype), how="new", like=like))
+    return report, writes

@@ -8,32 +8,28 @@ audio, without saying which in its names; its channels tell.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from diffusers_jova.models.branches import CONFIG_NAMES, FreshWeights, copies_that_fit
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 
 from ..presets import AUDIO_MODES
 from .checkpoint import Checkpoint
 from .errors import ConversionError
 from .key_mapping import KEEP, KeyMap, load_key_map
-from .plan import Plan, meta_model, shapes_of
+from .plan import Plan, complete_branches, meta_model, shapes_of
 from .report import Report, Shape
 from .streaming import Write, in_file_order
 
 
 BRANCHES = {"video": {"branch": "video", "head": ""}, "audio": {"branch": "audio", "head": "audio_"}}
 AUDIO_SETTINGS = ("audio_in_channels", "audio_out_channels", "audio_latent_rate")
+CONFIG_NAMES = tuple(inspect.signature(JoVATransformer3DModel.__init__).parameters)[1:]
 MASK_CHANNELS = 4  # in_channels = 2 * out_channels + 4: noisy, reference picture, mask
 WAVER = "waver"  # the built-in key map, and the stem of the files
 
@@ -51,8 +47,8 @@ def to_jova(
 ) -> Plan:
     """Return the plan of a JoVA transformer whose video branch is `checkpoint`.
 
-    Its audio branch is `audio_checkpoint`; without one it is a copy of the video branch, and what does not fit (the
-    projections of the latents) is drawn as a new model draws it. An audio branch alone gives a model of that alone.
+    Its audio branch is `audio_checkpoint`; without one it starts from the video branch (see `models.branches`). An
+    audio branch alone gives a model of that alone.
 
     Args:
         checkpoint: one branch in the Waver layout, or a JoVA transformer.
@@ -85,33 +81,13 @@ def to_jova(
     shapes = {name: write.shape for name, write in produced.items()}
     settings = read_config(shapes, branches, [own_config(one) for one in checkpoints], audio_mode, preset, config)
     model = build(settings)
-    expected = shapes_of(model)
 
-    # 2. What the audio branch takes from the video branch, and what has to be drawn
-    counterparts = {} if "audio" in branches else video_counterparts(expected)
-    copies = copies_that_fit(counterparts, shapes, expected)
-    fresh_names = [*counterparts, *(name for name in expected if ".cross_linear." in name)]  # no Waver has those
-    shapes |= {name: expected[name] for name in copies}
-    report = Report.compare(shapes, expected, unmatched, fresh_names, left_out)
+    # 2. What is written: what came, its copies, and new tensors
+    report, plan = complete_branches(model, produced, unmatched, left_out, "audio" not in branches, seed)
     report.note_inputs(checkpoints)
-
-    # 3. What is written: what came, its copies, and new tensors
-    names = {name: [name] for name in report.matched}
-    for audio, video in copies.items():
-        names.setdefault(video, []).append(audio)
-    plan = [replace(write, name=name) for write in produced.values() for name in names.get(write.name, [])]
-    fresh = FreshWeights(model.config, seed)
-    dtypes = {name: write.meta.dtype for name, write in produced.items()}
-    common = Counter(dtypes.values()).most_common(1)[0][0]
-    new = []
-    for name in (*report.initialised, *report.missing, *report.mismatched):
-        dtype = dtypes.get(counterparts.get(name), common)
-        like = torch.empty(expected[name], dtype=dtype, device="meta")
-        how = "zero" if ".cross_linear." in name else "new"
-        new.append(Write(name, make=partial(fresh.draw, name, dtype), how=how, like=like))
     inputs = [file for one in checkpoints for file in one.files]
     files = {"config.json": model.to_json_string()}
-    return Plan(report, in_file_order(plan) + new, inputs, metadata={"key_map": table.version}, files=files)
+    return Plan(report, plan, inputs, metadata={"key_map": table.version}, files=files)
 
 
 def to_waver(
@@ -231,13 +207,6 @@ def branch_of_channels(writes: list[Write]) -> str | None:
     if None in ends:
         return None
     return "audio" if ends[0].shape[-1] == ends[1].shape[0] else "video"
-
-
-def video_counterparts(names: Iterable[str]) -> dict[str, str]:
-    """Return, for each name of the audio branch, the name that its tensor has in the video branch."""
-    video, audio = (load_key_map(WAVER).bind(**values) for values in BRANCHES.values())
-    waver_names = {write.name: write.origin[0] for write in audio.inverse.match(dict.fromkeys(names))[0]}
-    return {waver_names[write.origin[0]]: write.name for write in video.match(waver_names)[0]}
 
 
 # 2. The config

@@ -267,6 +267,11 @@ class JoVATransformer3DModel(
     _skip_layerwise_casting_patterns = ["embedder", "norm", "modulation", "proj_out"]
     _keep_in_fp32_modules = ["time_embedder", "pos_embed"]
     _heads = {"video": "proj_out", "audio": "audio_proj_out"}
+    _audio_to_video = {
+        r"audio_embedder\.": "video_embedder.",
+        r"audio_(norm_out|proj_out)\.": r"\1.",
+        r"((?:single_)?transformer_blocks\.\d+\.)audio(_text)?\.": r"\1video\2.",
+    }
     # Each group of tokens is split before it is packed. The key mask is split alike; Ulysses gathers it again.
     _cp_inputs = {
         "packing": {

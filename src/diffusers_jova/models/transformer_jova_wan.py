@@ -267,6 +267,7 @@ class JoVAWanTransformer3DModel(
     _skip_layerwise_casting_patterns = ["patch_embedding", "condition_embedder", "norm", "proj_out"]
     _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # Wan's
     _heads = {"video": "video.proj_out", "audio": "audio.proj_out"}
+    _audio_to_video = {r"audio\.": "video.", r"(transformer_blocks\.\d+\.)audio\.": r"\1video."}
     # Each branch's tokens are split on their own. The text is whole on every rank, as in Wan.
     _cp_inputs = {"rope": {0: 4, 1: 4}, "transformer_blocks.0": {"hidden_states": 3, "audio_hidden_states": 3}}
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every transformer with a video branch and an audio branch has, whatever its blocks are."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,16 +28,27 @@ class TwoBranchMixin(Model):
         _heads: The name of each branch's last linear layer.
         _cp_inputs: What context parallelism splits along the tokens, axis 1: for each module its arguments by name,
             or its outputs by number, and how many axes they have.
+        _audio_to_video: How names of the audio branch's parameters become the video branch's: regular expressions of
+            their beginnings, and what takes their place.
     """
 
     _heads: dict[str, str]
     _cp_inputs: dict[str, dict[str | int, int]]
+    _audio_to_video: dict[str, str]
 
     @classmethod
     def from_single_file(cls, *args, **kwargs):
         """Return the model of one file in our own layout; see diffusers' `FromOriginalModelMixin`."""
         compat.load("SINGLE_FILE_LOADABLE_CLASSES")  # without it diffusers refuses our classes, and does not say why
         return super().from_single_file(*args, **kwargs)
+
+    @classmethod
+    def video_name(cls, name: str) -> str | None:
+        """Return the video branch's counterpart of a parameter of the audio branch; None for any other parameter."""
+        for beginning, replacement in cls._audio_to_video.items():
+            if found := re.match(beginning, name):
+                return found.expand(replacement) + name[found.end() :]
+        return None
 
     @property
     def branches(self) -> tuple[str, ...]:
