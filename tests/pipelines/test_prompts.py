@@ -12,6 +12,7 @@ from diffusers_jova.pipelines.prompts import (
     PROMPT_EMBEDS,
     TEXTS,
     format_prompt,
+    format_prompts,
     load_prompt_embeds,
     save_prompt_embeds,
     text_inputs,
@@ -102,3 +103,10 @@ def test_texts_are_filled_up_with_tokens_that_nobody_sees(multiple, num_tokens):
     else:
         assert mask[:, :5].all() and not mask[:, 5:].any()
     assert inputs["encoder_hidden_states_2"] is None and inputs["encoder_attention_mask_2"] is None
+
+
+def test_plain_prompts_are_the_prompt_alone_as_wan_cleans_it():
+    assert format_prompts(["a  cat\n sits", "x &amp; y"], prompt_format="plain") == ["a cat sits", "x & y"]
+    assert format_prompts(None, prompt_format="plain") == [""]
+    with pytest.raises(ValueError, match="reads plain prompts"):
+        format_prompts("a cat", "a purr", prompt_format="plain")

@@ -32,6 +32,9 @@ from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_pad
 from .two_branches import TwoBranchMixin
 
 
+CONDITION_FILLS = ("black", "grey")
+
+
 class JoVAWanContext(NamedTuple):
     """What every block of one branch needs beside its tokens."""
 
@@ -258,6 +261,9 @@ class JoVAWanTransformer3DModel(
         audio_latent_rate: Audio latents per second.
         vae_temporal_compression: Video frames per latent frame.
         attention_fusion: "joint", or "cross" / "cross_linear", the variants of JoVA's Fig. 4 and Table 5.
+        condition_fill: What the frames that are not given hold beside a reference image: "black", the latent of a
+            black frame, encoded apart (JoVA's); "grey", encoded together with the image as one video (Wan's own models
+            for images). The pipeline prepares it.
         eps: Epsilon of all norms.
     """
 
@@ -292,6 +298,7 @@ class JoVAWanTransformer3DModel(
         audio_latent_rate: float = 44100 / 1024,
         vae_temporal_compression: int = 4,
         attention_fusion: str = "joint",
+        condition_fill: str = "black",
         eps: float = 1e-6,
     ):
         super().__init__()
@@ -299,6 +306,8 @@ class JoVAWanTransformer3DModel(
             raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
         if attention_fusion not in ATTENTION_FUSIONS:
             raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
+        if condition_fill not in CONDITION_FILLS:
+            raise ValueError(f"`condition_fill` must be one of {CONDITION_FILLS}, got {condition_fill!r}.")
         dim = num_attention_heads * attention_head_dim
         ends = (dim, text_embed_dim, freq_dim, eps)
 

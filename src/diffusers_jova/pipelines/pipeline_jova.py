@@ -23,7 +23,7 @@ from diffusers.hooks import FasterCacheConfig
 from diffusers.image_processor import PipelineImageInput
 from diffusers.models import AutoencoderKLWan, MMAudioVAE, MMAudioVocoder
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.utils import logging, replace_example_docstring
 from diffusers.utils.torch_utils import get_module_execution_device, randn_tensor
 from diffusers.video_processor import VideoProcessor
@@ -43,6 +43,7 @@ from ..latents import (
 from ..loaders.lora import JoVALoraLoaderMixin
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
+from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
@@ -62,7 +63,8 @@ from .inputs import (
 )
 from .one_call import one_call_at_a_time
 from .pipeline_output import JoVAPipelineOutput
-from .prompts import PROMPT_EMBEDS, TEXTS, format_prompts, repeat_samples, text_inputs
+from .prompts import PROMPT_EMBEDS, PROMPT_FORMATS, TEXTS, format_prompts, repeat_samples, text_inputs
+from .schedules import set_timesteps, take_step
 
 
 logger = logging.get_logger(__name__)
@@ -99,11 +101,14 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             for audio).
         vocoder: `BigVGANVocoder`, `GriffinLimVocoder`, or diffusers' `MMAudioVocoder`: a log-mel to a waveform
             (optional; needed for audio).
-        transformer: `JoVATransformer3DModel`, which denoises both latents.
-        scheduler: `FlowMatchEulerDiscreteScheduler`; it holds the shift of the sigmas.
+        transformer: `JoVATransformer3DModel` or `JoVAWanTransformer3DModel`, which denoises both latents.
+        scheduler: `FlowMatchEulerDiscreteScheduler`, or another of diffusers' that predicts flow, such as Wan's
+            `UniPCMultistepScheduler`; it holds the shift of the sigmas.
         height, width, num_frames, frame_rate, num_inference_steps, guidance_scale, audio_guidance_scale: What a call
             uses where it is given None (pixels, frames, frames per second), so that a checkpoint brings its own best
             settings.
+        prompt_format: What the text encoders read: "labelled", the three lines of JoVA, or "plain", the prompt alone
+            as Wan cleans it, for a transformer that comes from Wan and has not learnt the lines.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae->audio_vae->vocoder"
@@ -113,8 +118,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
     def __init__(
         self,
         vae: AutoencoderKLWan,
-        transformer: JoVATransformer3DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler,
+        transformer: JoVATransformer3DModel | JoVAWanTransformer3DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler | UniPCMultistepScheduler,
         tokenizer: PreTrainedTokenizerBase | None = None,
         text_encoder: PreTrainedModel | None = None,
         tokenizer_2: PreTrainedTokenizerBase | None = None,
@@ -128,8 +133,11 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         num_inference_steps: int = 50,
         guidance_scale: float = 10.0,
         audio_guidance_scale: float | None = None,
+        prompt_format: str = "labelled",
     ):
         super().__init__()
+        if prompt_format not in PROMPT_FORMATS:
+            raise ValueError(f"`prompt_format` must be one of {PROMPT_FORMATS}, got {prompt_format!r}.")
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -149,6 +157,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             audio_guidance_scale=audio_guidance_scale,
+            prompt_format=prompt_format,
         )
         self.vae_scale_factor_temporal = vae.config.scale_factor_temporal if vae is not None else 4
         self.vae_scale_factor_spatial = vae.config.scale_factor_spatial if vae is not None else 8
@@ -260,8 +269,9 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         embeds = {name: arguments[name] for name in PROMPT_EMBEDS}
         loaded = (self.text_encoder is not None, self.text_encoder_2 is not None)
         check_embeds(embeds, loaded, do_classifier_free_guidance)
-        texts = format_prompts(prompt, audio_prompt, transcript)
-        negative_texts = format_prompts(negative_prompt, negative_audio_prompt)
+        prompt_format = self.config.prompt_format
+        texts = format_prompts(prompt, audio_prompt, transcript, prompt_format=prompt_format)
+        negative_texts = format_prompts(negative_prompt, negative_audio_prompt, prompt_format=prompt_format)
         if prompt_embeds is None and prompt_embeds_2 is None:
             embeds |= self._encode_texts(texts, max_sequence_length)
         if not do_classifier_free_guidance:
@@ -399,8 +409,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def _encode_pixels(self, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """(B, 3, height, width) in [-1, 1] -> (B, C, 1, H, W)"""
-        pixels = pixels[:, :, None].to(device=get_module_execution_device(self.vae), dtype=self.vae.dtype)
+        """(B, 3, frames, height, width) in [-1, 1] -> (B, C, F, H, W)"""
+        pixels = pixels.to(device=get_module_execution_device(self.vae), dtype=self.vae.dtype)
         latents = self.vae.encode(pixels).latent_dist.mode()
         return normalize_latents(latents.to(device=device, dtype=torch.float32), self.vae.config)
 
@@ -409,7 +419,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
     ) -> torch.Tensor | None:
         """Return the channels beside the noisy latents, (B, C + 4, F, H, W), or None where the transformer takes none.
 
-        The image is given as latent frame 0; the other frames hold the latent of a black frame. See
+        The image is given as latent frame 0; the other frames hold the latent of a black frame, or what the VAE makes
+        of the image and grey frames behind it, as the transformer's `condition_fill` says. See
         `conditioning.condition_channels`.
 
         Args:
@@ -420,12 +431,23 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         if latents is None or self.transformer.config.in_channels == self.transformer.config.out_channels:
             return None
         batch_size, _, num_latent_frames, *_ = latents.shape
-        black_latents = self._encode_pixels(torch.full((1, 3, height, width), -1.0), latents.device)
-        clean_latents = black_latents if pixels is None else self._encode_pixels(pixels, latents.device)
-        clean_latents = clean_latents.repeat_interleave(batch_size // len(clean_latents), dim=0)  # (B, C, 1, H, W)
+        if self.transformer.config.get("condition_fill", "black") == "grey":
+            num_frames = (num_latent_frames - 1) * self.vae_scale_factor_temporal + 1
+            video = torch.zeros(1 if pixels is None else len(pixels), 3, num_frames, height, width)  # 0 is grey
+            if pixels is not None:
+                video[:, :, 0] = pixels
+            filler_latents = self._encode_pixels(video, latents.device)
+            filler_latents = filler_latents.repeat_interleave(batch_size // len(filler_latents), dim=0)
+            clean_latents = filler_latents[:, :, :1]
+        else:
+            filler_latents = self._encode_pixels(torch.full((1, 3, 1, height, width), -1.0), latents.device)
+            clean_latents = (
+                filler_latents if pixels is None else self._encode_pixels(pixels[:, :, None], latents.device)
+            )
+            clean_latents = clean_latents.repeat_interleave(batch_size // len(clean_latents), dim=0)  # (B, C, 1, H, W)
         is_given = torch.full((batch_size, 1), pixels is not None, device=latents.device)
         return condition_channels(
-            clean_latents, is_given, black_latents, num_latent_frames, self.vae_scale_factor_temporal
+            clean_latents, is_given, filler_latents, num_latent_frames, self.vae_scale_factor_temporal
         )
 
     # 4. Denoising
@@ -498,7 +520,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self,
         tensors: dict[str, torch.Tensor | None],
         condition: torch.Tensor | None,
-        sigmas: list[float] | np.ndarray,
+        num_inference_steps: int,
+        sigmas: list[float] | np.ndarray | None,
         frame_rate: float,
         generator: torch.Generator | list[torch.Generator] | None,
         callback_on_step_end: Callable | None,
@@ -510,14 +533,15 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             tensors: By the names of `_callback_tensor_inputs`: latents (B, C, F, H, W), audio_latents (B, C, A), and
                 the eight outputs of `encode_prompt`. A callback may replace any of them.
             condition: (B, C + 4, F, H, W) of `prepare_condition`, or None.
-            sigmas: Noise levels, 1 to 0, before the scheduler's shift.
+            num_inference_steps: As in the call.
+            sigmas: Noise levels, 1 to 0, before the scheduler's shift. None: the scheduler's usual ones.
             frame_rate: Frames per second.
             generator, callback_on_step_end, callback_on_step_end_tensor_inputs: As in the call.
 
         Returns:
             `tensors` after the last step.
         """
-        self.scheduler.set_timesteps(sigmas=sigmas, device=self._execution_device)
+        set_timesteps(self.scheduler, num_inference_steps, sigmas, self._execution_device)
         # each modality has its own counter of steps
         schedulers = {"latents": self.scheduler, "audio_latents": copy.deepcopy(self.scheduler)}
         timesteps = self.scheduler.timesteps
@@ -531,9 +555,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 sigma = self.scheduler.sigmas[i]
                 velocities = self._predict(tensors, condition, i, t, sigma, frame_rate)
                 for name, velocity in velocities.items():
-                    tensors[name] = schedulers[name].step(
-                        velocity, t, tensors[name], generator=generator, return_dict=False
-                    )[0]
+                    tensors[name] = take_step(schedulers[name], velocity, t, tensors[name], generator)
 
                 if callback_on_step_end is not None:
                     callback_kwargs = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
@@ -774,11 +796,11 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         condition = self.prepare_condition(pixels, tensors["latents"], settings.height, settings.width)
 
         # 4. Denoising
-        num_steps = settings.num_inference_steps
         tensors = self.denoise(
             tensors,
             condition,
-            np.linspace(1.0, 1 / num_steps, num_steps) if sigmas is None else sigmas,
+            settings.num_inference_steps,
+            sigmas,
             float(exact_frame_rate(settings.frame_rate)),
             generator,
             callback_on_step_end,

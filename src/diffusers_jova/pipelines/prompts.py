@@ -20,6 +20,8 @@ from ..text import split_lines
 
 LABELS = ("<Video Caption>:", "<Audio Caption>:", "<Transcript>:")
 
+PROMPT_FORMATS = ("labelled", "plain")
+
 # The texts of a call, in the order of the lines; the negative has no transcript.
 PROMPT_TEXTS = ("prompt", "audio_prompt", "transcript")
 NEGATIVE_TEXTS = ("negative_prompt", "negative_audio_prompt")
@@ -63,16 +65,39 @@ def format_prompt(prompt: str | None = None, audio_prompt: str | None = None, tr
     return "\n".join(" ".join([label, *(text or "").split()]) for label, text in zip(LABELS, texts))
 
 
+def clean_prompt(prompt: str | None = None, audio_prompt: str | None = None, transcript: str | None = None) -> str:
+    """Return the text that Wan's text encoder reads: the prompt alone, cleaned by diffusers' own function.
+
+    Raises:
+        ValueError: If audio is described, which such a prompt has no place for.
+    """
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean  # late: most pipelines never need it
+
+    if audio_prompt or transcript:
+        raise ValueError(
+            "This checkpoint reads plain prompts (`prompt_format='plain'`), as Wan does: it has not learnt what to do "
+            "with `audio_prompt` and `transcript`. Leave them out; or, if it was trained with JoVA's labelled lines, "
+            "load it with `JoVAPipeline.from_pretrained(..., prompt_format='labelled')`."
+        )
+    return prompt_clean(prompt or "")
+
+
 def format_prompts(
     prompt: str | Sequence[str] | None = None,
     audio_prompt: str | Sequence[str] | None = None,
     transcript: str | Sequence[str] | None = None,
+    prompt_format: str = "labelled",
 ) -> list[str]:
-    """Return `format_prompt` of each sample; a single string goes to every sample."""
+    """Return the text of each sample that the encoders read; a single string goes to every sample.
+
+    Args:
+        prompt_format: One of `PROMPT_FORMATS`: `format_prompt`, or `clean_prompt`.
+    """
     lines = (prompt, audio_prompt, transcript)
     batch_size = max([len(line) for line in lines if isinstance(line, list | tuple)], default=1)
     lines = [line if isinstance(line, list | tuple) else [line] * batch_size for line in lines]
-    return [format_prompt(*sample) for sample in zip(*lines)]
+    to_text = format_prompt if prompt_format == "labelled" else clean_prompt
+    return [to_text(*sample) for sample in zip(*lines)]
 
 
 def names_of_embeds(prefix: str) -> tuple[str, str]:
