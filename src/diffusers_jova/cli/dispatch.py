@@ -36,6 +36,7 @@ GROUPS = {
         "convert-waver": "Waver <-> a JoVA transformer, or one branch of it",
         "convert-mmaudio": "MMAudio's autoencoder <-> AutoencoderMMAudio",
         "convert-bigvgan": "a BigVGAN generator <-> BigVGANVocoder",
+        "convert-wan": "a Wan pipeline or transformer <-> JoVA on a Wan base",
         "convert-wan-vae": "the original Wan 2.1 VAE <-> AutoencoderKLWan",
         "convert-lora": "LoRA files between the names of diffusers, ComfyUI and kohya",
         "assemble": "put parts together to one pipeline folder",

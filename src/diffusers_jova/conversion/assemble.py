@@ -16,7 +16,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, __version__
 from tqdm import tqdm
 
 from ..headers import read_json
-from ..models import VOCODERS, AutoencoderMMAudio, JoVATransformer3DModel
+from ..models import TRANSFORMERS as OUR_TRANSFORMERS
+from ..models import VOCODERS, AutoencoderMMAudio
 from ..pipeline_folder import INDEX, config_name, find_model, is_pipeline_folder, read_pipeline_folder
 from .checkpoint import open_checkpoint
 from .errors import ConversionError
@@ -27,13 +28,13 @@ from .streaming import atomic_folder
 # part -> the classes it may have, and the library whose name stands in model_index.json
 OURS, DIFFUSERS, TRANSFORMERS = "diffusers_jova", "diffusers", "transformers"
 CLASSES: dict[str, dict[str, str]] = {
-    "transformer": {JoVATransformer3DModel.__name__: OURS},
+    "transformer": {cls.__name__: OURS for cls in OUR_TRANSFORMERS},
     "vae": {"AutoencoderKLWan": DIFFUSERS},
     "audio_vae": {AutoencoderMMAudio.__name__: OURS, "MMAudioVAE": DIFFUSERS},
     "vocoder": {cls.__name__: OURS for cls in VOCODERS} | {"MMAudioVocoder": DIFFUSERS},
     "text_encoder": {"T5EncoderModel": TRANSFORMERS, "UMT5EncoderModel": TRANSFORMERS},
     "text_encoder_2": {"Qwen2Model": TRANSFORMERS},
-    "scheduler": {"FlowMatchEulerDiscreteScheduler": DIFFUSERS},
+    "scheduler": {"FlowMatchEulerDiscreteScheduler": DIFFUSERS, "UniPCMultistepScheduler": DIFFUSERS},
 }
 # a whole model in a part's folder whose encoder is the class that we load from it
 ENCODERS = {
@@ -42,6 +43,7 @@ ENCODERS = {
     "Qwen2ForCausalLM": "Qwen2Model",
 }
 PIPELINE = "JoVAPipeline"
+UMT5_WIDTH = 4096  # of UMT5-XXL's states, and of T5-XXL's
 SHIFT = 5.0  # of the sigmas at 480p, where no scheduler is given
 
 
@@ -126,11 +128,16 @@ def part_class(name: str, config: dict[str, Any]) -> tuple[str, str]:
         if not hasattr(transformers, str(found)):
             raise ConversionError(f"--{name} names the class {found}, which transformers does not have.")
         return TRANSFORMERS, found
-    found = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-    found = ENCODERS.get(found, found)
+    found = config.get("_class_name") or encoder_class(config)
     if found not in CLASSES[name]:
         raise ConversionError(f"--{name} must be {' or '.join(CLASSES[name])}, got {found}.")
     return CLASSES[name][found], found
+
+
+def encoder_class(config: Mapping[str, Any]) -> str | None:
+    """Return the class that we load from the folder of a text encoder, by its config; None where it names none."""
+    found = next(iter(config.get("architectures") or []), None)
+    return ENCODERS.get(found, found)
 
 
 def weights_of(path: Path) -> list[Path]:
@@ -160,6 +167,10 @@ def misfits(configs: Mapping[str, dict[str, Any]]) -> list[str]:
         dim = transformer.get(f"text_embed_dim{suffix}")
         if dim is None:
             problems.append(f"text_encoder{suffix} is given, but transformer.text_embed_dim{suffix} is null")
+        if dim == UMT5_WIDTH and "text_len" in transformer and encoder_class(encoder) == "T5EncoderModel":
+            problems.append(
+                "text_encoder is a T5, as wide as Wan's but another: a transformer that comes from Wan reads UMT5-XXL"
+            )
         wanted = (f"transformer.text_embed_dim{suffix}", dim)
         problems += differ("text width", wanted, (f"text_encoder{suffix}", encoder.get(width)))
     return problems

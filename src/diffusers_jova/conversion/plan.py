@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ class Plan:
         weights_name: stem of the files to write.
         metadata: of the files to write.
         files: other files of the folder, such as config.json, with their text.
+        subfolder: of the folder, in which the weights are written.
+        copies: files to copy, by their place in the folder.
     """
 
     report: Report
@@ -41,10 +44,13 @@ class Plan:
     weights_name: str = WEIGHTS_NAME
     metadata: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    subfolder: str = ""
+    copies: dict[str, Path] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        return sum(write.meta.nbytes for write in self.writes)
+        copied = sum(path.stat().st_size for path in self.copies.values())
+        return copied + sum(write.meta.nbytes for write in self.writes)
 
     def describe(self, max_shard_size: str | int = "5GB", list_tensors: bool = False) -> str:
         """Return the report and the files that would be written, as text; `list_tensors` adds a line per tensor."""
@@ -53,19 +59,22 @@ class Plan:
         lines = [str(self.report), f"to write, {human(self.nbytes)}: {made}"]
         for file, shard in shards.items():
             lines.append(f"  {file}: {len(shard.tensors)} tensors, {human(shard.nbytes)}")
+        lines += [f"  {name}: a copy of {path}" for name, path in self.copies.items()]
         return "\n".join(lines + [f"  {write}" for write in self.writes] * list_tensors)
 
     def check(self, output: str | Path, overwrite: bool = False, allow_missing: Iterable[str] = ()) -> None:
         """Raise ConversionError unless all tensors are accounted for and `output` can be written."""
         self.report.check(allow_missing)
         if output is not None:
-            check_output(Path(output), self.nbytes, overwrite, self.inputs)
+            check_output(Path(output), self.nbytes, overwrite, [*self.inputs, *self.copies.values()])
 
     def write(self, output: str | Path, max_shard_size: str | int = "5GB", overwrite: bool = False) -> None:
         """Write the folder `output`, whole or not at all. See `streaming.write_weights` and `atomic_folder`."""
-        with atomic_folder(output, self.nbytes, overwrite, self.inputs) as folder:
+        inputs = [*self.inputs, *self.copies.values()]
+        with atomic_folder(output, self.nbytes, overwrite, inputs) as folder:
+            (folder / self.subfolder).mkdir(exist_ok=True)
             write_weights(
-                folder,
+                folder / self.subfolder,
                 self.writes,
                 self.weights_name,
                 metadata=self.metadata,
@@ -74,6 +83,9 @@ class Plan:
             )
             for name, text in self.files.items():
                 (folder / name).write_text(text)
+            for name, path in self.copies.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / name)
 
 
 def meta_model(model_class: type[ModelMixin], config: Mapping) -> ModelMixin:

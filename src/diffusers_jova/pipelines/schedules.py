@@ -11,7 +11,7 @@ from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
 
 def set_timesteps(
-    scheduler: SchedulerMixin, num_inference_steps: int, sigmas: list[float] | None, device: torch.device
+    scheduler: SchedulerMixin, num_inference_steps: int, sigmas: list[float] | np.ndarray | None, device: torch.device
 ) -> None:
     """Set the noise levels of a call: `sigmas`, or else JoVA's even steps from 1, or the scheduler's own.
 
