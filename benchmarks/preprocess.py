@@ -20,8 +20,9 @@ import skimage.data
 from PIL import Image
 
 from diffusers_jova import command
-from diffusers_jova.data.clips import Bucket, Source, Window
-from diffusers_jova.data.preparation import Preparation
+from diffusers_jova.data.clips import Source
+from diffusers_jova.data.prepare import Preparation
+from diffusers_jova.data.windows import Bucket, Window
 from diffusers_jova.faces import DlibFaceDetector, find_landmarks_file, intersection_over_union
 from diffusers_jova.media import open_input, write_video
 

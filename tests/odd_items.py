@@ -5,7 +5,7 @@
 import os
 import signal
 
-from diffusers_jova.data.preparation import Preparation
+from diffusers_jova.data.prepare import Preparation
 
 
 def halve(item):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffusers_jova import JoVAPipeline, pipeline_folder
-from diffusers_jova.data.preprocessing import read_model_facts
+from diffusers_jova.data.model_facts import read_model_facts
 from diffusers_jova.pipeline_folder import PipelineFolder, find_model, read_pipeline_folder
 from diffusers_jova.training.config import TrainingConfig
 

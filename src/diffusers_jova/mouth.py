@@ -145,6 +145,20 @@ def mask_test(vae, frames: np.ndarray, boxes: np.ndarray) -> MaskTest:
     return MaskTest(decoded[0], decoded[1], float(change[in_box].mean()), float(change[~cells].mean()))
 
 
+def draw_mask_test(test: MaskTest, frames: np.ndarray, boxes: np.ndarray) -> Image.Image:
+    """Return the figure of Appendix A: above the frames with their boxes, below the clip with the mouth zeroed.
+
+    Args:
+        test: what `mask_test` found.
+        frames, boxes: what it was given.
+    """
+    drawn = np.stack([_draw_box(frame, box) for frame, box in zip(frames, boxes, strict=True)])
+    return contact_sheet([drawn, test.masked])
+
+
+# --- pixels ---
+
+
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
     """Return frames (N, height, width, 3) uint8 as a batch of one (1, 3, N, height, width), float32 in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1

@@ -19,18 +19,23 @@ MOVED = {  # old name: new name, in the package; docs/architecture.md has the sa
     "evaluation.bench_command": "cli.bench",
     "evaluation.score_command": "cli.score",
     "training.cache": "data.cache",
-    "training.clips": "data.clips",
     "training.faces": "faces",
     "training.inventory": "data.inventory",
     "training.likeness": "evaluation.likeness",
     "training.mouth": "mouth",
     "training.names": "data.names",
-    "training.preparation": "data.preparation",
-    "training.preprocessing": "data.preprocessing",
     "training.progress": "progress",
     "training.round_trip": "data.round_trip",
     "training.summary": "data.summary",
     "training.workers": "workers",
+}
+DIVIDED = {  # old name: the modules that share what was in it
+    "training.clips": ("data.clips", "data.probe", "data.windows"),
+    "training.preparation": ("data.prepare", "images"),
+    "training.preprocessing": (
+        *("data.preprocessing", "data.settings", "data.model_facts", "data.encode"),
+        "data.validate_mouth_mask",
+    ),
 }
 
 
@@ -41,19 +46,26 @@ def find_moved_modules() -> None:
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the module of today under its name of before. It is the same object: what is set on one is set on both."""
+    """Finds under the name of before the module of today, the same object: what is set on one is set on both. Of one
+    that was divided it makes a module with all that is public in its pieces."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target=None) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")
-        if package != PACKAGE or name not in MOVED:
+        if package != PACKAGE or name not in MOVED.keys() | DIVIDED.keys():
             return None
         return ModuleSpec(fullname, self)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return None  # the usual empty module, which `exec_module` replaces
+        return None  # the usual empty module
 
     def exec_module(self, module: ModuleType) -> None:
-        old, new = module.__name__, f"{PACKAGE}.{MOVED[module.__name__.removeprefix(f'{PACKAGE}.')]}"
+        old = module.__name__.removeprefix(f"{PACKAGE}.")
+        new = [f"{PACKAGE}.{name}" for name in ((MOVED[old],) if old in MOVED else DIVIDED[old])]
         # level 2 is the line of the import: `warn` passes over the frames of the import system
-        warnings.warn(f"`{old}` is now `{new}`: import it from there.", DeprecationWarning, stacklevel=2)
-        sys.modules[old] = importlib.import_module(new)
+        now = ", ".join(f"`{name}`" for name in new)
+        warnings.warn(f"`{PACKAGE}.{old}` is now {now}: import from there.", DeprecationWarning, stacklevel=2)
+        pieces = [importlib.import_module(name) for name in new]
+        if old in MOVED:
+            sys.modules[module.__name__] = pieces[0]
+        for piece in reversed(pieces) if old in DIVIDED else ():
+            vars(module).update({name: value for name, value in vars(piece).items() if not name.startswith("_")})

@@ -17,7 +17,7 @@ import torch
 
 
 TIMEOUT_S = 3600  # far more than the largest file takes
-PRELOAD = "diffusers_jova.data.preparation"  # imported once, not once per child
+PRELOAD = "diffusers_jova.data.prepare"  # imported once, not once per child
 PID = os.getpid()
 
 Item = TypeVar("Item")

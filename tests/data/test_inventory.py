@@ -58,7 +58,7 @@ def test_a_renamed_clip_keeps_its_sample_under_its_new_name(cache_clips, clips, 
     for suffix in (".mp4", ".txt"):
         (clips / f"a{suffix}").rename(clips / f"c{suffix}")
     with monkeypatch.context() as patched:
-        patched.setattr("diffusers_jova.data.preprocessing.load_phase", None)  # nothing is encoded again
+        patched.setattr("diffusers_jova.data.encode.load_phase", None)  # nothing is encoded again
         cache_clips(preview=True)
     cache_clips(output_dir=tmp_path / "fresh", preview=True)
     assert content(tmp_path / "cache") == content(tmp_path / "fresh")

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image, features
 
 from diffusers_jova.data import cache
-from diffusers_jova.data.clips import find_sources, is_still_picture, parse_labelled
+from diffusers_jova.data.clips import find_sources, parse_labelled
 from diffusers_jova.data.names import FileNames
+from diffusers_jova.data.probe import is_still_picture
 from diffusers_jova.media import write_video, write_wav
 from diffusers_jova.pipelines.prompts import format_prompt, is_labelled
 from diffusers_jova.training.config import read_validation_prompts

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from PIL import Image
 
-from diffusers_jova.data import cache, preprocessing
+from diffusers_jova.data import cache, encode
 from diffusers_jova.data.preprocessing import PreprocessingConfig, preprocess
 from diffusers_jova.data.round_trip import (
     RoundTrip,
@@ -109,7 +109,7 @@ def test_a_few_clips_are_measured_once_and_the_summary_and_the_report_say_it(
     assert f"{summary.round_trip.mean('psnr_db'):.1f} dB PSNR of 4 clips" in str(summary)
     assert "!!! this model's VAE cannot show these clips" in str(summary)  # it has learnt nothing
     assert json.loads((tmp_path / "cache" / "report.json").read_text())["round_trip"]["clips"]["psnr_db"] == measured
-    monkeypatch.setattr(preprocessing, "load_phase", None)  # nothing is loaded again
+    monkeypatch.setattr(encode, "load_phase", None)  # nothing is loaded again
     assert str(cache_clips()) == str(summary)
 
 

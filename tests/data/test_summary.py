@@ -12,7 +12,7 @@ import pytest
 from diffusers_jova import progress
 from diffusers_jova.cli.dispatch import make_parser
 from diffusers_jova.data import cache
-from diffusers_jova.data.preprocessing import PreprocessingConfig, command_of
+from diffusers_jova.data.settings import PreprocessingConfig, command_of
 from diffusers_jova.data.summary import Summary, kind_of
 from diffusers_jova.media import write_video
 

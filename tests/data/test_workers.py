@@ -7,8 +7,9 @@ import pytest
 from drawn_faces import FaceInTheMiddle
 from odd_items import crash, halve
 
-from diffusers_jova.data import cache, preprocessing
+from diffusers_jova.data import cache, plan
 from diffusers_jova.data.clips import Source, find_sources
+from diffusers_jova.data.settings import PreprocessingConfig
 from diffusers_jova.media import write_video
 from diffusers_jova.workers import Failure, Workers
 
@@ -45,7 +46,7 @@ def test_a_crash_while_planning_names_the_clip_and_what_was_cached_of_it_stays(c
         found = find_sources(data, probe_captions)
         return [Source(source.name, content=crash) if source.name == "b.mp4" else source for source in found]
 
-    monkeypatch.setattr(preprocessing, "find_sources", with_a_crash)
+    monkeypatch.setattr(plan, "find_sources", with_a_crash)
     summary = cache_clips(num_workers=1)
     assert summary.skipped == [("b.mp4", "reading it crashed the process")]
     assert [row["source"] for row in summary.rows] == ["a.mp4", "c.mp4"]
@@ -60,7 +61,7 @@ def test_children_read_clips_by_default_and_give_the_same_cache(cache_clips, tmp
 
     write_video(tmp_path / "clips" / "a.mp4", np.full((9, 64, 64, 3), 90, np.uint8), 12.5)
     (tmp_path / "clips" / "a.txt").write_text("A man.")
-    assert preprocessing.PreprocessingConfig("", "", "").num_workers == 1
+    assert PreprocessingConfig("", "", "").num_workers == 1
     cache_clips(detector=FaceInTheMiddle())
     cache_clips(detector=FaceInTheMiddle(), output_dir=tmp_path / "children", num_workers=2)
     for path in (tmp_path / "cache" / "samples").iterdir():

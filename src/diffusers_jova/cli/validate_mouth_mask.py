@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from ..data.preprocessing import validate_mouth_mask  # late: it takes seconds
+    from ..data.validate_mouth_mask import validate_mouth_mask  # late: it takes seconds
 
     start_logging("%(levelname)s: %(message)s")
     test = validate_mouth_mask(**vars(args))

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""What there is to train on: the clips in a folder or a dataset, what is said about each, and how it is cut.
+"""What there is to train on: the clips in a folder or a dataset, and what is said about each.
 
 | where | what |
 |---|---|
@@ -25,23 +25,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
-
 from ..headers import read_json_lines
-from ..latents import nearest_num_frames
-from ..media import probe_media
-from ..media.containers import CLIP_FORMATS, IMAGE_FORMATS, open_input
-from ..media.reading import read_timeline
 from ..pipelines.prompts import LABELS, is_labelled
 from ..text import split_lines
 from .cache import TEXTS
 from .names import FileNames, encodable, walk
+from .probe import Probe, is_still_picture, probe, probe_kinds
 
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
@@ -51,30 +44,12 @@ SPLITS_IN_ONE = "train"
 
 # Every other file is taken for a clip: PyAV reads more containers than anyone lists.
 NO_CLIPS = {
-    *(
-        ".txt",
-        ".json",
-        ".jsonl",
-        ".csv",
-        ".tsv",
-        ".md",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".ini",
-        ".log",
-        ".py",
-        ".sh",
-        ".lock",
-    ),
-    *(".srt", ".vtt", ".ass", ".pdf", ".html", ".xml", ".zip", ".tar", ".gz", ".safetensors", ".pt", ".npy", ".npz"),
+    *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".yaml", ".yml", ".toml", ".ini", ".log"),
+    *(".py", ".sh", ".lock", ".srt", ".vtt", ".ass", ".pdf", ".html", ".xml", ".zip", ".tar", ".gz"),
+    *(".safetensors", ".pt", ".npy", ".npz"),
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".svg"),
     *DATASET_SUFFIXES,
 }
-
-# What FFmpeg calls the containers of pictures, and the brands of those that it takes for MP4.
-PICTURE_FORMATS = re.compile(r"_pipe\b|^image2|^gif$|^apng$|^jpegxl|^webp|^tty$")
-PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "mif2", "msf1", "jpeg"}
 
 
 class Segment(NamedTuple):
@@ -394,51 +369,7 @@ def _dataset_bytes(dataset, column: str, index: int) -> bytes:
     return dataset[index][column]["bytes"]
 
 
-# --- probing and cutting ---
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a file holds.
-
-    Attributes:
-        height, width: in pixels, as they are shown; 0 without video.
-        has_audio: whether there is an audio track.
-        duration_s: of the video, or of the audio where there is none, as measured.
-        warnings: what is unusual about the file, in words.
-    """
-
-    height: int
-    width: int
-    has_audio: bool
-    duration_s: Fraction
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def has_video(self) -> bool:
-        return self.height > 0
-
-
-def is_still_picture(path: Path) -> bool:
-    """Whether a file is one picture, which FFmpeg opens like a video: by its content, whatever its name says.
-
-    Raises:
-        ValueError: if it cannot be read.
-    """
-    if not path.stat().st_size:
-        return False
-    try:
-        with open_input(path, (*CLIP_FORMATS, *IMAGE_FORMATS)) as container:
-            if container.streams.audio or not container.streams.video:
-                return False
-            # HEIF and AVIF have the layout of MP4, and say what they are by their brand (ISO 23008-12)
-            brand = container.metadata.get("major_brand", "")
-            if not (PICTURE_FORMATS.search(container.format.name) or brand.strip() in PICTURE_BRANDS):
-                return False
-            pictures = (packet for packet in container.demux(video=0) if packet.size)
-            return len(list(islice(pictures, 2))) < 2
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
+# --- opening a clip ---
 
 
 def examine(source: Source) -> tuple[Probe, str]:
@@ -453,179 +384,3 @@ def examine(source: Source) -> tuple[Probe, str]:
         found = probe(path)
         with path.open("rb") as file:
             return found, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def probe_kinds(path: Path) -> tuple[bool, bool]:
-    """Return whether the file has video and whether it has audio; (True, False) if it cannot be read."""
-    try:
-        timeline = read_timeline(path)
-    except (ValueError, OSError):
-        return True, False
-    return timeline.video is not None, timeline.audio is not None
-
-
-def probe(path: Path) -> Probe:
-    """Return what the file holds; its first frame is decoded, which shows most damage.
-
-    Raises:
-        ValueError: if it cannot be read or has neither video nor audio.
-    """
-    if not path.stat().st_size:
-        raise ValueError("the file is empty (0 bytes)")
-    found = probe_media(path)
-    return Probe(found.height, found.width, found.has_audio, found.duration_s, found.warnings)
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A size that clips are cut and resized to: pixels, pixels, frames (4k + 1)."""
-
-    height: int
-    width: int
-    num_frames: int
-
-
-@dataclass(frozen=True)
-class Window:
-    """A piece of a clip that becomes one sample.
-
-    Attributes:
-        key: the sample's name, from the source's name and the window's number.
-        bucket: what it is cut to; `num_frames` is the most frames it may have.
-        start_s: where it begins, in seconds.
-        num_frames: the frames to read at most, 4k + 1.
-        texts: the three texts, "" where there is none.
-        source_sha256: of the file's content.
-        source_area: pixels of a frame of the file; 0 without pictures.
-    """
-
-    source: Source
-    key: str
-    bucket: Bucket
-    start_s: Fraction
-    num_frames: int
-    texts: Mapping[str, str]
-    source_sha256: str
-    source_area: int = 0
-
-    @property
-    def digest(self) -> str:
-        """A hash of all that decides about the sample: the file's content, the window and the texts."""
-        content = [self.source_sha256, str(self.start_s), self.num_frames, sorted(self.texts.items())]
-        content += [self.bucket.height, self.bucket.width, self.bucket.num_frames]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def choose_bucket(found: Probe, buckets: tuple[Bucket, ...], frame_rate: Fraction) -> Bucket:
-    """Return the bucket of the nearest shape; of those, the one that keeps most frames; then the largest that does
-    not enlarge the picture."""
-    num_frames = round(found.duration_s * frame_rate)
-
-    def cost(bucket: Bucket) -> tuple:
-        kept = nearest_num_frames(min(num_frames, bucket.num_frames))[0]
-        if not found.has_video:
-            return (-kept,)
-        shape = abs(math.log(found.width * bucket.height / (found.height * bucket.width)))
-        area = bucket.height * bucket.width
-        enlarges = area > found.height * found.width
-        return round(shape, 6), -kept, enlarges, area if enlarges else -area
-
-    return min(buckets, key=cost)
-
-
-def plan_windows(
-    source: Source, found: Probe, sha256: str, bucket: Bucket, frame_rate: Fraction
-) -> tuple[list[Window], list[str]]:
-    """Return the windows of a clip, and what there is to warn of.
-
-    A clip that fits is one window. A longer one is split where `segments` say when the words are spoken, so that each
-    window holds whole segments and no others' words; without them its first window is kept, and no transcript, which
-    would say more than is heard. The up to three frames that 4k + 1 costs take no words away.
-    """
-    texts = {name: source.texts.get(name, "") for name in TEXTS}
-    make = partial(Window, source, bucket=bucket, source_sha256=sha256, source_area=found.height * found.width)
-    num_frames = round(found.duration_s * frame_rate)
-    if num_frames > bucket.num_frames and source.segments:
-        windows, warnings = [], []
-        for group in _group(source.segments, bucket.num_frames / frame_rate):
-            start_s, kept, warning = _place(group, source.segments, found.duration_s, bucket, frame_rate)
-            warnings += [warning] if warning else []
-            if kept:
-                key = f"{sample_key(source.name)}-{len(windows):03d}"
-                spoken = texts | {"transcript": _words(group)}
-                windows.append(make(key=key, start_s=start_s, num_frames=kept, texts=spoken))
-        return windows, warnings
-
-    texts["transcript"] = texts["transcript"] or _words(source.segments)
-    below, above = nearest_num_frames(min(num_frames, bucket.num_frames))
-    # sound alone is filled up with silence instead: nothing of it is lost
-    kept = below if found.has_video or below >= num_frames else min(above, bucket.num_frames)
-    warnings = []
-    if (lost := num_frames - kept) > 1:
-        reason = "it has 4k + 1 frames then"
-        if num_frames > bucket.num_frames:
-            reason = "it is longer than the bucket, and no `segments` say where words begin and end"
-            if texts["transcript"] and found.has_audio:
-                reason += "; the transcript may say more than is heard, and is dropped"
-                texts["transcript"] = ""
-        warnings.append(f"loses {lost} of {num_frames} frames ({float(lost / frame_rate):.2f} s): {reason}")
-    return [make(key=sample_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
-
-
-def _group(segments: tuple[Segment, ...], longest_s: Fraction) -> list[list[Segment]]:
-    """Return runs of segments, each as long as a window allows."""
-    groups: list[list[Segment]] = []
-    for segment in segments:
-        if groups and max(segment.end, *(s.end for s in groups[-1])) - groups[-1][0].start <= longest_s:
-            groups[-1].append(segment)
-        else:
-            groups.append([segment])
-    return groups
-
-
-def _place(
-    group: list[Segment], segments: tuple[Segment, ...], duration_s: Fraction, bucket: Bucket, frame_rate: Fraction
-) -> tuple[Fraction, int, str]:
-    """Return start in seconds, number of frames (0: none) and warning of the window for a run of segments.
-
-    The longest one between the words before and the words after. Where 4k + 1 frames that hold the run's own words do
-    not fit there, it reaches up to three frames into the neighbours'.
-    """
-    start, end = _exact(group[0].start), _exact(max(s.end for s in group))
-    where, end = f"{float(start):.2f}-{float(end):.2f} s", min(end, duration_s)
-    words = (end - start) * frame_rate  # in frames; one of them may be lost
-    if words > bucket.num_frames + 1:
-        longest_s = float(bucket.num_frames / frame_rate)
-        return start, 0, f"the segment at {where} is left out: it is longer than the bucket's {longest_s:.2f} s"
-    if words <= 0:
-        return start, 0, f"the segment at {where} is left out: the clip lasts {float(duration_s):.2f} s"
-    others = [segment for segment in segments if segment not in group]
-    floor = max((_exact(s.end) for s in others if s.start < start), default=Fraction(0))
-    ceiling = min((_exact(s.start) for s in others if s.start >= start), default=duration_s)
-    floor, ceiling = min(floor, start), max(min(ceiling, duration_s), end)
-
-    kept = nearest_num_frames(min(math.floor((ceiling - floor) * frame_rate), bucket.num_frames))[0]
-    warning = ""
-    if kept + 1 < words:
-        kept = nearest_num_frames(math.ceil(words - 1))[0]
-        kept += 0 if kept + 1 >= words else 4
-        over_s = float(kept / frame_rate - (ceiling - floor))
-        if over_s * frame_rate > 1:
-            warning = f"the window at {where} reaches {over_s:.2f} s into the words beside it"
-        ceiling = min(start + kept / frame_rate, duration_s)
-        floor = min(floor, ceiling - kept / frame_rate)
-    return max(min(start, ceiling - kept / frame_rate), floor, Fraction(0)), kept, warning
-
-
-def _exact(seconds: float) -> Fraction:
-    return Fraction(seconds).limit_denominator(10**6)
-
-
-def _words(segments) -> str:
-    return " ".join(segment.text for segment in segments if segment.text)
-
-
-def sample_key(name: str) -> str:
-    """Return a file name made of `name`, with a hash of it: names that differ keep differing."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem)[:60].strip("_")
-    return f"{stem or 'clip'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -7,16 +7,24 @@ to the first. A sample is left over when its clip is in none of them; where one 
 """
 
 import json
+import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..files import whole_file
+from ..text import printable
 from . import cache
-from .clips import Source, find_sources, sample_key
+from .clips import Source, find_sources
+from .parts import is_whole, read_row_or_none
+from .plan import Plan
+from .run import Run
+from .windows import Window, sample_key
 
+
+logger = logging.getLogger(__name__)
 
 NOT_NOTED = "data that an earlier version cached without noting which"
 
@@ -111,3 +119,60 @@ def _name_of(path: Path) -> str:
         return cache.read_row(path)["source"]
     except (ValueError, KeyError, FileNotFoundError):
         return path.stem
+
+
+# --- a run ---
+
+
+def is_current(run: Run, window: Window) -> bool:
+    """Whether the cache holds this very window, whole; says so if an older version of the clip is there."""
+    path = cache.sample_path(run.cache_dir, window.key)
+    row = read_row_or_none(path)
+    if row is None:
+        return False
+    if row["source_sha256"] != window.source_sha256:
+        logger.warning("%s: has changed since it was cached, and is cached again", printable(window.source.name))
+    return row["digest"] == window.digest and (run.config.no_verify or is_whole(path))
+
+
+def remove_missing(run: Run, plan: Plan) -> None:
+    """Delete the samples of clips and windows that are not there any more. A clip that only has another name now
+    keeps its sample, under that name."""
+    config, cache_dir, summary = run.config, run.cache_dir, run.summary
+    left = find_leftovers(cache_dir, config.data, plan.all_sources, config.remove_missing)
+    stale = _stale_samples(run, plan)
+    note_data(cache_dir, config.data, left, config.remove_missing, run.writer)
+    rows = {path: read_row_or_none(path) or {} for path in left.gone}
+    _rename(run, plan.windows, {row["digest"]: path for path, row in rows.items() if row})
+    for path in [*stale, *left.gone]:
+        path.unlink(missing_ok=True)
+        run.preview_path(path.stem).unlink(missing_ok=True)
+    summary.removed = sorted({row.get("source", path.stem) for path, row in rows.items()})
+    summary.unclear = sorted({(read_row_or_none(path) or {}).get("source", path.stem) for path in left.unclear})
+    summary.unseen = left.unseen
+    for name in summary.removed:
+        logger.warning("%s: is gone, and leaves the cache", printable(name))
+
+
+def _stale_samples(run: Run, plan: Plan) -> list[Path]:
+    """Return the samples of windows that their clips no longer have."""
+    keys, cached = {window.key for window in plan.windows}, by_clip(cache.sample_paths(run.cache_dir))
+    return [
+        path
+        for source in plan.sources
+        if source.name not in plan.unread
+        for path in cached.get(sample_key(source.name), ())
+        if path.stem not in keys
+    ]
+
+
+def _rename(run: Run, windows: list[Window], gone: Mapping[str, Path]) -> None:
+    """Write the samples of windows that are cached under the name of a clip that is gone, by their digest."""
+    for window in windows:
+        path = gone.get(window.digest)
+        if path is None or cache.sample_path(run.cache_dir, window.key).is_file() or not is_whole(path):
+            continue
+        row = cache.read_row(path) | {"key": window.key, "source": window.source.name}
+        cache.write_sample(run.cache_dir, row, cache.read_tensors(path))
+        if run.preview_path(path.stem).is_file():
+            os.replace(run.preview_path(path.stem), run.preview_path(window.key))

@@ -17,7 +17,7 @@ import torch
 
 from ..latents import nearest_num_frames
 from ..mouth import to_frames, to_pixels
-from .clips import Window
+from .windows import Window
 
 
 NUM_CLIPS = 4

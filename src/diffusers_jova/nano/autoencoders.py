@@ -17,8 +17,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm import trange
 
-from ..data.preparation import resize_frames
 from ..files import whole_folder
+from ..images import resize_frames
 from ..media import read_video
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""A window of a clip -> frames at the bucket's size, sound, and mouth boxes, in this process or in several."""
+"""A window of a clip -> frames at the bucket's size, audio, and mouth boxes, in this process or in several."""
 # N video frames; boxes are x1, y1, x2, y2, half-open, NaN: no mouth
 
 import dataclasses
@@ -14,17 +14,15 @@ import numpy as np
 
 from ..faces import FaceDetector, find_cuts, find_mouths, map_boxes, thumbnail
 from ..images import centre_crop, face_crop, resize_frame
-from ..images import resize_frames as resize_frames  # has been here, and some look for it here
 from ..latents import nearest_num_frames, num_audio_samples
 from ..media import iter_frames, read_audio
 from ..media.reading import read_timeline
 from ..workers import Workers
-from .clips import Window
+from .windows import Window
 
 
 logger = logging.getLogger(__name__)
 
-CROPS = ("face", "centre")
 MAX_MISSING_FRAMES = 4  # fewer than the file promises: more than rounding, it is damaged
 
 
@@ -37,7 +35,7 @@ class PreparedClip:
         waveform: (num_samples,) float32, mono, or None.
         boxes: (N, 4) float32 in pixels of `frames`, NaN without a mouth; or None.
         num_faces: the most faces in one frame.
-        num_frames: N; for sound alone, the frames that its length stands for.
+        num_frames: N; for audio alone, the frames that its length stands for.
         mouths_outside: frames whose mouth the crop does not show.
     """
 
@@ -68,11 +66,11 @@ class Preparation:
     """How windows are prepared; calling it does it, also in another process.
 
     Args:
-        frame_rate, sampling_rate: of the model; no `sampling_rate`, no sound.
-        has_video: whether pictures are wanted.
+        frame_rate, sampling_rate: of the model; no `sampling_rate`, no audio.
+        has_video: whether frames are wanted.
         detector: None to look for no mouths.
         detect_every: see `find_mouths`.
-        crop: "face" or "centre", of `CROPS`; without a detector, the centre.
+        crop: "face" or "centre", see `settings.CROPS`; without a detector, the centre.
     """
 
     frame_rate: Fraction
@@ -83,29 +81,29 @@ class Preparation:
     crop: str = "face"
 
     def __call__(self, window: Window) -> PreparedClip:
-        """Return the window's frames, sound and mouth.
+        """Return the window's frames, audio and mouth.
 
         Raises:
             ValueError: if the clip is damaged.
         """
         with window.source.file() as path:
             if not self.has_video or read_timeline(path).video is None:
-                return self._sound_alone(window, path)
+                return self._audio_alone(window, path)
             frames = SourceFrames(path, self.frame_rate, window.start_s, window.num_frames)
-            clip, num_read = self._pictures(window, frames)
+            clip, num_read = self._video(window, frames)
             if self.sampling_rate is not None:
                 duration_s = num_read / self.frame_rate
-                clip.waveform = self._sound(path, window, duration_s, clip.num_frames)
+                clip.waveform = self._audio(path, window, duration_s, clip.num_frames)
         return clip
 
-    def _pictures(self, window: Window, frames: SourceFrames) -> tuple[PreparedClip, int]:
-        """Return the clip without its sound, and how many frames could be read."""
+    def _video(self, window: Window, frames: SourceFrames) -> tuple[PreparedClip, int]:
+        """Return the clip without its audio, and how many frames could be read."""
         height, width = window.bucket.height, window.bucket.width
-        pictures, thumbnails, size = np.empty((window.num_frames, height, width, 3), np.uint8), [], None
+        images, thumbnails, size = np.empty((window.num_frames, height, width, 3), np.uint8), [], None
         num_read = 0
         for frame in frames:
             size = frame.shape[:2]
-            pictures[num_read] = resize_frame(frame, centre_crop(*size, height, width), height, width)
+            images[num_read] = resize_frame(frame, centre_crop(*size, height, width), height, width)
             if self.detector is not None:
                 thumbnails.append(thumbnail(frame))
             num_read += 1
@@ -116,7 +114,7 @@ class Preparation:
                 f"from {float(window.start_s):.2f} s on, only {num_read} of {window.num_frames} frames can be "
                 "read: it may be damaged"
             )
-        clip = PreparedClip(pictures[:num_frames], None, np.full((num_frames, 4), np.nan, np.float32), 0, num_frames)
+        clip = PreparedClip(images[:num_frames], None, np.full((num_frames, 4), np.nan, np.float32), 0, num_frames)
         if self.detector is not None:
             cuts = find_cuts(np.stack(thumbnails[:num_frames]))
             self._find_mouths(clip, dataclasses.replace(frames, num_frames=num_frames), size, cuts)
@@ -136,16 +134,16 @@ class Preparation:
         clip.boxes, clip.num_faces = map_boxes(mouths.boxes, crop, *bucket_size), mouths.num_faces
         clip.mouths_outside = int((np.isfinite(mouths.boxes) & ~np.isfinite(clip.boxes)).all(axis=1).sum())
 
-    def _sound(self, path: Path, window: Window, duration_s: Fraction, num_frames: int) -> np.ndarray | None:
+    def _audio(self, path: Path, window: Window, duration_s: Fraction, num_frames: int) -> np.ndarray | None:
         waveform, _ = read_audio(path, self.sampling_rate, 1, start_s=window.start_s, duration_s=duration_s)
         if waveform is None:
             return None
         return waveform.mean(axis=0)[: num_audio_samples(num_frames, self.frame_rate, self.sampling_rate)]
 
-    def _sound_alone(self, window: Window, path: Path) -> PreparedClip:
+    def _audio_alone(self, window: Window, path: Path) -> PreparedClip:
         duration_s, waveform = window.num_frames / self.frame_rate, None
         if self.sampling_rate is not None:
-            waveform = self._sound(path, window, duration_s, window.num_frames)
+            waveform = self._audio(path, window, duration_s, window.num_frames)
         if waveform is None:
             raise ValueError("it has nothing that this model can encode")
         num_samples = num_audio_samples(window.num_frames, self.frame_rate, self.sampling_rate)

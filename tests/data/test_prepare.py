@@ -1,22 +1,35 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of clips -> frames at the bucket's size."""
+"""Windows of clips -> frames at the bucket's size, audio and mouth boxes."""
 
+import struct
 import weakref
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
+from drawn_faces import FaceInTheMiddle, draw_talking_face, make_opening, make_sound
+from odd_items import Crashing
 from PIL import Image
+from plain_clips import BUCKET, RATE, needs_dlib, write_clip
 
-from diffusers_jova import images
-from diffusers_jova.data.clips import Bucket, Source, Window
-from diffusers_jova.data.preparation import Preparation
-from diffusers_jova.faces import Face, crop_to_face, find_mouths
+from diffusers_jova import faces, images
+from diffusers_jova.data import cache
+from diffusers_jova.data.clips import Source
+from diffusers_jova.data.prepare import Preparation, prepare_all
+from diffusers_jova.data.probe import probe
+from diffusers_jova.data.windows import Bucket, Window
+from diffusers_jova.faces import (
+    DlibFaceDetector,
+    Face,
+    crop_to_face,
+    find_landmarks_file,
+    find_mouths,
+    intersection_over_union,
+)
 from diffusers_jova.images import centre_crop, face_crop, resize_frames
 from diffusers_jova.media import read_video, write_video
-from diffusers_jova.training import faces
 
 
 BUCKETS = [(480, 832), (832, 480), (640, 640), (720, 1280), (1280, 720), (64, 64), (192, 320), (544, 960), (368, 640)]
@@ -211,3 +224,91 @@ def test_faces_are_sought_with_one_frame_in_memory():
     assert mouths.faces[:, 1].tolist() == list(range(20)) and np.isfinite(mouths.boxes).all()
     held = find_mouths([frames.make(i) for i in range(20)], LightSquare())
     assert np.array_equal(held.boxes, mouths.boxes)
+
+
+@pytest.mark.parametrize("source_rate", [30, 8])
+def test_flash_and_clap_stay_within_half_a_target_frame(source_rate, tmp_path):
+    at_s = 0.875
+    frames = np.zeros((round(2 * source_rate), 64, 64, 3), np.uint8)
+    frames[round(at_s * source_rate) :] = 255
+    audio = np.where(np.arange(96000) < at_s * 48000, 0, np.random.default_rng(0).uniform(-0.5, 0.5, 96000))
+    write_video(tmp_path / "a.mp4", frames, source_rate, np.stack([audio, audio]), 48000)
+    source = Source("a.mp4", path=tmp_path / "a.mp4")
+    window = Window(source, "a", BUCKET, Fraction(1, 10), 21, {}, "")
+    clip = Preparation(RATE, 16000)(window)
+    assert len(clip.waveform) == round(21 / RATE * 16000)
+    flash = (clip.frames.mean(axis=(1, 2, 3)) > 128).argmax() / RATE
+    clap = (np.abs(clip.waveform) > 0.25).argmax() / 16000
+    shown = round(at_s * source_rate) / source_rate - 0.1
+    assert clap == pytest.approx(at_s - 0.1, abs=2e-3)
+    assert abs(float(flash) - shown) <= 0.5 / RATE + 1e-6
+
+
+def test_a_clip_whose_frames_run_out_early_is_damaged(tmp_path):
+    write_clip(tmp_path / "a.mp4", 9)
+    window = Window(Source("a.mp4", path=tmp_path / "a.mp4"), "a", BUCKET, Fraction(0), 25, {}, "")
+    with pytest.raises(ValueError, match="only 9 of 25 frames"):
+        Preparation(RATE, 16000)(window)
+
+
+# --- space ---
+
+
+def test_pictures_are_cropped_around_the_centre_and_resized():
+    assert centre_crop(60, 100, 64, 64) == (20, 0, 80, 60)
+    assert centre_crop(100, 60, 32, 64) == (0, 35, 60, 65)
+    frames = np.zeros((1, 60, 100, 3), np.uint8)
+    frames[:, :30, 20:50] = 255
+    resized = resize_frames(frames, centre_crop(60, 100, 64, 64), 64, 64)
+    assert resized.shape == (1, 64, 64, 3)
+    assert (resized[0, :31, :31] > 250).all() and (resized[0, 33:] < 5).all() and (resized[0, :, 33:] < 5).all()
+
+
+def rotated(path):
+    """Set the flag that says: show turned by 90 degrees clockwise (ISO 14496-12, section 8.3.2)."""
+
+    def boxed(matrix):
+        return struct.pack(">9i", *(value << (30 if i % 3 == 2 else 16) for i, value in enumerate(matrix)))
+
+    data = path.read_bytes()
+    at = data.index(boxed((1, 0, 0, 0, 1, 0, 0, 0, 1)), data.index(b"tkhd"))
+    path.write_bytes(data[:at] + boxed((0, 1, 0, -1, 0, 0, 256, 0, 1)) + data[at + 36 :])
+
+
+@needs_dlib
+def test_mouths_of_phone_clips_with_a_rotation_flag_are_where_they_are_seen(run, clips, tmp_path):
+    frames, boxes = draw_talking_face(np.full(5, 0.6), size=(384, 256), seed=2, faces=((0.5, 0.5, 0.45),))
+    path = write_video(clips / "phone.mp4", np.rot90(frames, 1, axes=(1, 2)), 12.5)  # as the sensor lies
+    rotated(path)
+    assert (probe(path).height, probe(path).width) == (384, 256)
+    run(DlibFaceDetector(find_landmarks_file()), height=192, width=128)
+    row = cache.read_index(tmp_path / "cache")[0]
+    found = cache.read_sample(tmp_path / "cache", row["key"])["mouth_boxes"].numpy()
+    assert row["has_mouth"] and row["faces"] == 1
+    assert min(intersection_over_union(*pair) for pair in zip(found, boxes / 2)) > 0.4
+
+
+# --- many processes ---
+
+
+def test_workers_give_what_one_process_gives_and_survive_a_clip_that_kills_them(tmp_path):
+    write_clip(tmp_path / "a.mp4", 9)
+    source = Source("a.mp4", path=tmp_path / "a.mp4")
+    keys = ["one", "bad", "crash", "two", "three"]
+    windows = [Window(source, key, BUCKET, Fraction(0), 9, {}, "") for key in keys]
+    prepare = Crashing(RATE, 16000, detector=FaceInTheMiddle())
+    results = {window.key: clip for window, clip in prepare_all(windows, prepare, num_workers=2)}
+    assert list(results) == keys
+    assert results["crash"] == "reading it crashed the process" and results["bad"] == "out of range"
+    expected = Preparation(RATE, 16000, detector=FaceInTheMiddle())(windows[0])
+    for key in ("one", "two", "three"):
+        np.testing.assert_array_equal(results[key].frames, expected.frames)
+        np.testing.assert_array_equal(results[key].waveform, expected.waveform)
+        np.testing.assert_array_equal(results[key].boxes, expected.boxes)
+
+
+def test_sound_that_follows_the_mouth_is_as_long_as_the_clip():
+    opening = make_opening(25, 0)
+    sound = make_sound(opening, 12.5)
+    loudness = np.abs(sound.reshape(25, -1)).mean(axis=1)
+    assert len(sound) == 32000 and np.corrcoef(loudness, opening)[0, 1] > 0.9
