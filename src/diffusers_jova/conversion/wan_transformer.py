@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,14 +19,13 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from ..models.branches import copies_that_fit
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..models.wan_names import BLOCK_PARTS, OTHER_PARTS, TABLES
 from ..presets import AUDIO_MODES
 from .checkpoint import Checkpoint
 from .errors import ConversionError
 from .key_mapping import KeyMap, Rule
-from .plan import Plan, meta_model, shapes_of
+from .plan import Plan, complete_branches, meta_model, shapes_of
 from .report import Report, Shape
 from .streaming import Write, in_file_order
 
@@ -78,15 +76,15 @@ def to_jova(
 ) -> Plan:
     """Return the plan of the JoVA whose video branch is a Wan transformer, and whose audio branch is its copy.
 
-    New are only the layers between latents and tokens of the audio branch. A model without channels for an image gets
-    20 columns of zeros, so that it does the same until it has learnt to use them; Wan's channels for an image are put
-    in our order.
+    New are only the tensors of the audio branch whose shapes differ, between latents and tokens. A model without
+    channels for an image gets 20 columns of zeros, so that it does the same until it has learnt to use them; Wan's
+    channels for an image are put in our order.
 
     Args:
         checkpoint: in diffusers' layout or the original one.
         audio_mode: "16k" or "44k", the audio VAE.
         drop_image_encoder: leave out the layers of Wan2.1-I2V that read CLIP's image tokens.
-        seed: of the new layers.
+        seed: of the new tensors.
 
     Raises:
         ConversionError: If it is not a Wan that can be a video branch, with the reason. Tensors that do not fit are in
@@ -110,26 +108,11 @@ def to_jova(
         produced[PATCHES] = image_channels_in(produced[PATCHES], settings)
     model = meta_model(JoVAWanTransformer3DModel, settings)
 
-    expected = shapes_of(model)
-    shapes = {name: write.shape for name, write in produced.items()}
-    counterparts = {name: video_name(name) for name in expected if is_audio(name)}
-    copies = copies_that_fit(counterparts, shapes, expected)
-    shapes |= {name: expected[name] for name in copies}
-    report = Report.compare(
-        shapes, expected, {name: infos[name].shape for name in unmatched}, set(counterparts) - set(copies), clip
-    )
+    unmatched_shapes = {name: infos[name].shape for name in unmatched}
+    report, plan = complete_branches(model, produced, unmatched_shapes, clip, copy_audio=True, seed=seed)
     report.note_inputs([checkpoint])
-    audio = {video: name for name, video in copies.items()}
-    kept = in_file_order(write for name, write in produced.items() if name in report.matched)
-    kept = [replace(w, name=name) for w in kept for name in (w.name, audio.get(w.name)) if name is not None]
-    for name in report.initialised:
-        if video_name(name) not in produced:  # the report has it as missing
-            continue
-        like = produced[video_name(name)].meta.new_empty(expected[name])
-        fan_in = expected[f"{name.rpartition('.')[0]}.weight"][1]
-        kept.append(Write(name, make=partial(draw, name, like, fan_in, seed), how="new", like=like))
     files = {"config.json": model.to_json_string()}
-    return Plan(report, kept, checkpoint.files, metadata={"key_map": VERSION, "layout": layout}, files=files)
+    return Plan(report, plan, checkpoint.files, metadata={"key_map": VERSION, "layout": layout}, files=files)
 
 
 def to_wan(checkpoint: Checkpoint, *, layout: str | None = None, keep_image_channels: bool = False) -> Plan:
@@ -261,12 +244,7 @@ def read_config(checkpoint: Checkpoint, shapes: Mapping[str, Shape]) -> dict[str
 
 
 def is_audio(name: str) -> bool:
-    return name.startswith("audio.") or ".audio." in name
-
-
-def video_name(name: str) -> str:
-    """Return the video branch's name of a tensor of the audio branch."""
-    return "video." + name.removeprefix("audio.") if name.startswith("audio.") else name.replace(".audio.", ".video.")
+    return JoVAWanTransformer3DModel.video_name(name) is not None
 
 
 # 2. The channels of the image
@@ -323,14 +301,7 @@ def first_channels(weight: Tensor) -> Tensor:
     return weight[:, :LATENT_CHANNELS]
 
 
-# 3. What is new, and what Wan is told
-
-
-def draw(name: str, like: Tensor, fan_in: int, seed: int) -> Tensor:
-    """Return weight or bias of a linear layer of the audio branch, drawn as `nn.Linear` draws them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + zlib.crc32(name.encode()))
-        return torch.empty(like.shape).uniform_(-(fan_in**-0.5), fan_in**-0.5).to(like.dtype)
+# 3. What Wan is told
 
 
 def wan_config(config: Mapping[str, Any], layout: str, in_channels: int) -> str:
