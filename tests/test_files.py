@@ -9,7 +9,16 @@ import pytest
 from safetensors import SafetensorError
 
 from diffusers_jova import files
-from diffusers_jova.files import InUseError, check_output, lock_folder, lock_holder, whole_file, whole_folder
+from diffusers_jova.files import (
+    InUseError,
+    check_output,
+    clear_leftovers,
+    lock_folder,
+    lock_holder,
+    partial_folder,
+    whole_file,
+    whole_folder,
+)
 
 
 def kill(process):
@@ -41,8 +50,8 @@ def test_names_of_255_bytes_are_written(tmp_path):
     path = tmp_path / ("ä" * 125 + ".json")
     with whole_file(path) as partial:
         partial.write_text("x")
-    with whole_folder(tmp_path / ("b" * 255)) as partial:
-        partial.mkdir()
+    with whole_folder(tmp_path / ("b" * 255)):
+        pass
     assert names(tmp_path) == ["b" * 255, path.name]
 
 
@@ -69,17 +78,14 @@ def test_several_processes_may_write_one_file_and_none_removes_the_others_half(t
 def test_a_folder_appears_when_the_block_ends_and_not_if_it_fails(tmp_path):
     path = tmp_path / "model"
     with pytest.raises(KeyError), whole_folder(path) as partial:
-        partial.mkdir()
         (partial / "weights").write_text("half")
         raise KeyError
     assert names(tmp_path) == []
     with whole_folder(path) as partial:
-        partial.mkdir()
         (partial / "weights").write_text("1")
     with pytest.raises(FileExistsError, match="model` exists already"), whole_folder(path):
         raise AssertionError("not reached")
     with whole_folder(path, overwrite=True) as partial:
-        partial.mkdir()
         (partial / "other").write_text("2")
     assert names(tmp_path) == ["model"] and names(path) == ["other"]
 
@@ -96,8 +102,8 @@ def test_a_failed_overwrite_keeps_the_old_folder(tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail_to_name_the_new_one)
-    with pytest.raises(OSError, match="fault of its own"), whole_folder(path, overwrite=True) as partial:
-        partial.mkdir()
+    with pytest.raises(OSError, match="fault of its own"), whole_folder(path, overwrite=True):
+        pass
     assert names(tmp_path) == ["model"] and (path / "weights").read_text() == "old"
 
 
@@ -105,7 +111,7 @@ def test_a_folder_whose_replacement_was_killed_between_two_names_comes_back(tmp_
     path = tmp_path / "model"
     path.mkdir()
     (path / "weights").write_text("old")
-    work = f"partial.mkdir(); Path({str(path)!r}).rename(partial.with_name('.replaced'))"
+    work = f"Path({str(path)!r}).rename(partial.with_name('.replaced'))"
     kill(hold(f"whole_folder({str(path)!r}, overwrite=True)", work))
     assert not path.exists()
     with pytest.raises(KeyError), whole_folder(path, overwrite=True):
@@ -115,15 +121,30 @@ def test_a_folder_whose_replacement_was_killed_between_two_names_comes_back(tmp_
 
 def test_two_runs_do_not_write_one_folder_and_a_killed_one_is_no_hindrance(tmp_path, hold):
     path = tmp_path / "model"
-    other = hold(f"whole_folder({str(path)!r})", "partial.mkdir(); (partial / 'half').touch()")
+    other = hold(f"whole_folder({str(path)!r})", "(partial / 'half').touch()")
     with pytest.raises(InUseError, match=rf"another run \(pid {other.pid} on .*\) is at work in `{path}`"):
         with whole_folder(path):
             raise AssertionError("not reached")
     kill(other)
     with whole_folder(path) as partial:
-        assert not partial.exists()
-        partial.mkdir()
+        assert names(partial) == []
     assert names(tmp_path) == ["model"] and names(path) == []
+
+
+def test_leftovers_go_and_a_folder_that_was_being_replaced_comes_back(tmp_path, hold):
+    for name in ("step-1", "step-2", "model"):
+        kill(hold(f"whole_folder({str(tmp_path / name)!r})", "(partial / 'half').touch()"))
+    (tmp_path / ".step-1.partial" / ".replaced").mkdir()
+    (tmp_path / ".step-3.removed").mkdir()
+    clear_leftovers(tmp_path, "step-*")
+    assert names(tmp_path) == [".model.partial", "step-1"] and names(tmp_path / "step-1") == []
+
+
+def test_other_processes_of_a_run_know_the_folder_that_is_filled(tmp_path):
+    with whole_folder(tmp_path / "a") as partial:
+        (partial_folder(tmp_path / "a") / "of_another").touch()
+        assert partial_folder(tmp_path / "a") == partial
+    assert names(tmp_path / "a") == ["of_another"]
 
 
 def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -136,7 +157,6 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert events == [str(partial), "named"]
     events.clear()
     with whole_folder(tmp_path / "b") as partial:
-        partial.mkdir()
         (partial / "c").touch()
     assert events == [str(partial / "c"), str(partial), "named", str(tmp_path)]
 

@@ -85,11 +85,13 @@ def whole_file(path: str | os.PathLike, writer: str | None = None) -> Iterator[P
 
 @contextmanager
 def whole_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
-    """Give the name of a folder to make, which becomes `path` when the block succeeds.
+    """Give an empty folder, which becomes `path` when the block succeeds.
+
+    Other processes of this run may fill it too, under the name `partial_folder(path)`, as long as the block lasts.
 
     Args:
-        path: The folder.
-        overwrite: Whether to replace a folder that is there.
+        path: The folder; those around it are made.
+        overwrite: Whether to replace a folder that is there, which stays until the new one is whole.
 
     Raises:
         InUseError: If another process is writing the same folder.
@@ -99,6 +101,7 @@ def whole_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[P
     path = Path(os.path.realpath(path))
     with _explained(path), _workplace(path, shared=False) as partial:
         _refuse_existing(path, overwrite)
+        partial.mkdir()
         yield partial
         _sync_tree(partial)
         _refuse_existing(path, overwrite)
@@ -106,6 +109,12 @@ def whole_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[P
             os.replace(path, _replaced(partial))
         os.replace(partial, path)
         sync(path.parent)
+
+
+def partial_folder(path: str | os.PathLike) -> Path:
+    """Return the name under which `whole_folder` fills the folder `path`."""
+    path = Path(os.path.realpath(path))
+    return next(_places(path)) / path.name
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
@@ -120,10 +129,7 @@ def _workplace(path: Path, shared: bool = True) -> Iterator[Path]:
     Args:
         shared: Whether several processes may write `path` at a time, each in a place of its own; the last one wins.
     """
-    name = path.name
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        name = blake2b(os.fsencode(name), digest_size=8).hexdigest()
-    places = (path.with_name(f".{name}.partial{number or ''}") for number in itertools.count())
+    places = _places(path)
     for place in places:
         try:
             lock = _lock(place, "run")
@@ -144,6 +150,14 @@ def _workplace(path: Path, shared: bool = True) -> Iterator[Path]:
                 _unlock(lock)
 
 
+def _places(path: Path) -> Iterator[Path]:
+    """Yield the folders in which `path` is made: the first one, and those beside it for further processes."""
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = blake2b(os.fsencode(name), digest_size=8).hexdigest()
+    return (path.with_name(f".{name}.partial{number or ''}") for number in itertools.count())
+
+
 def _replaced(partial: Path) -> Path:
     """Return where the old folder waits while the new one is given its name."""
     return partial.with_name(".replaced")
@@ -161,21 +175,24 @@ def _clear(place: Path, path: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def replace_folder(source: Path, target: Path) -> None:
-    """Give `source`, once it is on the disk, the name `target`; a folder that has it already goes."""
-    _sync_tree(source)
-    if target.exists():
-        remove_folder(target)
-    os.replace(source, target)
-    sync(target.parent)
-
-
 def remove_folder(path: Path) -> None:
     """Remove a folder so that a killed process leaves no half of it under its name."""
     doomed = path.with_name(f".{path.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(path, doomed)
     shutil.rmtree(doomed)
+
+
+def clear_leftovers(folder: str | os.PathLike, pattern: str = "*") -> None:
+    """Remove from `folder`, which this run has locked, what killed runs left of folders with names like `pattern`.
+
+    One that was being replaced when its run was killed comes back.
+    """
+    for place in Path(folder).glob(f".{pattern}.partial"):
+        _clear(place, place.with_name(place.name.removeprefix(".").removesuffix(".partial")))
+        shutil.rmtree(place, ignore_errors=True)
+    for doomed in Path(folder).glob(f".{pattern}.removed"):
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sync(path: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler, __version__
 from tqdm import tqdm
 
+from ..files import whole_folder
 from ..headers import read_json
 from ..models import TRANSFORMERS as OUR_TRANSFORMERS
 from ..models import VOCODERS, AutoencoderMMAudio
@@ -22,7 +23,7 @@ from ..pipeline_folder import INDEX, config_name, find_model, is_pipeline_folder
 from .checkpoint import open_checkpoint
 from .errors import ConversionError
 from .parts import PARTS, REQUIRED, TOKENIZERS
-from .streaming import atomic_folder
+from .streaming import check_output
 
 
 # part -> the classes it may have, and the library whose name stands in model_index.json
@@ -78,7 +79,8 @@ def assemble(
     files = {(name, file.relative_to(path)): file for name, path in folders.items() for file in weights_of(path)}
     num_bytes = sum(file.stat().st_size for file in files.values())
     if not dry_run:
-        with atomic_folder(output, num_bytes, overwrite, files.values()) as folder:
+        check_output(Path(output), num_bytes, overwrite, files.values())
+        with whole_folder(output, overwrite) as folder:
             for (name, relative), file in tqdm(files.items(), unit="file", desc="copy"):
                 target = folder / name / relative
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,11 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import ModelMixin
 
+from ..files import whole_folder
 from ..models.branches import NewTensors, copied_tensors, joining_tensors
 from ..models.two_branches import TwoBranchMixin
 from .report import Report, Shape
-from .streaming import Write, atomic_folder, check_output, human, in_file_order, plan_shards, write_weights
+from .streaming import Write, check_output, human, in_file_order, plan_shards, write_weights
 
 
 WEIGHTS_NAME = "diffusion_pytorch_model"
@@ -69,9 +70,9 @@ class Plan:
             check_output(Path(output), self.nbytes, overwrite, [*self.inputs, *self.copies.values()])
 
     def write(self, output: str | Path, max_shard_size: str | int = "5GB", overwrite: bool = False) -> None:
-        """Write the folder `output`, whole or not at all. See `streaming.write_weights` and `atomic_folder`."""
-        inputs = [*self.inputs, *self.copies.values()]
-        with atomic_folder(output, self.nbytes, overwrite, inputs) as folder:
+        """Write the folder `output`, whole or not at all. See `streaming.write_weights` and `check_output`."""
+        check_output(Path(output), self.nbytes, overwrite, [*self.inputs, *self.copies.values()])
+        with whole_folder(output, overwrite) as folder:
             (folder / self.subfolder).mkdir(exist_ok=True)
             write_weights(
                 folder / self.subfolder,

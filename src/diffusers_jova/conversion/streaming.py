@@ -11,7 +11,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -22,7 +21,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..files import whole_folder
 from .checkpoint import SAFETENSORS_DTYPES
 from .errors import ConversionError
 
@@ -247,25 +245,11 @@ def nonfinite(tensor: Tensor) -> str | None:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or None
 
 
-@contextmanager
-def atomic_folder(output: str | Path, num_bytes: int, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[Path]:
-    """Yield a temporary folder beside `output` that becomes `output` when the block ends without an error.
-
-    Raises:
-        ConversionError: If `output` exists and `overwrite` is False, or holds one of `inputs`; if the disk has less
-            than `num_bytes` free.
-        OSError: If writing failed, or another process is writing the same folder; see `files.whole_folder`.
-    """
-    output = Path(os.path.realpath(output))
-    check_output(output, num_bytes, overwrite, inputs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with whole_folder(output, overwrite) as folder:
-        folder.mkdir()
-        yield folder
-
-
 def check_output(output: Path, num_bytes: int, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-    """Raise ConversionError if `output` cannot be written; see `atomic_folder`."""
+    """Raise ConversionError if the folder `output` cannot be written.
+
+    It must not exist unless `overwrite`, nor hold one of `inputs`, and the disk must have `num_bytes` free.
+    """
     output = Path(os.path.realpath(output))
     if output.exists() and not overwrite:
         raise ConversionError(f"{output} exists already. Pass --overwrite to replace it, or take another --output.")

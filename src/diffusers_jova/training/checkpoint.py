@@ -14,8 +14,8 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,15 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..files import reading, reading_folder, remove_folder, replace_folder, write_error
+from ..files import (
+    clear_leftovers,
+    partial_folder,
+    reading,
+    reading_folder,
+    remove_folder,
+    whole_folder,
+    write_error,
+)
 from .adapters import LORA_FILE, load_lora, save_lora
 from .config import TrainingConfig, read_yaml, to_dict, write_yaml
 
@@ -131,14 +139,16 @@ class Checkpoints:
             OSError: If it cannot be written, for example on a full disk; earlier checkpoints are untouched.
         """
         path = self.output_dir / f"checkpoint-{step}"
-        partial = self.output_dir / f".{path.name}.partial"
-        self._on_main(lambda: shutil.rmtree(partial, ignore_errors=True))
+        is_main = self.accelerator.is_main_process
         try:
-            self.accelerator.save_state(str(partial))
-            self._on_main(lambda: self._save_state(partial, step))
-            self._on_main(lambda: replace_folder(partial, path))
+            with whole_folder(path, overwrite=True) if is_main else nullcontext(partial_folder(path)) as partial:
+                self.accelerator.wait_for_everyone()  # the folder is there, and empty
+                self.accelerator.save_state(str(partial))
+                self._on_main(lambda: self._save_state(partial, step))
+            self.accelerator.wait_for_everyone()  # it has its name
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the disk's errors
-            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error.__cause__, Exception):  # `whole_folder` has put it in words, which are others here
+                error = error.__cause__
             kept = ", ".join(checkpoint.name for checkpoint in list_checkpoints(self.output_dir)) or "none"
             again = "start the same command with --resume_from_checkpoint latest"
             raise write_error(path, error, f"The earlier checkpoints ({kept}) are whole", again) from error
@@ -240,11 +250,5 @@ class Checkpoints:
 
 def clean_up(output_dir: str | os.PathLike) -> None:
     """Remove what a killed run left half written or half removed."""
-    for pattern in (
-        ".checkpoint-*.partial",
-        ".checkpoint-*.removed",
-        "validation/.step-*.partial",
-        "validation/.step-*.removed",
-    ):
-        for path in Path(output_dir).glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
+    clear_leftovers(output_dir, "checkpoint-*")
+    clear_leftovers(Path(output_dir) / "validation", "step-*")

@@ -6,14 +6,14 @@ import gc
 import inspect
 import logging
 import os
-import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..data.cache import read_sample, read_shared
-from ..files import reading_folder, replace_folder
+from ..files import reading_folder, whole_folder
 from ..media import write_video, write_wav
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
@@ -131,23 +131,19 @@ def validate(
     The folder appears whole or not at all. Of processes that share the weights all make the clips; one is the writer.
     """
     folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    if is_writer:
-        shutil.rmtree(partial, ignore_errors=True)
     was_training = transformer.training
     transformer.eval()
     pipe = load_decoders(config, transformer, device)
     made = []
-    for index, prompt in enumerate(prompts):
-        logger.info(f"Validation {folder.name}: clip {index + 1} of {len(prompts)} ...")
-        output = call_pipeline(pipe, prompt, config.validation_seed + index, device, output_type="np")
-        if is_writer:
-            made.append((write_clip(partial / f"{index:02d}", output), output))
+    with whole_folder(folder, overwrite=True) if is_writer else nullcontext() as partial:
+        for index, prompt in enumerate(prompts):
+            logger.info(f"Validation {folder.name}: clip {index + 1} of {len(prompts)} ...")
+            output = call_pipeline(pipe, prompt, config.validation_seed + index, device, output_type="np")
+            if is_writer:
+                made.append((write_clip(partial / f"{index:02d}", output), output))
     del pipe
     free_memory()
     transformer.train(was_training)
-    if is_writer:
-        replace_folder(partial, folder)
     return [(folder / path.name, output) for path, output in made]
 
 
