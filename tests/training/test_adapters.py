@@ -328,7 +328,7 @@ def test_a_branch_that_is_not_there_is_named(tmp_path):
     make_transformer(audio_in_channels=None).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="has no audio branch"):
         load_branch(tmp_path, "audio")
-    with pytest.raises(FileNotFoundError, match="holds no transformer"):
+    with pytest.raises(FileNotFoundError, match="does not hold a transformer"):
         find_transformer(tmp_path / "elsewhere")
 
 

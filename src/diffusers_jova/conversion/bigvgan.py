@@ -71,7 +71,7 @@ def convert(
             frame are a 16 kHz model as well as a 22.05 kHz one: no guess).
 
     Raises:
-        ConversionError: If it is no such generator, or the config does not fit it.
+        ConversionError: If it is not such a generator, or the config does not fit it.
     """
     try:
         writes = plain_weights(checkpoint.infos)

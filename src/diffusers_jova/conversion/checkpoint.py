@@ -294,7 +294,7 @@ def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def strip_prefixes(infos: dict[str, TensorInfo]) -> tuple[dict[str, TensorInfo], list[str]]:
-    """Return the weights without the prefixes of trainers, and the names that are no weights.
+    """Return the weights without the prefixes of trainers, and the names that are not weights.
 
     Raises:
         ConversionError: If two sets of weights, such as `model.` and `ema.`, become one.

@@ -51,7 +51,7 @@ def convert(checkpoint: Checkpoint, to: str = "jova", audio_mode: str | None = N
         raw: to "mmaudio": weights that MMAudio's loader folds, as released. False leaves the numbers alone.
 
     Raises:
-        ConversionError: If it is no such autoencoder, or of another mode.
+        ConversionError: If it is not such an autoencoder, or of another mode.
     """
     try:
         names = below_prefix({name: name for name in checkpoint}, ANCHOR)
@@ -128,7 +128,7 @@ def read_config(shapes: Mapping[str, Shape], mode: str) -> dict[str, Any]:
     """Return the arguments of `AutoencoderMMAudio`: the mel front end of `mode`, the widths of the shapes.
 
     Raises:
-        ConversionError: For a mode other than the weights', or if it is no such autoencoder.
+        ConversionError: For a mode other than the weights', or if it is not such an autoencoder.
     """
     for name, axis, setting in (
         (ANCHOR, 1, "num_mels"),

@@ -30,7 +30,7 @@ from .streaming import Write, in_file_order
 BRANCHES = {"video": {"branch": "video", "head": ""}, "audio": {"branch": "audio", "head": "audio_"}}
 AUDIO_SETTINGS = ("audio_in_channels", "audio_out_channels", "audio_latent_rate")
 CONFIG_NAMES = tuple(inspect.signature(JoVATransformer3DModel.__init__).parameters)[1:]
-MASK_CHANNELS = 4  # in_channels = 2 * out_channels + 4: noisy, reference picture, mask
+MASK_CHANNELS = 4  # in_channels = 2 * out_channels + 4: noisy, reference image, mask
 WAVER = "waver"  # the built-in key map, and the stem of the files
 
 
@@ -106,7 +106,7 @@ def to_waver(
         preset, config, key_map: as for `to_jova`.
 
     Raises:
-        ConversionError: If it is no JoVA transformer, or does not have that branch.
+        ConversionError: If it is not a JoVA transformer, or does not have that branch.
     """
     table = load_key_map(key_map)
     names = jova_names(checkpoint)

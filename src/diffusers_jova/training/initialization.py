@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run's transformer comes from: one branch or both, of one folder or two, the sound copied from the video."""
+"""Where a run's transformer comes from: one branch or both, of one folder or two, the audio copied from the video."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ def load_transformer(config: TrainingConfig, dtype: torch.dtype = torch.float32)
     from where `video_transformer` and `audio_transformer` say: the results of stage 1.
 
     Raises:
-        FileNotFoundError: If a folder holds no transformer.
+        FileNotFoundError: If a folder does not hold a transformer.
         ValueError: If a transformer lacks the branch asked for, or two do not fit together.
     """
     folders = transformer_folders(config)
@@ -65,7 +65,10 @@ def find_transformer(folder: str | os.PathLike) -> Path:
     for candidate in (Path(folder) / "transformer", Path(folder)):
         if (candidate / "config.json").is_file():
             return candidate
-    raise FileNotFoundError(f"`{folder}` holds no transformer: there is no config.json, nor transformer/config.json.")
+    raise FileNotFoundError(
+        f"`{folder}` does not hold a transformer: it has neither config.json nor transformer/config.json. Give the "
+        "folder of a pipeline, or of its transformer."
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def load_joint(
         with reading_folder(folders["video"]):
             return JoVATransformer3DModel.from_pretrained(folders["video"], dtype=dtype)
     video = load_branch(folders["video"], "video", dtype)
-    # which channels the sound has, and what joins the two, is the model's own business
+    # which channels the audio has, and what joins the two, is the model's own business
     model_config = read_config(find_transformer(config.model))
     if not config.init_audio_from_video:
         return join_branches(video, load_branch(folders["audio"], "audio", dtype), model_config)
