@@ -29,6 +29,7 @@ BAD = {
     "score": ["missing", "--prompts", "missing.jsonl"],
     "assemble": ["--transformer", "missing", "--vae", "missing", "--output", "x"],
     "convert-waver": ["--to", "jova", "--input", "missing", "--output", "x"],
+    "convert-wan": ["--to", "jova", "--input", "missing", "--output", "x"],
     "convert-lora": ["--to", "kohya", "--input", "missing", "--output", "x"],
     **dict.fromkeys(
         ("convert-mmaudio", "convert-bigvgan", "convert-wan-vae"), ["--input", "missing", "--output", "x"]
