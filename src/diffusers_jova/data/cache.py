@@ -152,10 +152,10 @@ def _row_of(file) -> dict[str, Any]:
 
 def _content_hash(row: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
     """Return a hash of the row and of all names, dtypes, shapes and bytes of the tensors."""
-    facts = [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(tensors.items())]
+    facts = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
     digest = xxhash.xxh3_128(json.dumps([row, facts], sort_keys=True).encode())
     for name, _, _ in facts:
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -183,7 +183,8 @@ def write_index(cache_dir: str | os.PathLike, writer: str = "") -> list[dict[str
 
     Several machines, each its own `writer`, may do so: the last one to finish writes the complete index.
     """
-    cache_dir, rows = Path(cache_dir), {}
+    cache_dir = Path(cache_dir)
+    rows: dict[Path, dict[str, Any]] = {}
     while True:
         paths = sample_paths(cache_dir)
         try:
@@ -226,7 +227,7 @@ def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
     return rows
 
 
-def variant_suffix(row: Mapping[str, Any], kept: tuple[bool, bool, bool]) -> str | None:
+def variant_suffix(row: Mapping[str, Any], kept: tuple[bool, ...]) -> str | None:
     """Return what to append to "prompt_embeds" for a prompt of which only some lines are kept.
 
     Lines that are empty anyway do not count: with no transcript, "110" is the whole prompt.

@@ -256,7 +256,8 @@ def _read_text(path: Path) -> str:
 
 def parse_labelled(prompt: str) -> dict[str, str]:
     """Return the texts of a prompt in three labelled lines, by the names of `cache.TEXTS`, without empty ones."""
-    texts, name = {}, None
+    texts: dict[str, str] = {}
+    name = None
     for line in split_lines(prompt):
         label = next((label for label in LABELS if line.lstrip().startswith(label)), None)
         if label is not None:
@@ -351,7 +352,9 @@ def _dataset_source(dataset, column: str, split: str, index: int, row: Mapping[s
     value = {"path": value} if isinstance(value, str) else value or {}
     given = value.get("path") or ""
     name = f"{split}/{index:06d}" + (f"-{Path(given).name}" if given else "")
-    texts, segments, problem = {}, (), ""
+    texts: dict[str, str] = {}
+    segments: tuple[Segment, ...] = ()
+    problem = ""
     try:
         texts, segments = _parse_fields(row)
     except ValueError as error:

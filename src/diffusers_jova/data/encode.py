@@ -56,8 +56,14 @@ def encode_audio(audio_vae, waveform: torch.Tensor, num_latents: int, samples_pe
 @torch.no_grad()
 def encode_text(pipe: JoVAPipeline, name: str, lines: tuple[str, ...], max_sequence_length: int) -> torch.Tensor:
     """Return the states (T, d) of the three lines, unpadded; `name` is "prompt_embeds" or "prompt_embeds_2"."""
+    prompt, audio_prompt, transcript = lines
     outputs = pipe.encode_prompt(
-        *lines, do_classifier_free_guidance=False, max_sequence_length=max_sequence_length, device=torch.device("cpu")
+        prompt,
+        audio_prompt,
+        transcript,
+        do_classifier_free_guidance=False,
+        max_sequence_length=max_sequence_length,
+        device=torch.device("cpu"),
     )
     return outputs[0 if name == "prompt_embeds" else 2][0]
 

@@ -16,7 +16,8 @@ def walk(folder: Path) -> Iterator[tuple[Path, str]]:
     end and a folder that is reached by its own name and by a link has its own name. A folder that cannot be listed is
     yielded like a file.
     """
-    entered, folders, links = set(), [folder], []
+    entered, folders = set(), [folder]
+    links: list[Path] = []
     while folders or links:
         here = folders.pop() if folders else links.pop(0)
         try:

@@ -73,7 +73,7 @@ def assemble(run: Run, windows: list[Window]) -> None:
     """Make the parts of each window one sample."""
     for window in progress(windows, "assemble", len(windows)):
         paths = [run.part_path(window.key, phase) for phase in PHASES]
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for path in paths:
             if path.is_file():
                 tensors |= cache.read_tensors(path)

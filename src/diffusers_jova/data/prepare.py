@@ -102,7 +102,7 @@ class Preparation:
         images, thumbnails, size = np.empty((window.num_frames, height, width, 3), np.uint8), [], None
         num_read = 0
         for frame in frames:
-            size = frame.shape[:2]
+            size = (frame.shape[0], frame.shape[1])
             images[num_read] = resize_frame(frame, centre_crop(*size, height, width), height, width)
             if self.detector is not None:
                 thumbnails.append(thumbnail(frame))
@@ -122,7 +122,7 @@ class Preparation:
 
     def _find_mouths(self, clip: PreparedClip, frames: SourceFrames, size: tuple[int, int], cuts: np.ndarray) -> None:
         """Enter the mouths in a clip that is cropped around the centre; crop it anew where the face asks for it."""
-        bucket_size = clip.frames.shape[1:3]
+        bucket_size = (clip.frames.shape[1], clip.frames.shape[2])
         mouths = find_mouths(frames, self.detector, self.detect_every, cuts)
         crop = centre = centre_crop(*size, *bucket_size)
         if self.crop == "face":

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import not_
@@ -26,7 +26,8 @@ from .windows import Bucket
 CROPS = ("face", "centre")
 DTYPES = ("float32", "bfloat16", "float16")
 DEFAULTS = {"no_mouth": False, "detect_every": 1, "max_sequence_length": 512, "no_line_dropout_variants": False}
-FROM_CACHE = {  # a field of `PreprocessingConfig` -> its name in fingerprint.json, and how it is read from there
+# a field of `PreprocessingConfig` -> its name in fingerprint.json, and how it is read from there
+FROM_CACHE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "buckets": ("buckets", tuple),
     "frame_rate": ("frame_rate", Fraction),
     "max_sequence_length": ("max_sequence_length", int),
@@ -74,7 +75,7 @@ class PreprocessingConfig:
     height: int | None = None
     width: int | None = None
     num_frames: int | None = None
-    frame_rate: float | None = None
+    frame_rate: float | Fraction | None = None
     instance_prompt: str | None = None
     landmarks: str | None = None
     no_mouth: bool | None = None

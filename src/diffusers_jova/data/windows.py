@@ -88,7 +88,8 @@ def plan_windows(
     make = partial(Window, source, bucket=bucket, source_sha256=sha256, source_area=found.height * found.width)
     num_frames = round(found.duration_s * frame_rate)
     if num_frames > bucket.num_frames and source.segments:
-        windows, warnings = [], []
+        windows: list[Window] = []
+        warnings: list[str] = []
         for group in _group(source.segments, bucket.num_frames / frame_rate):
             start_s, kept, warning = _place(group, source.segments, found.duration_s, bucket, frame_rate)
             warnings += [warning] if warning else []
