@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diffusers_jova.moved import MOVED
 from diffusers_jova.nano.report import folded
 
 
@@ -56,3 +57,30 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_old_page_of_choices_leads_to_the_new_one():
     assert "(choices.md)" in (REPOSITORY / "docs/what_is_ours.md").read_text(encoding="utf-8")
+
+
+ARCHITECTURE = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+DRAWINGS = sorted((REPOSITORY / "docs/images").glob("*.svg"))
+
+
+def test_the_page_of_the_architecture_has_the_table_of_moved_modules():
+    rows = re.findall(r"^\| `diffusers_jova\.([\w.]+)` \| `diffusers_jova\.([\w.]+)` \|$", ARCHITECTURE, re.MULTILINE)
+    assert dict(rows) == MOVED and len(rows) == len(MOVED)
+
+
+def test_files_that_the_page_of_the_architecture_names_exist():
+    table = ARCHITECTURE.split("## Where is what")[1].split("## ")[0]
+    names = re.findall(r"`([a-z_/]+(?:\.py|/))`", table)
+    assert len(names) > 15
+    assert [name for name in names if not (REPOSITORY / "src/diffusers_jova" / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", DRAWINGS, ids=lambda path: path.stem)
+def test_a_drawing_is_small_reads_in_the_dark_and_names_files_that_exist(path):
+    drawing = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 30_000 and "prefers-color-scheme: dark" in drawing
+    assert f"(images/{path.name})" in ARCHITECTURE
+    names = re.findall(r"([a-z_]+(?:/[a-z_]+)*(?:\.py|/))(?=[ <])", drawing.replace("</", " </"))
+    places = [REPOSITORY / "src/diffusers_jova", REPOSITORY]
+    assert [name for name in names if not any((place / name).exists() for place in places)] == []
+    assert len(names) > 3
