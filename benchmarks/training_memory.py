@@ -94,7 +94,9 @@ def main(args):
     folder = Path(args.folder)
     if not (folder / "cache" / "fingerprint.json").is_file():
         prepare(folder)
-    idle_code = "import diffusers_jova.training.setup, bitsandbytes, time; print('idle', flush=True); time.sleep(1)"
+    idle_code = (
+        "import diffusers_jova.training.train_lora, bitsandbytes, time; print('idle', flush=True); time.sleep(1)"
+    )
     idle, _ = largest_size([sys.executable, "-c", idle_code])
     print(f"idle process: {idle / GIB:.2f} GiB\n")
     print("| case | foreseen, GiB | taken, GiB | difference |\n|---|---|---|---|")

@@ -48,6 +48,11 @@ def test_old_name_of_a_divided_module_has_what_its_pieces_define_and_names_them(
             "PreprocessingConfig ModelFacts preprocess dry_run command_of validate_mouth_mask read_model_facts "
             "resolve parse_buckets encode_video encode_audio encode_text load_phase PHASES COMPONENTS_OF EMBEDS_OF",
         ),
+        (
+            "setup",
+            "create_accelerator create_batches encode_validation_prompts is_sharded load_base plan_memory "
+            "planned_config prepare_output_dir print_plan save_transformer validate_step weight_dtype",
+        ),
     ],
 )
 def test_names_that_were_public_before_a_module_was_divided_are_found_in_it(old, names):

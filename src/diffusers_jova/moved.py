@@ -36,6 +36,11 @@ DIVIDED = {  # old name: the modules that share what was in it
         *("data.preprocessing", "data.settings", "data.model_facts", "data.encode"),
         "data.validate_mouth_mask",
     ),
+    "training.setup": (
+        *("training.accelerator", "training.adapters", "training.dataset", "training.initialization"),
+        *("training.memory", "training.output_dir", "training.train", "training.train_lora"),
+        *("training.validation", "training.validation_prompts"),
+    ),
 }
 
 

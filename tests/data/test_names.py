@@ -17,7 +17,7 @@ from diffusers_jova.data.names import FileNames
 from diffusers_jova.data.probe import is_still_picture
 from diffusers_jova.media import write_video, write_wav
 from diffusers_jova.pipelines.prompts import format_prompt, is_labelled
-from diffusers_jova.training.config import read_validation_prompts
+from diffusers_jova.training.validation_prompts import read_validation_prompts
 
 
 NFC, NFD = (unicodedata.normalize(form, "René.mp4") for form in ("NFC", "NFD"))

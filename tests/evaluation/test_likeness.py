@@ -15,7 +15,8 @@ from diffusers_jova.evaluation.likeness import (
     some_frames,
 )
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
-from diffusers_jova.training.proof import Proof, compare, compare_likeness, describe, describe_comparison
+from diffusers_jova.training.model_card import describe, describe_comparison
+from diffusers_jova.training.proof import Proof, compare, compare_likeness
 
 
 def portraits(identity, number=3, size=96):

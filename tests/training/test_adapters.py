@@ -26,8 +26,9 @@ from diffusers_jova.training.adapters import (
 )
 from diffusers_jova.training.config import TrainingConfig
 from diffusers_jova.training.initialization import find_transformer, load_branch, load_transformer, read_scales
+from diffusers_jova.training.model_card import describe, model_card
 from diffusers_jova.training.optimization import gradient_norms
-from diffusers_jova.training.proof import Proof, count_changed, describe, hash_frozen, model_card
+from diffusers_jova.training.proof import Proof, count_changed, hash_frozen
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,7 @@ def test_a_modality_that_did_not_move_is_said_in_plain_words():
     proof = Proof({"video": (0.5, 10.0), "audio": (0.0, 10.0)}, 7, 0, {"video": 3, "audio": 0})
     text = describe(proof)
     assert "video: moved by 0.5, 5 % of the norm 10" in text
-    assert "audio: DID NOT MOVE: no clip in the cache has sound" in text
+    assert "audio: DID NOT MOVE: no clip in the cache has audio" in text
     assert "text: was not trained" in text and "all 7 tensors are bit-identical" in text
     proof = Proof({"audio": (0.0, 10.0)}, 7, 1, {"audio": 3}, {"audio": False}, {"audio": 0.0})
     assert "audio: DID NOT MOVE" in describe(proof) and "1 of 7 tensors CHANGED" in describe(proof)

@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffusers_jova.training.config import (
-    LoraTrainingConfig,
-    TrainingConfig,
-    accumulation_steps,
-    parse_config,
-    read_validation_prompts,
-    to_dict,
-    write_yaml,
-)
+from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, accumulation_steps
+from diffusers_jova.training.flags import parse_config, to_dict, write_yaml
+from diffusers_jova.training.validation_prompts import read_validation_prompts
 
 
 FOLDERS = {"model": "m", "cache_dir": "c", "output_dir": "o"}

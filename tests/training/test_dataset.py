@@ -197,7 +197,7 @@ def test_a_folder_that_is_no_cache_is_refused(tmp_path):
 
 def test_a_branch_without_a_single_clip_is_refused(tmp_path):
     write_cache(tmp_path, kinds=("video",))
-    with pytest.raises(ValueError, match="has sound, which `branch: audio` needs"):
+    with pytest.raises(ValueError, match="has audio, which `branch: audio` needs"):
         CachedClips(tmp_path, "audio")
 
 

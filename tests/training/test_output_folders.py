@@ -12,7 +12,8 @@ from diffusers_jova.cli.dispatch import main
 from diffusers_jova.files import InUseError
 from diffusers_jova.shards import own_cache
 from diffusers_jova.training.checkpoint import find_checkpoint
-from diffusers_jova.training.config import TrainingConfig, own_output_dir
+from diffusers_jova.training.config import TrainingConfig
+from diffusers_jova.training.output_dir import own_output_dir
 
 
 def config(tmp_path, **settings):

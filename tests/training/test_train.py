@@ -1,12 +1,11 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The two scripts, on CPU, with a whole pipeline of small real parts."""
+"""Whole runs on CPU, with a whole pipeline of small real parts."""
 
 import json
 import logging
 import multiprocessing
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -20,7 +19,6 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from tiny_training import (
-    REPOSITORY,
     TINY,
     command,
     environment,
@@ -35,12 +33,15 @@ from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training import memory, tracking
-from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, parse_config, run_script
+from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
+from diffusers_jova.training.flags import parse_config, run_script
 from diffusers_jova.training.initialization import read_scales
 from diffusers_jova.training.memory import BatchShape, check_memory, container_limits, estimate_memory
 from diffusers_jova.training.step import LatentScales, training_step
 from diffusers_jova.training.tracking import bin_by_sigma
+from diffusers_jova.training.train import train
+from diffusers_jova.training.train_lora import train_lora
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +65,12 @@ def one_process(monkeypatch):
     GradientState._reset_state()
 
 
-def train(script, model, cache_dir, output_dir, *flags):
-    """Run a script in this process and return its metrics."""
+def run(train, model, cache_dir, output_dir, *flags):
+    """Call `train.train` or `train_lora.train_lora` with flags in this process, and return the run's metrics."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    cls = LoraTrainingConfig if "lora" in script else TrainingConfig
+    cls = LoraTrainingConfig if train is train_lora else TrainingConfig
     flags = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir, *flags]
-    config = parse_config(cls, [str(flag) for flag in flags])
-    runpy.run_path(str(REPOSITORY / "training" / script))["main"](config)
+    train(parse_config(cls, [str(flag) for flag in flags]))
     return read_metrics(output_dir)
 
 
@@ -126,8 +126,8 @@ def test_ten_steps_are_five_and_a_kill_and_five_bit_for_bit(model, clips, tmp_pa
     assert process.returncode == -signal.SIGKILL, printed
     assert not (tmp_path / "killed" / "transformer").exists()
 
-    resumed = train("train.py", model, clips, tmp_path / "killed", *flags, "--resume_from_checkpoint", "latest")
-    whole = train("train.py", model, clips, tmp_path / "whole", *flags)
+    resumed = run(train, model, clips, tmp_path / "killed", *flags, "--resume_from_checkpoint", "latest")
+    whole = run(train, model, clips, tmp_path / "whole", *flags)
     assert [line["step"] for line in resumed] == list(range(1, 11))
     for name in ("loss", "grad_norm", "learning_rate"):
         assert [line[name] for line in resumed] == [line[name] for line in whole]
@@ -140,10 +140,10 @@ def test_ten_steps_are_five_and_a_kill_and_five_bit_for_bit(model, clips, tmp_pa
 
 def test_two_processes_give_the_loss_of_one_with_twice_the_batch(model, clips, tmp_path):
     flags = ["--max_train_steps", "4", "--learning_rate", "1e-3", "--report_to", "none"]
-    in_processes(2, train, "train.py", model, clips, tmp_path / "two", *flags, "--num_processes", "2")
+    in_processes(2, run, train, model, clips, tmp_path / "two", *flags, "--num_processes", "2")
     two = read_metrics(tmp_path / "two")
-    one = train("train.py", model, clips, tmp_path / "one", *flags, "--train_batch_size", "2")
-    accumulated = train("train.py", model, clips, tmp_path / "acc", *flags, "--global_batch_size", "2")
+    one = run(train, model, clips, tmp_path / "one", *flags, "--train_batch_size", "2")
+    accumulated = run(train, model, clips, tmp_path / "acc", *flags, "--global_batch_size", "2")
     assert [line["num_processes"] for line in two] == [2] * 4
     for other in (two, accumulated):
         assert [line["clips"] for line in other] == [2] * 4
@@ -227,12 +227,12 @@ def test_one_clip_is_learned_by_heart(clips):
 
 def test_stage_one_feeds_stage_two(model, clips, tmp_path):
     short = ["--max_train_steps", "2", "--report_to", "none"]
-    video = train("train.py", model, clips, tmp_path / "video", "--branch", "video", *short)
-    audio = train("train.py", model, clips, tmp_path / "audio", "--branch", "audio", "--init_audio_from_video", *short)
+    video = run(train, model, clips, tmp_path / "video", "--branch", "video", *short)
+    audio = run(train, model, clips, tmp_path / "audio", "--branch", "audio", "--init_audio_from_video", *short)
     assert all("loss/audio" not in line and line["loss"] == line["loss/video"] for line in video)
     assert all("loss/video" not in line and line["loss"] == line["loss/audio"] for line in audio)
     folders = ["--video_transformer", tmp_path / "video", "--audio_transformer", tmp_path / "audio"]
-    train("train.py", model, clips, tmp_path / "joint", *folders, "--learning_rate", "1e-9", *short)
+    run(train, model, clips, tmp_path / "joint", *folders, "--learning_rate", "1e-9", *short)
     joint = weights(tmp_path / "joint/transformer")
     parts = weights(tmp_path / "video/transformer") | weights(tmp_path / "audio/transformer")
     assert joint.keys() == parts.keys()
@@ -252,7 +252,7 @@ def test_a_lora_run_ends_with_its_proof_and_a_model_card(model, clips, tmp_path,
     flags = ["--rank", "2", "--alpha", "4", "--max_train_steps", "4", "--learning_rate", "0.01"]
     flags += ["--validation_prompts", prompts, "--validation_steps", "2", "--checkpointing_steps", "2"]
     flags += ["--num_proof_samples", "2"]
-    metrics = train("train_lora.py", model, clips, out, *flags)
+    metrics = run(train_lora, model, clips, out, *flags)
     assert len(metrics) == 4 and {"grad_norm/video", "grad_norm/audio"} <= metrics[0].keys()
     proof = json.loads((out / "proof.json").read_text())
     assert proof["strength_0"] == {"video": True, "audio": True} and proof["num_frozen_changed"] == 0
@@ -290,7 +290,7 @@ def test_a_lora_that_learned_is_nearer_to_held_out_clips_and_one_that_stood_stil
     flags = ["--rank", "4", "--report_to", "none", "--num_proof_samples", "1", "--validation_prompts"]
     flags += [tmp_path / "p.yaml", "--validation_steps", "1000", "--num_held_out", "3", "--max_train_steps"]
     (tmp_path / "p.yaml").write_text(PROMPT)
-    train("train_lora.py", model, clips, tmp_path / "still", *flags, "1", "--learning_rate", "1e-30")
+    run(train_lora, model, clips, tmp_path / "still", *flags, "1", "--learning_rate", "1e-30")
     still = json.loads((tmp_path / "still" / "proof.json").read_text())
     assert still["is_held_out"] and still["num_judged"] == 3 and still["num_clips"] == {"video": 3, "audio": 3}
     assert {comparison["verdict"] for comparison in still["losses"].values()} == {"no better"}
@@ -300,7 +300,7 @@ def test_a_lora_that_learned_is_nearer_to_held_out_clips_and_one_that_stood_stil
     assert "in short: video loss, mouth loss, audio loss: no better than the base" in printed
 
     flags += ["40", "--learning_rate", "0.01", "--train_batch_size", "3", "--lora_modalities", "proj_out|video|audio"]
-    train("train_lora.py", model, clips, tmp_path / "learned", *flags)
+    run(train_lora, model, clips, tmp_path / "learned", *flags)
     learned = json.loads((tmp_path / "learned" / "proof.json").read_text())
     assert learned["losses"]["video"]["base"] == still["losses"]["video"]["base"]  # the same clips and noises
     assert learned["losses"]["video"]["verdict"] == "nearer"
@@ -313,7 +313,7 @@ def test_a_lora_of_people_whom_the_vae_cannot_show_says_so_first(model, tmp_path
     (clips / "report.json").write_text(json.dumps(report))
     (tmp_path / "p.yaml").write_text(PROMPT)
     flags = ["--rank", "1", "--report_to", "none", "--num_proof_samples", "1", "--validation_prompts"]
-    train("train_lora.py", model, clips, tmp_path / "out", *flags, tmp_path / "p.yaml", "--max_train_steps", "1")
+    run(train_lora, model, clips, tmp_path / "out", *flags, tmp_path / "p.yaml", "--max_train_steps", "1")
     second = capsys.readouterr().out.split("What the LoRA learned\n")[1].splitlines()[0]
     assert second.startswith("  BEWARE: this model's VAE cannot show these clips: they come back at 13.2 dB")
     assert second.strip() in (tmp_path / "out" / "README.md").read_text()
@@ -332,16 +332,16 @@ def validation_tags(folder):
 def test_silent_clips_leave_the_sound_where_it_was_and_the_run_says_so(model, tmp_path, capsys):
     write_cache(tmp_path / "silent", model, kinds=("video",))
     flags = ["--max_train_steps", "1", "--rank", "1", "--report_to", "none", "--num_proof_samples", "1"]
-    train("train_lora.py", model, tmp_path / "silent", tmp_path / "out", *flags)
+    run(train_lora, model, tmp_path / "silent", tmp_path / "out", *flags)
     printed = capsys.readouterr().out
-    assert "audio: DID NOT MOVE: no clip in the cache has sound" in printed and "video: moved by" in printed
+    assert "audio: DID NOT MOVE: no clip in the cache has audio" in printed and "video: moved by" in printed
 
 
 def test_validation_makes_the_same_clip_of_the_same_weights(model, clips, tmp_path):
     flags = ["--max_train_steps", "2", "--validation_steps", "1", "--learning_rate", "1e-30", "--report_to", "none"]
     prompt = tmp_path / "p.yaml"
     prompt.write_text("- {prompt: a, num_frames: 5, height: 32, width: 32, num_inference_steps: 1}")
-    train("train.py", model, clips, tmp_path / "out", *flags, "--validation_prompts", prompt)
+    run(train, model, clips, tmp_path / "out", *flags, "--validation_prompts", prompt)
     first, second = (tmp_path / "out/validation" / f"step-{step}" / "00.mp4" for step in (1, 2))
     assert first.read_bytes() == second.read_bytes()
 
@@ -354,7 +354,7 @@ def validated_run(model, clips, tmp_path, *flags):
     (tmp_path / "p.yaml").write_text(f"{PROMPT}\n{PROMPT}")
     flags = ["--validation_steps", "2", "--checkpointing_steps", "2", "--learning_rate", "0.01", *flags]
     flags += ["--validation_prompts", tmp_path / "p.yaml", "--use_ema", "--ema_decay", "0.5"]
-    train("train.py", model, clips, tmp_path / "out", *flags, "--max_train_steps", "3")
+    run(train, model, clips, tmp_path / "out", *flags, "--max_train_steps", "3")
     return tmp_path / "out", [*flags, "--max_train_steps", "4", "--resume_from_checkpoint", "checkpoint-2"]
 
 
@@ -367,7 +367,7 @@ def test_clips_lost_between_checkpoint_and_validation_are_made_when_the_run_goes
         (folder / name).unlink()
     partial = folder.with_name(".step-4.partial")  # of the killed run
     partial.mkdir()
-    train("train.py", model, clips, out, *flags)
+    run(train, model, clips, out, *flags)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == made  # of the averaged weights of step 2
     assert sorted(path.name for path in folder.parent.iterdir()) == ["step-2", "step-4"]
 
@@ -378,7 +378,7 @@ def test_two_processes_make_lost_clips_once(model, clips, tmp_path):
     frames = read_video(lost).frames
     lost.unlink()
     flags[flags.index("--train_batch_size") + 1] = "1"
-    in_processes(2, train, "train.py", model, clips, out, *flags, "--num_processes", "2")
+    in_processes(2, run, train, model, clips, out, *flags, "--num_processes", "2")
     assert (read_video(lost).frames == frames).all()
     assert sorted(path.name for path in lost.parent.parent.glob("*/*")) == ["00.mp4", "00.mp4", "01.mp4", "01.mp4"]
 
@@ -404,9 +404,9 @@ def test_points_of_a_killed_run_leave_tensorboard_when_the_run_goes_on(model, cl
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     flags = ["--checkpointing_steps", "2", "--max_train_steps"]
-    train("train.py", model, clips, tmp_path, *flags, "5")
+    run(train, model, clips, tmp_path, *flags, "5")
     (tmp_path / "checkpoint-4").rename(tmp_path / "lost")
-    metrics = train("train.py", model, clips, tmp_path, *flags, "3", "--resume_from_checkpoint", "checkpoint-2")
+    metrics = run(train, model, clips, tmp_path, *flags, "3", "--resume_from_checkpoint", "checkpoint-2")
     events = EventAccumulator(str(tmp_path / "logs" / "diffusers-jova"))
     events.Reload()
     assert [point.step for point in events.Scalars("loss")] == [line["step"] for line in metrics] == [1, 2, 3]
@@ -416,7 +416,7 @@ def test_points_of_a_killed_run_leave_tensorboard_when_the_run_goes_on(model, cl
 
 
 def test_a_dry_run_prints_the_memory_and_writes_nothing(model, clips, tmp_path, capsys):
-    train("train.py", model, clips, tmp_path / "out", "--dry_run")
+    run(train, model, clips, tmp_path / "out", "--dry_run")
     printed = capsys.readouterr().out
     for name in ("parameters", "gradients", "optimizer", "activations", "latents per batch", "peak"):
         assert f"\n{name}" in printed
@@ -471,9 +471,9 @@ def test_what_saves_memory_is_seen_to():
 
 
 def test_a_run_that_cannot_fit_says_so_before_anything_is_loaded(model, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusers_jova.training.setup.free_memory", lambda device: 1000)
+    monkeypatch.setattr("diffusers_jova.training.memory.free_memory", lambda device: 1000)
     with pytest.raises(MemoryError, match="(?s)needs about .* GiB, but .* are free.*--gradient_checkpointing"):
-        train("train.py", model, clips, tmp_path / "out")
+        run(train, model, clips, tmp_path / "out")
     estimate = make_estimate()
     check_memory(estimate, 0, TrainingConfig(model="m", cache_dir="c", output_dir="o", ignore_memory_estimate=True))
 
@@ -495,7 +495,7 @@ def test_a_cache_of_another_model_is_refused(model, clips, tmp_path):
     fingerprint["models"]["vae"]["weights"] = "0" * 32
     cache.write_fingerprint(tmp_path / "foreign", fingerprint)
     with pytest.raises(ValueError, match="made with other models.*models.vae"):
-        train("train.py", model, tmp_path / "foreign", tmp_path / "out")
+        run(train, model, tmp_path / "foreign", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -510,7 +510,7 @@ def test_a_cache_of_another_model_is_refused(model, clips, tmp_path):
 )
 def test_bad_settings_stop_a_lora_run_with_a_clear_error(model, clips, tmp_path, flags, error, message):
     with pytest.raises(error, match=message):
-        train("train_lora.py", model, clips, tmp_path / "out", *flags)
+        run(train_lora, model, clips, tmp_path / "out", *flags)
 
 
 def test_an_error_is_one_line_and_a_bad_exit(monkeypatch, capsys):
@@ -528,7 +528,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_clip(model, tmp_pa
     tensors["audio_moments"][0] = float("nan")
     cache.write_sample(folder, cache.read_index(folder)[0], tensors)
     with pytest.raises(ValueError, match="loss of step 1 is nan; its clips are clip000"):
-        train("train.py", model, folder, tmp_path / "out", "--report_to", "none")
+        run(train, model, folder, tmp_path / "out", "--report_to", "none")
 
 
 # --- the log ---
@@ -544,7 +544,7 @@ def test_a_line_with_the_time_left_comes_at_least_every_thirty_seconds(model, cl
     monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     monkeypatch.setattr(logging.getLogger("diffusers_jova"), "propagate", True)
     with caplog.at_level(logging.INFO, "diffusers_jova"):
-        train("train.py", model, clips, tmp_path, "--max_train_steps", "8", "--logging_steps", "100", "--report_to",
+        run(train, model, clips, tmp_path, "--max_train_steps", "8", "--logging_steps", "100", "--report_to",
               "none")  # fmt: skip
     lines = [line for line in caplog.messages if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["3/8", "6/8"]

@@ -22,11 +22,13 @@ from safetensors.torch import save_file
 from ..files import whole_file
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
+from .config import LoraTrainingConfig, TrainingConfig
 
 
 MODALITIES = ("video", "audio", "text")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER = "default"
+WEIGHT_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of `mixed_precision`
 
 # Attention's four projections, in both stages. In a single-stream block `video` serves the video's text as well.
 LORA_LAYERS = r"\.(to_q|to_k|to_v|to_out\.0)$"
@@ -55,6 +57,11 @@ def group_by_modality(names: Iterable[str]) -> dict[str, list[str]]:
     return {modality: groups[modality] for modality in MODALITIES if modality in groups}
 
 
+def weight_dtype(config: TrainingConfig) -> torch.dtype:
+    """Return the number format of the weights: full precision where they learn, else that of the forward pass."""
+    return WEIGHT_DTYPES[config.mixed_precision] if isinstance(config, LoraTrainingConfig) else torch.float32
+
+
 # --- LoRA ---
 
 
@@ -67,7 +74,7 @@ def find_lora_targets(transformer: nn.Module, lora_modalities: str) -> list[str]
             Anything else is a regular expression, searched for in the paths of all linear layers.
 
     Raises:
-        ValueError: If the expression is none, or a modality or the expression finds nothing.
+        ValueError: If the expression is not valid, or a modality or the expression finds nothing.
     """
     linears = [name for name, module in transformer.named_modules() if is_linear(module)]
     parts = [part.strip() for part in lora_modalities.split(",")]
@@ -81,7 +88,8 @@ def find_lora_targets(transformer: nn.Module, lora_modalities: str) -> list[str]
             found = [name for name in linears if re.search(pattern, name)]
         except re.error as error:
             raise ValueError(
-                f"`lora_modalities` {what!r} is none of {', '.join(MODALITIES)} and no regular expression: {error}."
+                f"`lora_modalities` {what!r} is neither {', '.join(MODALITIES)} or several of them with commas, "
+                f"nor a regular expression: {error}."
             ) from None
         if not found:
             examples = ", ".join(f"`{name}`" for name in linears[:: max(len(linears) // 4, 1)][:5])

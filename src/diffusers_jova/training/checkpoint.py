@@ -36,7 +36,8 @@ from ..files import (
     write_error,
 )
 from .adapters import LORA_FILE, load_lora, save_lora
-from .config import TrainingConfig, read_yaml, to_dict, write_yaml
+from .config import TrainingConfig
+from .flags import read_yaml, to_dict, write_yaml
 
 
 logger = logging.getLogger(__name__)

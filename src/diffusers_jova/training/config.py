@@ -1,25 +1,11 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a training run: one frozen dataclass, filled from a YAML file and from flags of the same spelling."""
+"""Settings of a training run, one frozen dataclass; `flags` fills it from a YAML file and from flags."""
 
-import argparse
-import difflib
-import os
-import sys
-import types
-import typing
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import MISSING, dataclass
 
-import yaml
-
-from ..command import run
-from ..files import check_output, lock_folder, whole_file
-from ..headers import read_json_lines
 from ..pipeline_folder import find_model
+from .flags import convert_settings, setting
 
 
 BRANCHES = ("video", "audio", "joint")
@@ -33,14 +19,9 @@ BASE_QUANTIZATIONS = ("nf4", "int8")
 MOUTH_LOSS_WEIGHT = 5.0  # lambda, Table 3
 
 
-def setting(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
-    """Return a dataclass field with what its flag says in `--help` and which values it allows."""
-    return field(default=default, metadata={"help": help, "choices": choices})
-
-
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of `training/train.py`. Each field is a flag and a YAML key of the same name; its help is below.
+    """Settings of `train.train`. Each field is a flag and a YAML key of the same name, with its help beside it.
 
     Raises:
         ValueError: If values do not fit, alone or together.
@@ -48,7 +29,7 @@ class TrainingConfig:
 
     # 1. Where
     model: str = setting(MISSING, "folder of a pipeline, the model to start from")
-    cache_dir: str = setting(MISSING, "folder written by training/preprocess.py")
+    cache_dir: str = setting(MISSING, "folder written by `diffusers-jova preprocess`")
     output_dir: str = setting(MISSING, "folder for checkpoints, logs and the result")
 
     # 2. What
@@ -88,7 +69,7 @@ class TrainingConfig:
     mode_scale: float = setting(1.29, "scale of mode (Waver: 1.29)")
     sigma_shift: float = setting(1.0, "shift of the noise levels after sampling (Waver's video: 3); 1 is none")
     audio_sigma_shift: float | None = setting(
-        None, "the sound's own shift, with --independent_timesteps; by default as sigma_shift"
+        None, "shift of the audio's own noise levels, with --independent_timesteps; by default as sigma_shift"
     )
     independent_timesteps: bool = setting(False, "draw a noise level for each modality instead of one for both")
     video_loss_weight: float = setting(1.0, "weight of the video loss")
@@ -124,8 +105,7 @@ class TrainingConfig:
     ignore_memory_estimate: bool = setting(False, "start although the estimate exceeds the free memory")
 
     def __post_init__(self):
-        for item in fields(self):
-            object.__setattr__(self, item.name, convert(item, getattr(self, item.name), type_hints(type(self))))
+        convert_settings(self)
         object.__setattr__(self, "model", find_model(self.model))
         if self.mouth_loss_weight is None:
             weight = MOUTH_LOSS_WEIGHT if self.branch == "joint" else 0.0
@@ -136,7 +116,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class LoraTrainingConfig(TrainingConfig):
-    """Settings of `training/train_lora.py`: those of `TrainingConfig`, and the adapter's."""
+    """Settings of `train_lora.train_lora`: those of `TrainingConfig`, and the adapter's."""
 
     rank: int = setting(16, "rank of the LoRA layers")
     alpha: float | None = setting(None, "strength of the LoRA layers is alpha / rank; by default 1")
@@ -197,16 +177,22 @@ def check_combinations(config: TrainingConfig) -> None:
     if config.branch != "joint" and config.mouth_loss_weight:
         raise ValueError(
             f"`mouth_loss_weight` is {config.mouth_loss_weight:g}, but stage 1 (`branch: {config.branch}`) trains on "
-            "Eq. 2 or Eq. 3 alone: leave it away, or set it to 0."
+            "Eq. 2 or Eq. 3 alone: leave it out, or set it to 0."
         )
     if config.branch != "joint" and config.independent_timesteps:
-        raise ValueError(f"`independent_timesteps` needs both branches, but `branch` is {config.branch!r}.")
+        raise ValueError(f"`independent_timesteps` needs both branches (`branch: joint`), got {config.branch!r}.")
     if config.audio_sigma_shift is not None and not config.independent_timesteps:
-        raise ValueError("`audio_sigma_shift` needs `independent_timesteps`: without, both share one noise level.")
+        raise ValueError(
+            "`audio_sigma_shift` needs `independent_timesteps`: without it, both modalities share one noise level."
+        )
     if config.branch == "video" and (config.audio_transformer or config.init_audio_from_video):
-        raise ValueError("`branch: video` has no use for `audio_transformer` and `init_audio_from_video`.")
+        raise ValueError(
+            "`branch: video` has no use for `audio_transformer` and `init_audio_from_video`: leave them out."
+        )
     if config.branch == "audio" and config.video_transformer and not config.init_audio_from_video:
-        raise ValueError("`branch: audio` uses `video_transformer` only with `init_audio_from_video`.")
+        raise ValueError(
+            "`branch: audio` uses `video_transformer` only with `init_audio_from_video`: add it, or leave this out."
+        )
     if config.audio_transformer and config.init_audio_from_video:
         raise ValueError("`audio_transformer` and `init_audio_from_video` exclude each other: choose one.")
     if config.global_batch_size is not None and config.gradient_accumulation_steps != 1:
@@ -234,216 +220,3 @@ def accumulation_steps(config: TrainingConfig, num_processes: int) -> int:
             f"`train_batch_size` {config.train_batch_size}."
         )
     return config.global_batch_size // at_a_time
-
-
-# --- from text to values ---
-
-
-def type_hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def convert(item: Field, value: Any, hints: dict[str, Any]) -> Any:
-    """Return `value`, from YAML or from Python, as the type of its field.
-
-    Raises:
-        ValueError: If it has another type, or is none of the choices.
-    """
-    hint, name = hints[item.name], item.name
-    optional = isinstance(hint, types.UnionType)
-    kind = next(t for t in typing.get_args(hint) if t is not types.NoneType) if optional else hint
-    if value is None and optional:
-        return None
-    if kind is float and isinstance(value, str):  # YAML reads 1e-4, without a point, as text
-        try:
-            value = float(value)
-        except ValueError:
-            pass
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    if kind is str and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"`{name}` must be {NAMES_OF_TYPES[kind]}, got {value!r}.")
-    choices = item.metadata["choices"]
-    if choices is not None and value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}")
-    return value
-
-
-NAMES_OF_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list"}
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ". Did you mean `...`?" with the known name nearest to `name`."""
-    match = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-    return f". Did you mean `{match[0]}`?" if match else "."
-
-
-def read_yaml(path: str | os.PathLike, cls: type) -> dict[str, Any]:
-    """Return the settings in a YAML file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML mapping, or has a key that `cls` does not know; the message names the nearest.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no settings file `{path}`.")
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"`{path}` is no YAML file in UTF-8: {error}") from error
-    settings = {} if settings is None else settings
-    if not isinstance(settings, dict):
-        raise ValueError(f"`{path}` must hold keys and values, got a {type(settings).__name__}.")
-    known = [item.name for item in fields(cls)]
-    for key in settings:
-        if key not in known:
-            raise ValueError(f"`{path}` has the unknown key `{key}`{nearest(key, known)}")
-    return settings
-
-
-def parse_config(cls: type, argv: Sequence[str] | None = None, description: str | None = None) -> TrainingConfig:
-    """Return the settings that flags (first) and the YAML file of `--config` (second) give.
-
-    Args:
-        cls: `TrainingConfig` or `LoraTrainingConfig`.
-        argv: Flags; None takes those of the process.
-        description: Shown by `--help`.
-
-    Raises:
-        ValueError, FileNotFoundError: See `read_yaml` and `convert`.
-        SystemExit: For an unknown flag, as argparse does; the message names the nearest.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--config", metavar="YAML", help="settings; flags go before them")
-    hints = type_hints(cls)
-    for item in fields(cls):
-        add_flag(parser, item, hints[item.name])
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = [f"--{item.name}" for item in fields(cls)]
-        parser.error(f"unknown argument `{unknown[0]}`{nearest(unknown[0].split('=')[0], known)}")
-    settings = vars(args)
-    path = settings.pop("config")
-    settings = {**(read_yaml(path, cls) if path else {}), **settings}
-    missing = [item.name for item in fields(cls) if item.default is MISSING and settings.get(item.name) is None]
-    if missing:
-        raise ValueError(f"`{missing[0]}` is missing, give it as --{missing[0]} or in the YAML file.")
-    return cls(**settings)
-
-
-def add_flag(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
-    """Add the flag of one field. A flag that is not given leaves no trace, so that the YAML file decides."""
-    optional = isinstance(hint, types.UnionType)
-    kind = next(t for t in typing.get_args(hint) if t is not types.NoneType) if optional else hint
-    default = "" if item.default in (MISSING, None, ()) else f" (default: {item.default})"
-    text = f"{item.metadata['help']}{default}".replace("%", "%%")
-    options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
-    if kind is bool:
-        options["action"] = argparse.BooleanOptionalAction
-    elif kind is tuple:
-        options |= {"nargs": "+"}
-    else:
-        options |= {"type": kind, "metavar": kind.__name__.upper(), "choices": item.metadata["choices"]}
-        if item.metadata["choices"]:
-            del options["metavar"]
-        if optional:
-            options["type"] = or_none(kind)
-    parser.add_argument(f"--{item.name}", **options)
-
-
-def or_none(kind: type) -> Callable[[str], Any]:
-    """Return a parser of `kind` that reads "none" as None."""
-
-    def parse(text: str) -> Any:
-        return None if text.lower() == "none" else kind(text)
-
-    parse.__name__ = kind.__name__  # argparse names it in its errors
-    return parse
-
-
-def to_dict(config: TrainingConfig) -> dict[str, Any]:
-    """Return the settings as YAML and JSON can hold them."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
-
-
-def write_yaml(config: TrainingConfig, path: str | os.PathLike) -> None:
-    """Write the settings so that `--config` reads them back."""
-    with whole_file(path, "") as partial:
-        partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def read_validation_prompts(entries: Sequence[str | dict]) -> list[dict[str, Any]]:
-    """Return one set of arguments of the pipeline's call per clip to make.
-
-    Args:
-        entries: Each a text (plain or with its three labels), a mapping of arguments, or the name of a `.jsonl`,
-            `.yaml` or `.yml` file that holds mappings.
-
-    Raises:
-        ValueError, FileNotFoundError: If a file cannot be read, or an entry is no text and no mapping.
-    """
-    prompts = []
-    for entry in entries:
-        if isinstance(entry, str) and entry.endswith((".jsonl", ".yaml", ".yml")):
-            prompts += read_prompt_file(Path(entry))
-        elif isinstance(entry, str):
-            prompts.append({"prompt": entry})
-        else:
-            prompts.append(entry)
-    for prompt in prompts:
-        if not isinstance(prompt, dict) or not prompt:
-            raise ValueError(f"A validation prompt is a text or the arguments of the pipeline's call, got {prompt!r}.")
-    return prompts
-
-
-def read_prompt_file(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file of validation prompts `{path}`.")
-    if path.suffix == ".jsonl":
-        return [row for _, row in read_json_lines(path)]
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"`{path}` cannot be read: {error}") from error
-    if not isinstance(entries, list):
-        raise ValueError(f"`{path}` must hold a list of mappings.")
-    return [{"prompt": entry} if isinstance(entry, str) else entry for entry in entries]
-
-
-# --- what the scripts do around their work ---
-
-# where launchers say which of several processes this is; accelerate reads the same
-RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
-
-
-@contextmanager
-def own_output_dir(config: TrainingConfig) -> Iterator[None]:
-    """Keep other runs out of `output_dir` until the block ends; of several processes the first one does so.
-
-    Raises:
-        ValueError: If `output_dir` is, lies in or holds what the run reads.
-        InUseError: If another run is at work there.
-    """
-    check_output(
-        config.output_dir,
-        {
-            "the folder of `model`": config.model,
-            "the cache": config.cache_dir,
-            "the folder of `video_transformer`": config.video_transformer,
-            "the folder of `audio_transformer`": config.audio_transformer,
-        },
-    )
-    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
-    with nullcontext() if config.dry_run or rank != "0" else lock_folder(config.output_dir):
-        yield
-
-
-def run_script(main: Callable[[Any], None], cls: type, description: str | None) -> None:
-    """Parse the settings, call `main` with them, and end the program; see `command.run`."""
-    sys.exit(run(lambda _: main(parse_config(cls, description=description)), status=1))

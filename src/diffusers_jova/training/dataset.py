@@ -15,8 +15,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import BatchSampler, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from ..data.cache import (
     check_fingerprint,
@@ -29,6 +30,7 @@ from ..data.cache import (
     variant_suffix,
 )
 from ..mouth import mouth_mask
+from .config import TrainingConfig
 from .randomness import make_generator
 
 
@@ -140,7 +142,7 @@ class CachedClips(Dataset):
             if by_kind[row["kind"]]:
                 self.rows[row["key"]], self.modalities[row["key"]] = row, by_kind[row["kind"]]
         if not self.rows:
-            needed = {"video": "pictures", "audio": "sound", "joint": "pictures or sound"}[branch]
+            needed = {"video": "video", "audio": "audio", "joint": "video or audio"}[branch]
             raise ValueError(f"No clip in the cache `{cache_dir}` has {needed}, which `branch: {branch}` needs.")
         self.shared = read_shared(cache_dir)
 
@@ -348,3 +350,34 @@ class StepSampler(BatchSampler):
 
     def __len__(self) -> int:
         raise TypeError("The batches do not end: count optimizer steps.")
+
+
+def open_clips(config: TrainingConfig) -> CachedClips:
+    """Return the clips of a run's cache; see `CachedClips` for the errors."""
+    return CachedClips(
+        config.cache_dir, config.branch, config.seed, config.caption_dropout, config.line_dropout, config.model
+    )
+
+
+def create_batches(
+    clips: CachedClips, config: TrainingConfig, accelerator: Accelerator, first_step: int
+) -> Iterator[Batch]:
+    """Return this process's endless batches from optimizer step `first_step` on."""
+    sampler = StepSampler(
+        clips.buckets(),
+        config.train_batch_size,
+        accelerator.gradient_accumulation_steps,
+        accelerator.process_index,
+        accelerator.num_processes,
+        config.seed,
+        first_step,
+    )
+    loader = DataLoader(
+        clips,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=config.dataloader_num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator(),  # its own, so that the process's generator stays where it is
+    )
+    return iter(loader)

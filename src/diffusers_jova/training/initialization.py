@@ -150,3 +150,12 @@ def read_component_config(model: str | os.PathLike, name: str) -> Any:
     with reading_folder(model), init_empty_weights():
         cls = AutoencoderMMAudio if class_name == "AutoencoderMMAudio" else getattr(diffusers, class_name)
         return cls.from_config(cls.load_config(Path(model) / name)).config
+
+
+def planned_config(config: TrainingConfig) -> dict[str, Any]:
+    """Return the config of the transformer that will be trained, without loading it."""
+    own = find_transformer(config.model)
+    if config.branch == "joint":
+        return read_config(own)
+    source = {"video": config.video_transformer, "audio": config.audio_transformer}[config.branch]
+    return branch_config(read_config(find_transformer(source) if source else own), config.branch)

@@ -6,8 +6,9 @@ The model is built from its config with tensors that have shapes but no content,
 batch tells which activations autograd keeps: a count, not a rule of thumb.
 """
 
-import ctypes
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -17,18 +18,22 @@ from typing import Any
 import psutil
 import torch
 import torch.nn as nn
+from accelerate import Accelerator
 from safetensors import safe_open
 
 from .. import compat
 from ..data.cache import readable, sample_path
 from ..models.transformer_jova import JoVATransformer3DModel
-from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches
+from .accelerator import is_sharded
+from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches, weight_dtype
 from .config import LoraTrainingConfig, TrainingConfig
 from .dataset import CachedClips
+from .initialization import planned_config
 
+
+logger = logging.getLogger(__name__)
 
 GIB = 2**30
-M_MMAP_THRESHOLD, LARGE_TENSOR = -3, 2**20  # malloc.h's number of the option; bytes
 # Bytes per weight of bitsandbytes' formats, scales included.
 QUANTIZED_BYTES = {"nf4": 0.5 + 4 / 64, "int8": 1 + 4 / 1024}
 SUGGESTIONS = {
@@ -66,6 +71,45 @@ class BatchShape:
     video: tuple[int, ...] | None  # (C, F, H, W)
     audio: tuple[int, ...] | None  # (C, A)
     texts: tuple[tuple[int, int] | None, tuple[int, int] | None]  # (T, d) of each encoder
+
+
+# --- before a run ---
+
+
+def plan_memory(config: TrainingConfig, clips: CachedClips, accelerator: Accelerator) -> MemoryEstimate:
+    """Return the estimate of one process's memory for the largest batch of `clips`."""
+    return estimate_memory(
+        planned_config(config),
+        largest_batch(clips, config.train_batch_size),
+        config,
+        dtype=weight_dtype(config),
+        device=accelerator.device.type,
+        num_shards=accelerator.num_processes if is_sharded(accelerator) else 1,
+    )
+
+
+def check_plan(config: TrainingConfig, clips: CachedClips, accelerator: Accelerator) -> None:
+    """Log the estimate beside what is free.
+
+    Raises:
+        MemoryError: If the run does not fit.
+    """
+    estimate, free = plan_memory(config, clips, accelerator), free_memory(accelerator.device)
+    check_memory(estimate, free, config)
+    logger.info(f"Memory: about {estimate.peak / GIB:.2f} GiB of the {free / GIB:.1f} GiB that are free.")
+
+
+def print_plan(config: TrainingConfig, clips: CachedClips, accelerator: Accelerator) -> None:
+    """Print what a dry run is for: the clips and the memory."""
+    estimate = plan_memory(config, clips, accelerator)
+    if accelerator.is_main_process:
+        kinds = Counter("both" if len(modalities) == 2 else modalities[0] for modalities in clips.modalities.values())
+        print(f"{len(clips)} clips in {len(clips.buckets())} bucket(s): {dict(sorted(kinds.items()))}")
+        print(f"memory of one process on {accelerator.device.type}, beside the idle program:")
+        print(format_estimate(estimate))
+
+
+# --- the estimate ---
 
 
 def largest_batch(clips: CachedClips, batch_size: int) -> BatchShape:
@@ -171,7 +215,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def count_inputs(shape: BatchShape) -> int:
-    """Return the numbers that a sample keeps beside the activations: moments, picture, noise, target, model input."""
+    """Return the numbers that a sample keeps beside the activations: moments, image, noise, target, model input."""
     # moments (2), latents, noise, noisy, target, then the 36 channels of which 16 are the latents: about 9 in all
     return 9 * count(shape.video) + 6 * count(shape.audio)
 
@@ -261,17 +305,6 @@ def format_estimate(estimate: MemoryEstimate) -> str:
     """Return the estimate as lines to print."""
     rows = {name.replace("_", " "): size for name, size in asdict(estimate).items()} | {"peak": estimate.peak}
     return "\n".join(f"{name:<18} {size / GIB:9.3f} GiB" for name, size in rows.items())
-
-
-def give_back_freed_memory() -> None:
-    """Let glibc return every freed tensor to the system, where the C library is glibc.
-
-    Else it keeps small ones between those still in use: a LoRA's activations then take twice their size on CPU.
-    """
-    try:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_TENSOR)
-    except (AttributeError, OSError):  # another C library
-        pass
 
 
 def free_memory(device: torch.device) -> int:

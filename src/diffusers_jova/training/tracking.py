@@ -16,7 +16,8 @@ from PIL import Image
 
 from ..files import whole_file
 from ..pipelines.pipeline_output import JoVAPipelineOutput
-from .config import TrainingConfig, to_dict
+from .config import TrainingConfig
+from .flags import to_dict
 from .step import StepOutput
 
 

@@ -1,0 +1,73 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Training of whole weights, of one branch or of both: `train(config)`."""
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+
+from ..files import whole_folder
+from ..models.transformer_jova import JoVATransformer3DModel
+from .accelerator import create_accelerator
+from .checkpoint import find_checkpoint
+from .config import TrainingConfig
+from .dataset import open_clips
+from .initialization import load_transformer
+from .loop import training_loop
+from .memory import check_plan, print_plan
+from .optimization import averaged
+from .output_dir import own_output_dir, prepare_output_dir
+from .validation_prompts import encode_validation_prompts
+
+
+def train(config: TrainingConfig) -> None:
+    """Train a transformer from a cache and write it to `output_dir`/transformer. Called by all processes.
+
+    Raises:
+        ValueError, FileNotFoundError: If settings, folders, cache and model do not fit together.
+        MemoryError: If the run does not fit into memory.
+        InUseError: If another run is at work in `output_dir`.
+    """
+    with own_output_dir(config):
+        # 1. Everything that can go wrong early: settings, folders, cache, memory
+        checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
+        clips = open_clips(config)
+        accelerator = create_accelerator(config, clips)
+        if config.dry_run:
+            return print_plan(config, clips, accelerator)
+        check_plan(config, clips, accelerator)
+        prepare_output_dir(config, accelerator)
+
+        # 2. Text encoders come and go before the transformer is loaded
+        prompts = encode_validation_prompts(config, accelerator)
+        transformer = load_transformer(config)
+
+        # 3. The loop
+        trained = training_loop(transformer, clips, config, accelerator, prompts, checkpoint)
+
+        # 4. The result, averaged if there is an average
+        with averaged(transformer, trained.ema):
+            state_dict = accelerator.get_state_dict(trained.model)
+            if accelerator.is_main_process:
+                print(f"Wrote {save_transformer(transformer, state_dict, config.output_dir)}")
+        accelerator.end_training()
+
+
+def save_transformer(
+    transformer: JoVATransformer3DModel, state_dict: dict[str, torch.Tensor], output_dir: str | os.PathLike
+) -> Path:
+    """Write the weights as `output_dir`/transformer, whole or not at all, and return the folder.
+
+    Args:
+        transformer: For its class and config.
+        state_dict: The weights, gathered from all processes.
+    """
+    folder = Path(output_dir) / "transformer"
+    with init_empty_weights():
+        whole = JoVATransformer3DModel.from_config(transformer.config)
+    whole.load_state_dict(state_dict, assign=True)
+    with whole_folder(folder, overwrite=True) as partial:
+        whole.save_pretrained(partial)
+    return folder
