@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +34,7 @@ from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training import memory, tracking
+from diffusers_jova.training import train_lora as train_lora_module
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
 from diffusers_jova.training.flags import parse_config, run_script
@@ -327,6 +329,23 @@ def validation_tags(folder):
     tags = events.Tags()
     assert {"loss", "loss/video", "learning_rate"} <= set(tags["scalars"])
     return set(tags["images"]) | set(tags["audio"])
+
+
+def test_a_lora_run_frees_what_it_trained_before_it_loads_the_base_anew(model, clips, tmp_path, monkeypatch):
+    loaded, load_base = [], train_lora_module.load_base
+
+    def watched(*args):
+        freed = [reference() is None for reference in loaded]
+        transformer = load_base(*args)
+        loaded.append(weakref.ref(transformer))
+        if len(loaded) == 2:
+            assert freed == [True]
+        return transformer
+
+    monkeypatch.setattr(train_lora_module, "load_base", watched)
+    flags = ["--max_train_steps", "1", "--rank", "1", "--report_to", "none", "--num_proof_samples", "1"]
+    run(train_lora, model, clips, tmp_path / "out", *flags)
+    assert len(loaded) == 2
 
 
 def test_silent_clips_leave_the_sound_where_it_was_and_the_run_says_so(model, tmp_path, capsys):

@@ -109,7 +109,7 @@ class Checkpoints:
     """Writes the checkpoints of one run, and reads them.
 
     Args:
-        accelerator: After its `prepare`; this object registers hooks with it.
+        accelerator: After its `prepare`; this object registers hooks with it, until `close`.
         transformer: The unwrapped model, with or without LoRA layers.
         lr_scheduler: Its state goes along.
         ema: Likewise, if there is one.
@@ -130,8 +130,15 @@ class Checkpoints:
         self.lr_scheduler, self.ema, self.data_digest = lr_scheduler, ema, data_digest
         self.output_dir = Path(config.output_dir)
         self.is_lora = bool(getattr(transformer, "peft_config", None))
-        accelerator.register_save_state_pre_hook(self._save_weights)
-        accelerator.register_load_state_pre_hook(self._load_weights)
+        self.hooks = (
+            accelerator.register_save_state_pre_hook(self._save_weights),
+            accelerator.register_load_state_pre_hook(self._load_weights),
+        )
+
+    def close(self) -> None:
+        """Let go of the model, which the accelerator's hooks would keep in memory."""
+        for hook in self.hooks:
+            hook.remove()
 
     def save(self, step: int) -> Path:
         """Write checkpoint-`step` and remove the oldest beyond the limit. Called by all processes.

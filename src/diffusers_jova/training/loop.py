@@ -93,4 +93,5 @@ def training_loop(
         if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
             checkpoints.save(step)
         validate_step(step, config, transformer, ema, prompts, accelerator, log)  # after the checkpoint, see above
+    checkpoints.close()
     return Trained(model, ema, step)
