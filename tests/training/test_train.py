@@ -416,7 +416,8 @@ def test_validation_clips_appear_together_or_not_at_all(model, clips, tmp_path, 
     monkeypatch.setattr(validation, "write_clip", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         validated_run(model, clips, tmp_path, "--report_to", "none")
-    assert written[0].is_file() and not (tmp_path / "out" / "validation" / "step-2").exists()
+    assert len(written) == 1 and not (tmp_path / "out" / "validation" / "step-2").exists()
+    assert not list((tmp_path / "out" / "validation").rglob("*.mp4"))  # what was made of it does not stay
 
 
 def test_points_of_a_killed_run_leave_tensorboard_when_the_run_goes_on(model, clips, tmp_path):
