@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file says about how its pixels are shown: orientation, shape, colours, fields."""
 
+import gc
+import sys
 from fractions import Fraction
 
 import av
@@ -240,3 +242,14 @@ def test_frames_larger_than_8k_are_made_that_large(tmp_path, monkeypatch):
     frames = read_video(path).frames
     assert frames.shape == (3, 24, 32, 3) and quadrant_levels(frames[1]) == pytest.approx(LEVELS, abs=3)
     assert (probe_media(path).height, probe_media(path).width) == (24, 32)
+
+
+def test_asking_how_a_frame_is_shown_does_not_keep_it():
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    gc.disable()  # it would find the circle and hide it
+    try:
+        before = sys.getrefcount(frame)
+        display.Display.of(frame, None)
+        assert sys.getrefcount(frame) == before
+    finally:
+        gc.enable()

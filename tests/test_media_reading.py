@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading other people's files: what they say about themselves is checked, what they show is what a player shows."""
 
+import weakref
 from fractions import Fraction
 
 import av
@@ -36,6 +37,21 @@ def test_frames_one_at_a_time_are_those_of_the_whole(window, tmp_path):
     path = write_video(tmp_path / "clip.mp4", ramp(50), 25, noise(32000)[0], 16000)
     frames = list(iter_frames(path, 12.5, **window))
     assert np.array_equal(np.stack(frames), read_video(path, 12.5, **window).frames)
+
+
+@pytest.mark.parametrize("frame_rate", [12.5, 25, 10])
+def test_a_frame_is_let_go_where_it_is_used_unless_it_is_shown_again(frame_rate, tmp_path):
+    values = np.arange(5, dtype=np.uint8) * 50
+    path = write_video(tmp_path / "a.mp4", np.full((5, 32, 32, 3), values[:, None, None, None]), 12.5)
+    frames, alive, means = iter_frames(path, frame_rate), [], []
+    for frame in frames:
+        means.append(frame.mean())
+        reference = weakref.ref(frame.base if frame.base is not None else frame)
+        del frame
+        alive.append(reference() is not None)
+    is_shown_again = np.append(np.abs(np.diff(means)) < 10, False)
+    assert alive == is_shown_again.tolist()
+    assert len(alive) == round(5 / 12.5 * frame_rate)
 
 
 def test_frames_come_before_the_rest_of_the_file_is_decoded(tmp_path):

@@ -366,9 +366,10 @@ def to_grey(frame: np.ndarray) -> np.ndarray:
     """Return a frame (height, width, 3) uint8 as grey (height, width); a grey one as it is."""
     if frame.ndim == 2:
         return frame
-    num_rows = max(MAX_GREY_AREA // frame.shape[1], 1)
-    bands = (frame[start : start + num_rows] for start in range(0, len(frame), num_rows))
-    return np.concatenate([np.asarray(Image.fromarray(band).convert("L")) for band in bands])
+    num_rows, grey = max(MAX_GREY_AREA // frame.shape[1], 1), np.empty(frame.shape[:2], np.uint8)
+    for start in range(0, len(frame), num_rows):
+        grey[start : start + num_rows] = np.asarray(Image.fromarray(frame[start : start + num_rows]).convert("L"))
+    return grey
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:

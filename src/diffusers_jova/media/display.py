@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import av
 import av.filter
+import av.sidedata.sidedata
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Interpolation
@@ -147,9 +148,11 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     The display matrix takes a stored point (x, y) to (a x + c y, b x + d y); rows of it are (a, b, .) and (c, d, .).
     It is taken for the nearest of the eight that keep pixels on the grid.
     """
-    if SideDataType.DISPLAYMATRIX not in frame.side_data:
+    # not `frame.side_data`, which makes a circle: frames, which may be large, would stay until Python looks for those
+    side_data = av.sidedata.sidedata.SideDataContainer(frame)
+    if SideDataType.DISPLAYMATRIX not in side_data:
         return False, False, False
-    matrix = np.frombuffer(frame.side_data[SideDataType.DISPLAYMATRIX], np.int32)[:9].reshape(3, 3).astype(np.int64)
+    matrix = np.frombuffer(side_data[SideDataType.DISPLAYMATRIX], np.int32)[:9].reshape(3, 3).astype(np.int64)
     (a, b), (c, d) = matrix[:2, :2]
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, bool(d < 0), bool(a < 0)

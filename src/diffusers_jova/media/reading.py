@@ -5,6 +5,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -309,8 +310,13 @@ def _frames(
     timeline: Timeline, frame_rate: Fraction, start_s: Fraction, duration_s: float | Fraction | None
 ) -> Iterator[np.ndarray]:
     """Yield `(H, W, 3)`: as number k what is on the screen at (k + 1/2) / frame_rate seconds."""
-    wanted = math.inf if duration_s is None else round(Fraction(duration_s) * frame_rate)
-    count, shown, end, array = 0, None, Fraction(0), None
+    wanted = sys.maxsize if duration_s is None else round(Fraction(duration_s) * frame_rate)
+    count, shown, end = 0, None, Fraction(0)
+
+    def times_until(time_s: Fraction) -> int:
+        """Return how often the frame that is shown until then is among those still wanted."""
+        return max(min(math.ceil(time_s * frame_rate - Fraction(1, 2)), wanted) - count, 0)
+
     with naming(timeline.path):
         for time, length, frame in deinterlace(timed_frames(timeline, "video", start_s)):
             if shown is None and time * frame_rate > Fraction(1, 2):
@@ -318,19 +324,25 @@ def _frames(
                     f"`{timeline.path}` has no frame from {float(start_s):.2f} to {float(start_s + time):.2f} s that "
                     "can be decoded: it may be damaged. Encode it anew, for example as mp4."
                 )
-            while shown is not None and count < wanted and count + Fraction(1, 2) < time * frame_rate:
-                array = timeline.display.to_rgb(shown) if array is None else array
-                yield array
-                count += 1
+            if shown is not None and (num_times := times_until(time)):
+                yield from _repeat(timeline.display.to_rgb(shown), num_times)
+                count += num_times
             if count == wanted:
                 break
-            shown, end, array = frame, time + length, None
-        while shown is not None and count < wanted and count + Fraction(1, 2) < end * frame_rate:
-            array = timeline.display.to_rgb(shown) if array is None else array
-            yield array
-            count += 1
+            shown, end = frame, time + length
+        if shown is not None and (num_times := times_until(end)):
+            yield from _repeat(timeline.display.to_rgb(shown), num_times)
+            count += num_times
     if not count:
         raise _nothing(timeline.path, start_s)
+
+
+def _repeat(array: np.ndarray, num_times: int) -> Iterator[np.ndarray]:
+    """Yield an array so often, the last time without keeping it: a frame may be large."""
+    arrays = [array] * num_times
+    del array
+    while arrays:
+        yield arrays.pop()
 
 
 def _audio(
