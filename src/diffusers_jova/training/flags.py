@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -19,7 +19,10 @@ from ..command import run
 from ..files import whole_file
 
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 NAMES_OF_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list"}
 
@@ -64,7 +67,7 @@ def convert(item: Field, value: Any, hint: Any) -> Any:
     choices = item.metadata["choices"]
     if choices is not None and value not in choices:
         allowed = ", ".join(choices)
-        raise ValueError(f"`{item.name}` must be one of {allowed}, got {value!r}{nearest(value, choices)}")
+        raise ValueError(f"`{item.name}` must be one of {allowed}, got {value!r}{nearest(str(value), choices)}")
     return value
 
 
