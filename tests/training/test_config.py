@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_training import parse_config
 
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, accumulation_steps
-from diffusers_jova.training.flags import parse_config, to_dict, write_yaml
+from diffusers_jova.training.flags import to_dict, write_yaml
 from diffusers_jova.training.validation_prompts import read_validation_prompts
 
 
