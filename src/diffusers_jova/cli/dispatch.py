@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from .. import __version__
 from ..command import run
@@ -87,6 +88,14 @@ def _start(args: list[str]) -> int | None:
     return _run(verb, args[1:], prog=f"{PROGRAM} {verb}")
 
 
+class VerbParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are, and not below a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        stop = "" if message.endswith((".", "?")) else "."
+        self.exit(2, f"error: {message}{stop} `{self.prog} --help` explains all.\n")
+
+
 def module_of(verb: str) -> ModuleType:
     return importlib.import_module(f".{verb.replace('-', '_')}", __package__)
 
@@ -94,9 +103,7 @@ def module_of(verb: str) -> ModuleType:
 def make_parser(verb: str, prog: str | None) -> argparse.ArgumentParser:
     """Return the parser of a verb; `prog` is what its `--help` calls it, None for the name of the process."""
     module = module_of(verb)
-    parser = argparse.ArgumentParser(
-        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = VerbParser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     return parser
 
