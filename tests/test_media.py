@@ -18,6 +18,7 @@ from diffusers_jova.media import (
     check_output_path,
     exact_frame_rate,
     load_image,
+    read_audio,
     read_video,
     write_video,
     write_wav,
@@ -261,6 +262,14 @@ def test_wav_holds_the_samples(num_channels, tmp_path):
         assert file.getparams()[:4] == (num_channels, 2, 44100, 1000)
         samples = np.frombuffer(file.readframes(1000), "<i2").reshape(-1, num_channels).T
     assert samples / 32767 == pytest.approx(audio, abs=1 / 32767)
+
+
+def test_wav_of_16_bits_that_was_read_is_written_as_the_same_bytes(tmp_path):
+    audio = np.array([[-32768, -32767, -20001, -1, 0, 1, 30000, 32766, 32767]], np.float32) / 32768
+    first = write_wav(tmp_path / "first.wav", audio, 16000)
+    again = write_wav(tmp_path / "again.wav", read_audio(first)[0], 16000)
+    assert first.read_bytes() == again.read_bytes()
+    np.testing.assert_array_equal(read_audio(again)[0], audio)
 
 
 # The encoder looks dozens of frames ahead: only after them there is a file to clean up.

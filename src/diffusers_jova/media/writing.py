@@ -123,6 +123,8 @@ def write_wav(
 ) -> Path:
     """Write a waveform as 16-bit PCM and return the path. The file appears whole or not at all.
 
+    Samples that were read from 16 bits, which are whole numbers over 32768, become the same 16 bits again.
+
     Args:
         path: ends in .wav; its folder exists.
         audio: `(N,)` or `(C, N)` with one or two channels, float; beyond [-1, 1] it is clipped.
@@ -131,7 +133,7 @@ def write_wav(
         title: of the sound, for players and media libraries.
         comment: a remark of your own, before the note on AI.
     """
-    audio = np.rint(_to_waveform(audio) * 32767).astype(np.int16)
+    audio = _to_int16(_to_waveform(audio))
     path = check_output_path(path, AUDIO_SUFFIXES)
     with whole_file(path) as partial, open_output(partial) as container:
         container.metadata.update(_metadata(ai_generated, title, comment))
@@ -242,6 +244,13 @@ def _to_waveform(audio: np.ndarray | torch.Tensor) -> np.ndarray:
     if not np.isfinite(audio).all():
         raise ValueError("`audio` has NaN or infinite samples.")
     return np.ascontiguousarray(audio.clip(-1, 1), dtype=np.float32)
+
+
+def _to_int16(waveform: np.ndarray) -> np.ndarray:
+    exact = waveform * 32768  # a power of two: no sample is rounded
+    if (exact == np.rint(exact)).all():
+        return exact.clip(-32768, 32767).astype(np.int16)
+    return np.rint(waveform * 32767).astype(np.int16)
 
 
 def _aac_rate(sampling_rate: int) -> int:
