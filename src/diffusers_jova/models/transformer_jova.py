@@ -39,7 +39,7 @@ from .embeddings import (
     rotary_embedding,
     split_head,
 )
-from .two_branches import TwoBranchMixin
+from .two_branches import TwoBranchMixin, check_condition_mode
 
 
 class JoVAContext(NamedTuple):
@@ -259,6 +259,8 @@ class JoVATransformer3DModel(
         vae_temporal_compression: Video frames per latent frame.
         attention_fusion: "joint", or "cross" / "cross_linear", the variants of Fig. 4 and Table 5.
         eps: Epsilon of all norms.
+        condition_mode: How a modality that is given enters: "clean", at timestep 0, or "noised", at the noise level of
+            the other. It tells how the weights were trained. None, for weights that never were, means "noised".
     """
 
     _supports_gradient_checkpointing = True
@@ -307,8 +309,10 @@ class JoVATransformer3DModel(
         vae_temporal_compression: int = 4,
         attention_fusion: str = "joint",
         eps: float = 1e-6,
+        condition_mode: str | None = None,
     ):
         super().__init__()
+        check_condition_mode(condition_mode)
         if in_channels is None and audio_in_channels is None:
             raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
         if not text_embed_dim and not text_embed_dim_2:

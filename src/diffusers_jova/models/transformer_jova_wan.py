@@ -29,7 +29,7 @@ from ..presets import WAN_PRESETS  # noqa: F401  # its public place
 from .attention import ATTENTION_FUSIONS, JoVAAttention, pack
 from .caching import two_stream_block
 from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_padding, zero_padding
-from .two_branches import TwoBranchMixin
+from .two_branches import TwoBranchMixin, check_condition_mode
 
 
 CONDITION_FILLS = ("black", "grey")
@@ -265,6 +265,8 @@ class JoVAWanTransformer3DModel(
             black frame, encoded apart (JoVA's); "grey", encoded together with the image as one video (Wan's own models
             for images). The pipeline prepares it.
         eps: Epsilon of all norms.
+        condition_mode: How a modality that is given enters: "clean", at timestep 0, or "noised", at the noise level of
+            the other. It tells how the weights were trained. None, for weights that never were, means "noised".
     """
 
     _supports_gradient_checkpointing = True
@@ -300,8 +302,10 @@ class JoVAWanTransformer3DModel(
         attention_fusion: str = "joint",
         condition_fill: str = "black",
         eps: float = 1e-6,
+        condition_mode: str | None = None,
     ):
         super().__init__()
+        check_condition_mode(condition_mode)
         if in_channels is None and audio_in_channels is None:
             raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
         if attention_fusion not in ATTENTION_FUSIONS:

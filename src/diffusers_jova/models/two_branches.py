@@ -13,6 +13,15 @@ from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
 
 
+CONDITION_MODES = ("clean", "noised")
+
+
+def check_condition_mode(condition_mode: str | None) -> None:
+    """Raise a ValueError unless `condition_mode` is one that there is, or None."""
+    if condition_mode is not None and condition_mode not in CONDITION_MODES:
+        raise ValueError(f"`condition_mode` must be one of {CONDITION_MODES} or None, got {condition_mode!r}.")
+
+
 if TYPE_CHECKING:
     from diffusers import ModelMixin as Model  # whose methods it extends
 else:

@@ -46,6 +46,31 @@ def condition_channels(
     return torch.cat([condition, mask], dim=1)
 
 
+def grey_where_not_given(
+    frames: torch.Tensor | None,
+    is_given: torch.Tensor,
+    num_latent_frames: int,
+    temporal_compression: int,
+    size: tuple[int, int],
+) -> torch.Tensor:
+    """Return a video `(R, 3, num_frames, height, width)` of the frames that are given, grey (0) everywhere else.
+
+    Args:
+        frames: `(R, 3, N, height, width)` in [-1, 1], the beginning of the video; None where nothing is given.
+        is_given: `(K,)` bool: which latent frames of the beginning are given.
+        num_latent_frames: F.
+        temporal_compression: M.
+        size: Height and width in pixels.
+    """
+    num_frames = (num_latent_frames - 1) * temporal_compression + 1
+    if frames is None:
+        return torch.zeros(1, 3, num_frames, *size)
+    # latent frame 0 is one video frame, the others are M frames each
+    is_given = is_given.repeat_interleave(temporal_compression)[temporal_compression - 1 :][: frames.shape[2]]
+    frames = frames * is_given.to(frames.device)[:, None, None]
+    return F.pad(frames, (0, 0, 0, 0, 0, num_frames - frames.shape[2]))
+
+
 def video_input(latents: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
     """Return what the transformer takes as `hidden_states`: noisy latents (B, C, F, H, W), then the condition, if any.
 

@@ -63,14 +63,22 @@ class CallSettings:
         return cls(**values)
 
 
-def check_modalities(modalities: tuple[str, ...], output_type: str, components: Mapping[str, Any]) -> None:
-    """Check that the modalities are known, and that the pipeline has the components that make them."""
+def check_modalities(
+    modalities: tuple[str, ...], output_type: str, components: Mapping[str, Any], given: tuple[str, ...] = ()
+) -> None:
+    """Check that the modalities are known, and that the pipeline has the components that make them.
+
+    Args:
+        given: The modalities that are given whole, which are encoded and not decoded.
+    """
     if not modalities or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
         raise ValueError(f"`modalities` must be one or both of {MODALITIES}, got {modalities}.")
     needed = ["transformer", "scheduler"]
     if "video" in modalities:
         needed += ["vae"]
-    if "audio" in modalities and output_type != "latent":
+    if "audio" in modalities and "audio" in given:
+        needed += ["audio_vae"]
+    elif "audio" in modalities and output_type != "latent":
         needed += ["audio_vae", "vocoder"]
     missing = [name for name in needed if components[name] is None]
     if missing:
@@ -100,8 +108,14 @@ def check_image(image: Any, modalities: tuple[str, ...], config: Mapping[str, An
         )
 
 
-def check_texts(texts: Mapping[str, Any], embeds: Mapping[str, torch.Tensor | None]) -> None:
-    """Check the texts' types, that each prompt comes as text or encoded, and that all are for the same samples."""
+def check_texts(
+    texts: Mapping[str, Any], embeds: Mapping[str, torch.Tensor | None], is_optional: bool = False
+) -> None:
+    """Check the texts' types, that each prompt comes as text or encoded, and that all are for the same samples.
+
+    Args:
+        is_optional: Whether there may be no prompt, which means three empty lines.
+    """
     for name, text in texts.items():
         is_list = isinstance(text, list | tuple) and all(isinstance(line, str) for line in text)
         if not (text is None or isinstance(text, str) or is_list):
@@ -114,7 +128,7 @@ def check_texts(texts: Mapping[str, Any], embeds: Mapping[str, torch.Tensor | No
                 f"Cannot forward both `{given_texts[0]}`: {texts[given_texts[0]]!r} and `{given_embeds[0]}`. "
                 "Provide only one of them."
             )
-        if not prefix and not given_texts and not given_embeds:
+        if not (prefix or given_texts or given_embeds or is_optional):
             raise ValueError("Provide either `prompt` or `prompt_embeds`. Cannot leave both undefined.")
     lengths = samples_per_argument(texts, embeds)
     if len(set(lengths.values())) > 1 or 0 in lengths.values():

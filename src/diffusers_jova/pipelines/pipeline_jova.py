@@ -3,7 +3,8 @@
 """JoVAPipeline: a prompt, and possibly an image, in; a video with its audio out (JoVA, arXiv:2512.13677).
 
 `__call__` goes through `check_inputs`, `encode_prompt`, `prepare_latents`, `denoise`, `decode_latents`. Beside it:
-`inputs` (what a call asks for, and its checks), `prompts`, `conditioning`, `guidance`, `one_call`.
+`inputs` (what a call asks for, and its checks), `directions` (what it is given), `prompts`, `conditioning`,
+`guidance`, `one_call`.
 
 B batch, C channels, F latent frames, H W latent rows and columns, A audio latents, T text tokens, N audio samples
 """
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.hooks import FasterCacheConfig
+from diffusers.hooks import FasterCacheConfig, FirstBlockCacheConfig
 from diffusers.image_processor import PipelineImageInput
 from diffusers.models import AutoencoderKLWan, MMAudioVAE, MMAudioVocoder
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -47,7 +48,9 @@ from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
-from .conditioning import condition_channels, video_input
+from ..presets import MEL_FRAMES_PER_LATENT
+from .conditioning import condition_channels, grey_where_not_given, video_input
+from .directions import LATENTS, Given, GivenLatents, check_encoder
 from .guidance import projected_guidance
 from .inputs import (
     MODALITIES,
@@ -65,7 +68,6 @@ from .one_call import one_call_at_a_time
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, PROMPT_FORMATS, TEXTS, format_prompts, repeat_samples, text_inputs
 from .schedules import set_timesteps, take_step
-from .wan_parts import load_wan_parts
 
 
 logger = logging.get_logger(__name__)
@@ -175,38 +177,6 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         compat.load("LOADABLE_CLASSES")  # without it diffusers refuses our classes, and does not say why
         return super().from_pretrained(find_model(pretrained_model_name_or_path), **kwargs)
 
-    @classmethod
-    def from_wan(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        expert: str | None = None,
-        audio_mode: str = "44k",
-        seed: int = 0,
-        audio_vae: AutoencoderMMAudio | MMAudioVAE | None = None,
-        vocoder: BigVGANVocoder | GriffinLimVocoder | MMAudioVocoder | None = None,
-        dtype: torch.dtype | None = None,
-        **kwargs,
-    ) -> "JoVAPipeline":
-        """Return the pipeline that `convert-wan` writes, straight from a Wan's folder, without a copy on disk.
-
-        The video branch is Wan's transformer; the audio branch starts as its copy and has to be trained.
-
-        Args:
-            pretrained_model_name_or_path: Folder of a `WanPipeline` or `WanImageToVideoPipeline`, or its name on the
-                Hub.
-            expert: "high" or "low", which expert of a Wan2.2-A14B to take.
-            audio_mode: "16k" or "44k": the audio VAE that the audio branch is for.
-            seed: Of what is new in the audio branch.
-            audio_vae, vocoder: As in the pipeline; without them it makes video alone.
-            dtype: Of the weights.
-            kwargs: See `DiffusionPipeline.from_pretrained`.
-
-        Raises:
-            ValueError: If it is not a Wan that can be a video branch, with the reason.
-        """
-        parts = load_wan_parts(pretrained_model_name_or_path, expert, audio_mode, seed, dtype, **kwargs)
-        return cls(**parts, audio_vae=audio_vae, vocoder=vocoder)
-
     # 1. Inputs
 
     def check_inputs(
@@ -215,6 +185,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         embeds: dict[str, torch.Tensor | None],
         image: PipelineImageInput | str | Path | None,
         settings: CallSettings,
+        given: Given | None = None,
     ) -> None:
         """Raise an error for what is wrong with the arguments of a call, before any work is done.
 
@@ -223,20 +194,31 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             embeds: The eight arguments named in `PROMPT_EMBEDS`.
             image: As in the call.
             settings: All the others.
+            given: What of the clip is given; None for nothing.
 
         Raises:
             ValueError: With what came, what is allowed and what to do.
         """
-        check_modalities(settings.modalities, settings.output_type, self.components)
+        whole = given.whole if given is not None else ()
+        check_modalities(settings.modalities, settings.output_type, self.components, whole)
         check_image(image, settings.modalities, self.transformer.config)
-        check_texts(texts, embeds)
+        check_texts(texts, embeds, is_optional=given is not None)
         if "video" in settings.modalities:
             pixels_per_token = self.vae_scale_factor_spatial * math.lcm(*self.transformer.config.patch_size[1:])
             check_video_shape(settings, pixels_per_token, self.vae_scale_factor_temporal)
         check_numbers(settings)
         check_output(settings, self._callback_tensor_inputs)
+        if given is not None:
+            num_prompts = max(samples_per_argument(texts, embeds).values())
+            max_latent_frames = self.transformer.config.get("pos_embed_size", [None])[0]
+            given.check(settings, num_prompts, max_latent_frames, self.vae_scale_factor_temporal)
+            for name, is_read in (("vae", given.clips), ("audio_vae", given.recording)):
+                if is_read is not None:
+                    check_encoder(self.components[name], name)
 
-    def _start_call(self, settings: CallSettings, attention_kwargs: dict[str, Any] | None) -> None:
+    def _start_call(
+        self, settings: CallSettings, attention_kwargs: dict[str, Any] | None, given: Given | None = None
+    ) -> None:
         """Take over what the properties below tell during the call; a callback may change it."""
         self._guidance_scale = settings.guidance_scale
         self._audio_guidance_scale = settings.audio_guidance_scale
@@ -244,6 +226,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self._audio_modality_scale = settings.audio_modality_scale
         self._apg_norm_threshold = settings.apg_norm_threshold
         self._modalities = settings.modalities
+        whole = given.whole if given is not None else ()
+        self._made_modalities = tuple(modality for modality in settings.modalities if modality not in whole)
         self._attention_kwargs = attention_kwargs
         self._current_timestep = None
         self._interrupt = False
@@ -251,6 +235,11 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             raise ValueError(
                 f"FasterCache mixes up the {self.num_passes} passes that these scales ask for. Set all scales to 1.0, "
                 "or use another cache."
+            )
+        if "video" in whole and isinstance(getattr(self.transformer, "_cache_config", None), FirstBlockCacheConfig):
+            raise ValueError(
+                "FirstBlockCache decides by the video, and a video that is given says nothing of when the audio may "
+                "skip. Call `pipe.transformer.disable_cache()`, or use another cache."
             )
 
     # 2. Text
@@ -447,38 +436,89 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         latents = self.vae.encode(pixels).latent_dist.mode()
         return normalize_latents(latents.to(device=device, dtype=torch.float32), self.vae.config)
 
+    def _encode_samples(self, samples: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """(B, samples of A whole latents), mono, at the audio VAE's rate -> (B, C, A)"""
+        samples = samples.to(get_module_execution_device(self.audio_vae))
+        latents = self.audio_vae.encode(samples).latent_dist.mode()
+        return normalize_latents(latents.to(device=device, dtype=torch.float32), self.audio_vae.config)
+
+    def prepare_given(
+        self, given: Given, tensors: dict[str, torch.Tensor | None], settings: CallSettings
+    ) -> GivenLatents:
+        """Return what is given as latents, encoded up to the last one that is given.
+
+        Args:
+            given: What of the clip is given.
+            tensors: The noise: `latents` (B, C, F, H, W) and `audio_latents` (B, C, A); None where it is not made.
+            settings: Of the call.
+        """
+        noise = {name: tensors[name] for name in LATENTS.values() if tensors[name] is not None}
+        masks = given.masks(
+            {name: one_noise.shape[2] for name, one_noise in noise.items()},
+            settings.frame_rate,
+            self.transformer.config.audio_latent_rate,
+            self.vae_scale_factor_temporal,
+        )
+        clean, is_given, pixels = {}, {}, None
+        for name, one_noise in noise.items():
+            if not masks[name].any():
+                continue
+            device, num_given = one_noise.device, int(masks[name].nonzero().max()) + 1
+            if name == "latents":
+                frames = given.frames(settings, self.vae_scale_factor_temporal * (num_given - 1) + 1)
+                pixels = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+                latents = self._encode_pixels(pixels, device)
+            else:
+                num_samples = num_given * MEL_FRAMES_PER_LATENT * self.audio_vae.config.hop_length
+                samples = given.recording.for_model(self.audio_sampling_rate, num_samples)
+                latents = self._encode_samples(samples, device)
+            latents = latents.repeat_interleave(len(one_noise) // len(latents), dim=0)
+            clean[name] = torch.zeros_like(one_noise)
+            clean[name][:, :, :num_given] = latents
+            is_given[name] = masks[name].to(device)
+        mode = self.transformer.config.get("condition_mode") or "noised"
+        return GivenLatents(clean, is_given, {name: noise[name] for name in clean}, mode, pixels)
+
     def prepare_condition(
-        self, pixels: torch.Tensor | None, latents: torch.Tensor | None, height: int, width: int
+        self,
+        pixels: torch.Tensor | None,
+        latents: torch.Tensor | None,
+        height: int,
+        width: int,
+        given: GivenLatents | None = None,
     ) -> torch.Tensor | None:
         """Return the channels beside the noisy latents, (B, C + 4, F, H, W), or None where the transformer takes none.
 
-        The image is given as latent frame 0; the other frames hold the latent of a black frame, or what the VAE makes
-        of the image and grey frames behind it, as the transformer's `condition_fill` says. See
-        `conditioning.condition_channels`.
+        The image is given as latent frame 0, or the latent frames of a given clip; the other frames hold the latent
+        of a black frame, or what the VAE makes of the image, or the clip, and grey frames where nothing is given, as
+        the transformer's `condition_fill` says. See `conditioning.condition_channels`.
 
         Args:
             pixels: `(num_prompts, 3, height, width)` of `prepare_image`, or None where nothing is given.
             latents: `(B, C, F, H, W)`, the noise, B a multiple of `num_prompts`; None where no video is made.
             height, width: In pixels.
+            given: What is given of a clip, if anything.
         """
         if latents is None or self.transformer.config.in_channels == self.transformer.config.out_channels:
             return None
         batch_size, _, num_latent_frames, *_ = latents.shape
+        size = (height, width)
+        frames = pixels[:, :, None] if pixels is not None else None
+        is_given = torch.full((1,), pixels is not None, device=latents.device)
+        if given is not None and given.pixels is not None:
+            frames, is_given = given.pixels, given.is_given["latents"]
         if self.transformer.config.get("condition_fill", "black") == "grey":
-            num_frames = (num_latent_frames - 1) * self.vae_scale_factor_temporal + 1
-            video = torch.zeros(1 if pixels is None else len(pixels), 3, num_frames, height, width)  # 0 is grey
-            if pixels is not None:
-                video[:, :, 0] = pixels
+            video = grey_where_not_given(frames, is_given, num_latent_frames, self.vae_scale_factor_temporal, size)
             filler_latents = self._encode_pixels(video, latents.device)
             filler_latents = filler_latents.repeat_interleave(batch_size // len(filler_latents), dim=0)
             clean_latents = filler_latents[:, :, :1]
         else:
-            filler_latents = self._encode_pixels(torch.full((1, 3, 1, height, width), -1.0), latents.device)
-            clean_latents = (
-                filler_latents if pixels is None else self._encode_pixels(pixels[:, :, None], latents.device)
-            )
+            filler_latents = self._encode_pixels(torch.full((1, 3, 1, *size), -1.0), latents.device)
+            clean_latents = filler_latents if pixels is None else self._encode_pixels(frames, latents.device)
             clean_latents = clean_latents.repeat_interleave(batch_size // len(clean_latents), dim=0)  # (B, C, 1, H, W)
-        is_given = torch.full((batch_size, 1), pixels is not None, device=latents.device)
+        if given is not None and given.pixels is not None:
+            clean_latents = given.clean["latents"]  # (B, C, F, H, W)
+        is_given = is_given.expand(batch_size, -1)
         return condition_channels(
             clean_latents, is_given, filler_latents, num_latent_frames, self.vae_scale_factor_temporal
         )
@@ -509,14 +549,16 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether a scale of a modality that is made asks for the unconditional pass."""
+        """Whether a scale of a modality that is made, and not given, asks for the unconditional pass."""
         scales = {"video": self.guidance_scale, "audio": self.audio_guidance_scale}
-        return any(scales[modality] != 1.0 for modality in self._modalities)
+        return any(scales[modality] != 1.0 for modality in self._made_modalities)
 
     @property
     def do_modality_guidance(self) -> bool:
-        """Whether a scale asks for the pass without cross-modal attention, which takes two modalities."""
-        return len(self._modalities) == 2 and (self.modality_scale != 1.0 or self.audio_modality_scale != 1.0)
+        """Whether a scale of a modality that is made asks for the pass without cross-modal attention, which takes two
+        modalities."""
+        scales = {"video": self.modality_scale, "audio": self.audio_modality_scale}
+        return len(self._modalities) == 2 and any(scales[modality] != 1.0 for modality in self._made_modalities)
 
     @property
     def num_passes(self) -> int:
@@ -559,6 +601,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         generator: torch.Generator | list[torch.Generator] | None,
         callback_on_step_end: Callable | None,
         callback_on_step_end_tensor_inputs: list[str],
+        given: GivenLatents | None = None,
     ) -> dict[str, torch.Tensor | None]:
         """Take `latents` and `audio_latents` from noise to data, in float32.
 
@@ -569,11 +612,14 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             num_inference_steps: As in the call.
             sigmas: Noise levels, 1 to 0, before the scheduler's shift. None: the scheduler's usual ones.
             frame_rate: Frames per second.
-            generator, callback_on_step_end, callback_on_step_end_tensor_inputs: As in the call.
+            generator, callback_on_step_end, callback_on_step_end_tensor_inputs: As in the call. Of latents that are
+                given whole, the callback sees nothing, and what it returns for them is put back.
+            given: What is given, which stays as it is; None for nothing.
 
         Returns:
             `tensors` after the last step.
         """
+        given = given or GivenLatents({}, {}, {}, "noised")
         set_timesteps(self.scheduler, num_inference_steps, sigmas, self._execution_device)
         # each modality has its own counter of steps
         schedulers = {"latents": self.scheduler, "audio_latents": copy.deepcopy(self.scheduler)}
@@ -586,20 +632,24 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                     continue
                 self._current_timestep = t
                 sigma = self.scheduler.sigmas[i]
-                velocities = self._predict(tensors, condition, i, t, sigma, frame_rate)
+                tensors = given.at(tensors, sigma)
+                velocities = self._predict(tensors, condition, i, given.timesteps(t), sigma, frame_rate)
                 for name, velocity in velocities.items():
                     tensors[name] = take_step(schedulers[name], velocity, t, tensors[name], generator)
 
                 if callback_on_step_end is not None:
-                    callback_kwargs = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    wanted = [name for name in callback_on_step_end_tensor_inputs if name not in given.whole]
+                    callback_kwargs = {name: tensors[name] for name in wanted}
                     tensors.update(callback_on_step_end(self, i, t, callback_kwargs) or {})
                 progress_bar.update()
 
         self._current_timestep = None
-        return tensors
+        return given.at(tensors, 0.0)
 
-    def _predict(self, tensors, condition, i, t, sigma, frame_rate) -> dict[str, torch.Tensor]:
-        """Return the guided velocity of each modality at step `i`, by the name of its latents.
+    def _predict(self, tensors, condition, i, timesteps, sigma, frame_rate) -> dict[str, torch.Tensor]:
+        """Return the guided velocity of each modality that is made at step `i`, by the name of its latents.
+
+        `timesteps` are the video's and the audio's.
 
         v = v_cond + (g - 1)(v_cond - v_uncond) + (m - 1)(v_cond - v_cond without cross-modal attention)
         """
@@ -608,13 +658,14 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             latents, audio_latents, dtype = tensors["latents"], tensors["audio_latents"], self.transformer.dtype
             if latents is not None:
                 latents = video_input(latents, condition).to(dtype)
-            batch = latents if latents is not None else audio_latents
+            batch_size = len(latents if latents is not None else audio_latents)
             texts = text_inputs(tensors, prefix, dtype, multiple=self.transformer.context_parallel_degree)
             with self.transformer.cache_context(name, step_index=i, num_inference_steps=self.num_timesteps):
                 outputs = self.transformer(
                     hidden_states=latents,
                     audio_hidden_states=audio_latents.to(dtype) if audio_latents is not None else None,
-                    timestep=t.expand(len(batch)),
+                    timestep=timesteps[0].expand(batch_size),
+                    audio_timestep=timesteps[1].expand(batch_size),
                     frame_rate=frame_rate,
                     cross_modal_attention=cross_modal_attention,
                     attention_kwargs=self.attention_kwargs,
@@ -627,17 +678,17 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         uncond = run("uncond", prefix="negative_") if self.do_classifier_free_guidance else (None, None)
         isolated = run("isolated", cross_modal_attention=False) if self.do_modality_guidance else (None, None)
         velocities = {}
-        for name, v_cond, v_uncond, v_isolated, scale, modality_scale in zip(
-            ("latents", "audio_latents"),
+        for modality, v_cond, v_uncond, v_isolated, scale, modality_scale in zip(
+            MODALITIES,
             cond,
             uncond,
             isolated,
             (self.guidance_scale, self.audio_guidance_scale),
             (self.modality_scale, self.audio_modality_scale),
         ):
-            if v_cond is None:
+            if modality not in self._made_modalities:
                 continue
-            velocity = v_cond
+            name, velocity = LATENTS[modality], v_cond
             if v_uncond is not None and scale != 1.0:
                 if name == "latents" and self._apg_norm_threshold is not None:
                     velocity = projected_guidance(
@@ -678,6 +729,33 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         waveform = waveform if torch.is_tensor(waveform) else waveform[0]  # diffusers' own vocoder wraps its output
         audio = fit_audio(waveform[:, 0].float(), num_samples)
         return audio if output_type == "pt" else audio.cpu().numpy()
+
+    def _decode(
+        self,
+        tensors: dict[str, torch.Tensor | None],
+        settings: CallSettings,
+        given: Given | None,
+        given_latents: GivenLatents | None,
+    ) -> JoVAPipelineOutput:
+        """Return the output of a call: a modality that was given whole as it was given, the other decoded."""
+        whole = given.whole if given is not None else ()
+        frames, audio, rate = tensors["latents"], tensors["audio_latents"], self.audio_sampling_rate
+        if settings.output_type != "latent":
+            if "video" in whole:
+                pixels = given_latents.pixels.repeat_interleave(len(frames) // len(given_latents.pixels), dim=0)
+                frames = self.video_processor.postprocess_video(pixels, output_type=settings.output_type)
+            elif frames is not None:
+                frames = self.decode_latents(frames, settings.output_type)
+            if "audio" in whole:
+                rate = given.recording.sampling_rate
+                num_samples = num_audio_samples(settings.num_frames, settings.frame_rate, rate)
+                samples = given.recording.as_output(num_samples)
+                audio = samples.repeat_interleave(len(audio) // len(samples), dim=0)
+                audio = audio if settings.output_type == "pt" else audio.numpy()
+            elif audio is not None:
+                num_samples = num_audio_samples(settings.num_frames, settings.frame_rate, rate)
+                audio = self.decode_audio_latents(audio, num_samples, settings.output_type)
+        return JoVAPipelineOutput(frames=frames, audio=audio, audio_sampling_rate=rate, frame_rate=settings.frame_rate)
 
     @one_call_at_a_time
     @torch.no_grad()
@@ -723,6 +801,11 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006 diffusers' own default
         max_sequence_length: int = 512,
+        audio: Any = None,
+        audio_sampling_rate: int | None = None,
+        video: Any = None,
+        keep: float | None = None,
+        retake: tuple | None = None,
     ) -> JoVAPipelineOutput | tuple:
         """Make a video with its audio.
 
@@ -786,6 +869,24 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 Which tensors the callback gets, of `pipe._callback_tensor_inputs`.
             max_sequence_length (`int`, defaults to 512):
                 The most tokens per text encoder.
+            audio (`str`, `Path`, `np.ndarray` or `torch.Tensor`, *optional*):
+                A recording that is given, and only the video is made to it: a file, or (N,) or (C, N) in [-1, 1]
+                with one or two channels; or one per prompt, as a list or (B, C, N). The output carries the samples
+                themselves, cut or padded; the model reads a copy in mono at its own rate. With it `num_frames=None`
+                means as long as the recording, and texts are optional.
+            audio_sampling_rate (`int`, *optional*):
+                Samples per second of `audio`, where it is no file.
+            video (`str`, `Path`, `media.Clip`, frames, *optional*):
+                A clip that is given. Alone: its frames stay, and audio is made for them; the clip's own audio is not
+                read. A file, a `media.Clip`, a list of PIL images, an array (F, H, W, 3) or a tensor (F, 3, H, W); or
+                one per prompt, as a list or with one more axis. Files are read at `frame_rate`, frames are taken to
+                have it; all are cropped and resized as `image`.
+            keep (`float`, *optional*):
+                Seconds of the beginning of `video`, with its audio, that are kept; what follows is made.
+            retake (`tuple`, *optional*):
+                `(start_s, end_s)` or `(start_s, end_s, modalities)`: the span of `video` that is made anew, both its
+                video and its audio or one of them; the latents of the rest stay as they are, and `num_frames=None`
+                means as long as the clip.
 
         Examples:
 
@@ -801,20 +902,25 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             arguments["callback_on_step_end_tensor_inputs"] = callback_on_step_end.tensor_inputs
 
         # 1. Inputs. Of what `settings` holds, the arguments themselves may be None
+        given = Given.from_arguments(arguments)
+        if given is not None and num_frames is None:
+            rate = frame_rate if frame_rate is not None else self.config.frame_rate
+            arguments["num_frames"] = given.num_frames(rate, self.vae_scale_factor_temporal)
         settings = CallSettings.from_arguments(arguments, self.config)
         texts = {name: arguments[name] for name in TEXTS}
         embeds = {name: arguments[name] for name in PROMPT_EMBEDS}
-        self.check_inputs(texts, embeds, image, settings)
-        self._start_call(settings, attention_kwargs)
+        self.check_inputs(texts, embeds, image, settings, given)
+        self._start_call(settings, attention_kwargs, given)
         device = self._execution_device
         num_prompts = max(samples_per_argument(texts, embeds).values())
 
         # 2. Noise and image: cheap, and wrong arguments show here, before the text encoders run
-        given = {"latents": latents, "audio_latents": audio_latents}
-        tensors = dict.fromkeys(given)  # None for a modality that is not made
+        noise = {"latents": latents, "audio_latents": audio_latents}
+        tensors = dict.fromkeys(noise)  # None for a modality that the clip does not have
         for name, shape in self._latent_shapes(num_prompts, settings).items():
-            tensors[name] = self.prepare_latents(shape, generator, device, given[name], name)
+            tensors[name] = self.prepare_latents(shape, generator, device, noise[name], name)
         pixels = self.prepare_image(image, num_prompts, settings.height, settings.width)
+        given_latents = self.prepare_given(given, tensors, settings) if given is not None else None
 
         # 3. Text, and the image's latents
         encoded = self.encode_prompt(
@@ -826,7 +932,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             device=device,
         )
         tensors |= dict(zip(PROMPT_EMBEDS, encoded))
-        condition = self.prepare_condition(pixels, tensors["latents"], settings.height, settings.width)
+        condition = self.prepare_condition(pixels, tensors["latents"], settings.height, settings.width, given_latents)
 
         # 4. Denoising
         tensors = self.denoise(
@@ -838,20 +944,10 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             generator,
             callback_on_step_end,
             settings.callback_on_step_end_tensor_inputs,
+            given_latents,
         )
 
-        # 5. Decoding
-        frames, audio, frame_rate = tensors["latents"], tensors["audio_latents"], settings.frame_rate
-        if output_type != "latent":
-            if frames is not None:
-                frames = self.decode_latents(frames, output_type)
-            if audio is not None:
-                num_samples = num_audio_samples(settings.num_frames, frame_rate, self.audio_sampling_rate)
-                audio = self.decode_audio_latents(audio, num_samples, output_type)
-
+        # 5. Decoding, or what was given itself
+        output = self._decode(tensors, settings, given, given_latents)
         self.maybe_free_model_hooks()
-        if not return_dict:
-            return (frames, audio)
-        return JoVAPipelineOutput(
-            frames=frames, audio=audio, audio_sampling_rate=self.audio_sampling_rate, frame_rate=frame_rate
-        )
+        return output if return_dict else (output.frames, output.audio)
