@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from diffusers_jova import JoVAPipeline, pipeline_folder
 from diffusers_jova.cli import generate as generate_verb
 from diffusers_jova.cli.dispatch import main
-from diffusers_jova.media import read_video
+from diffusers_jova.media import read_video, write_wav
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
@@ -181,6 +181,26 @@ def test_a_missing_jova_nano_is_named(folder, tmp_path, capsys, monkeypatch):
     assert "There is no folder 'jova-nano'" in error_of(capsys)
 
 
+def test_generate_carries_a_recording_and_makes_what_is_asked_for_of_a_clip(folder, tmp_path):
+    """The recording alone needs no text; of the clip only the span and the modality that are named are made anew."""
+    rate = 22050
+    audio = np.random.default_rng(0).uniform(-0.3, 0.3, round(0.4 * rate)).astype(np.float32)
+    write_wav(tmp_path / "talk.wav", audio, rate)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "portrait.png")
+    given = ["--audio", tmp_path / "talk.wav", "--image", tmp_path / "portrait.png"]
+    assert generate(folder, tmp_path / "clip.mp4", *given) == 0
+    clip = read_video(tmp_path / "clip.mp4")
+    assert len(clip.frames) == 5 and clip.sampling_rate == rate
+    assert np.corrcoef(clip.waveform[0][:8000], audio[:8000])[0, 1] > 0.9  # AAC of the same samples
+    given = ["--video", tmp_path / "clip.mp4", "--retake", 0.1, 0.2, "audio"]
+    assert generate(folder, tmp_path / "again.mp4", "--prompt", "A face.", *given) == 0
+    again = read_video(tmp_path / "again.mp4")
+    assert again.sampling_rate == 16000
+    assert np.abs(again.frames.astype(int) - clip.frames).mean() < 6  # H.264, again
+    for options in (["--keep", 0.16], ["--transcript", "one"]):
+        assert generate(folder, tmp_path / "other.mp4", "--video", tmp_path / "clip.mp4", *options) == 0
+
+
 BAD = {
     "no folder": (["--output", "{tmp}/missing/x.mp4"], "missing` does not exist"),
     "read-only folder": (["--output", "{readonly}/x.mp4"], "Cannot write to the folder"),
@@ -199,6 +219,10 @@ BAD = {
     "frames": (["--prompt", "x", "--num_frames", "6"], "Nearest: 5 or 9"),
     "guidance": (["--prompt", "x", "--guidance_scale", "-1"], "must be a number of 0 or more, got -1"),
     "device": (["--prompt", "x", "--device", "tpu9"], "--device tpu9 cannot be used here"),
+    "no recording": (["--audio", "{tmp}/missing.wav"], "There is no file `.*missing.wav`"),
+    "keep of nothing": (["--keep", "1"], "`keep` is about a clip"),
+    "times of retake": (["--video", "x", "--retake", "video"], "--retake takes two times in seconds, got 'video'"),
+    "retake of a smell": (["--video", "x", "--retake", "0", "1", "smell"], "`retake` must name one or both of"),
     "offload": (["--prompt", "x", "--cpu_offload"], "--cpu_offload needs a GPU"),
 }
 

@@ -5,7 +5,15 @@
     diffusers-jova generate --model jova-nano --prompt "A woman with long red hair, blue shirt, green wall." \\
         --audio_prompt "A clear female voice." --transcript "three seven" --image portrait.png --output out.mp4
 
-Size, length, steps and scales are the checkpoint's own where they are not given.
+or make the image's lips follow a recording, audio for a silent clip, what follows a clip, or a part of it anew:
+
+    diffusers-jova generate --audio talk.wav --image me.png --output me.mp4
+    diffusers-jova generate --video silent.mp4 --transcript "three seven" --output talking.mp4
+    diffusers-jova generate --video clip.mp4 --keep 1.0 --output longer.mp4
+    diffusers-jova generate --video clip.mp4 --retake 1.2 2.0 video --output clip2.mp4
+
+Size, length, steps and scales are the checkpoint's own where they are not given; with --audio the clip is as long as
+the recording.
 """
 
 import argparse
@@ -30,10 +38,20 @@ from .pipeline import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_pipeline_arguments(parser)
+    add_pipeline_arguments(parser, default="jova-nano")
     add_text_arguments(parser)
     parser.add_argument("--prompt_embeds", type=Path, help="file written by `encode`, instead of the texts")
     parser.add_argument("--image", type=Path, help="reference image, the first frame")
+    directions = parser.add_argument_group("what is given and stays as it is")
+    directions.add_argument("--audio", type=Path, help="a recording that the video is made to")
+    directions.add_argument("--video", type=Path, help="a clip that audio is made for; or see --keep and --retake")
+    directions.add_argument("--keep", type=float, metavar="SECONDS", help="of --video are kept, what follows is made")
+    directions.add_argument(
+        "--retake",
+        nargs="+",
+        metavar=("START END", "video|audio"),
+        help="the seconds of --video that are made anew, or only its video or its audio there",
+    )
     add_sampling_arguments(parser)
     both = ["video", "audio"]
     parser.add_argument("--modalities", nargs="+", choices=both, default=both, help="one or both (default: both)")
@@ -46,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
     # everything that can be wrong is looked at before the weights are read
     suffixes = media.VIDEO_SUFFIXES if "video" in args.modalities else media.AUDIO_SUFFIXES
     media.check_output_path(args.output, suffixes)
-    inputs = {"the --image": args.image, "the --prompt_embeds": args.prompt_embeds}
+    inputs = {f"the --{name}": getattr(args, name) for name in ("image", "prompt_embeds", "audio", "video")}
     check_output(args.output, inputs | {f"the --lora {lora}": lora for lora in args.lora if Path(lora).is_file()})
     loras = loras_of(args)
     image = media.load_image(args.image) if args.image is not None else None
@@ -54,6 +72,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("--crop face is about the --image: give one, or leave --crop out.")
     detector = find_face_detector(args.crop)
     texts, without = prompt_of(args)
+    directions = directions_of(args)
     device = device_of(args)
 
     import torch
@@ -67,6 +86,7 @@ def main(args: argparse.Namespace) -> None:
     output = pipe(
         **texts,
         **given(args, *NUMBERS),
+        **directions,
         image=image,
         modalities=tuple(args.modalities),
         generator=torch.Generator().manual_seed(args.seed),
@@ -74,6 +94,28 @@ def main(args: argparse.Namespace) -> None:
     )
     write_output(args.output, output)
     print(f"Wrote {args.output} in {time.perf_counter() - started:.1f} s.")
+
+
+def directions_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is given of the clip as arguments of the pipeline's call; they are looked at once without it."""
+    directions = given(args, "audio", "video", "keep")
+    if args.retake is not None:
+        directions["retake"] = read_retake(args.retake)
+    if directions:
+        from ..pipelines.directions import Given
+
+        others = dict.fromkeys(("audio", "audio_sampling_rate", "video", "keep", "retake"))
+        Given.from_arguments(others | {"modalities": args.modalities, "image": args.image} | directions)
+    return directions
+
+
+def read_retake(words: list[str]) -> tuple:
+    """Return the pipeline's `retake` of the words behind --retake."""
+    try:
+        start_s, end_s = map(float, words[:2])
+    except ValueError:
+        raise ValueError(f"--retake takes two times in seconds, got {' '.join(words)!r}.") from None
+    return (start_s, end_s, tuple(words[2:])) if words[2:] else (start_s, end_s)
 
 
 def prompt_of(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, None]]:

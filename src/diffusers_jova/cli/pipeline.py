@@ -40,9 +40,15 @@ NUMBERS = {
 }
 
 
-def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add which pipeline, and where it runs."""
-    parser.add_argument("--model", required=True, help="jova-nano, a pipeline's folder, or its name on the Hub")
+def add_pipeline_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add which pipeline, `default` if it is not given, and where it runs."""
+    ending = f" (default: {default})" if default else ""
+    parser.add_argument(
+        "--model",
+        required=default is None,
+        default=default,
+        help=f"jova-nano, a pipeline's folder, or its name on the Hub{ending}",
+    )
     parser.add_argument("--device", help="cpu, cuda, mps ... (default: a GPU if there is one)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU)")
 

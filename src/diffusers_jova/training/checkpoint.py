@@ -20,10 +20,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -122,7 +120,7 @@ class Checkpoints:
     def __init__(
         self,
         accelerator: Accelerator,
-        transformer: ModelMixin,
+        transformer: nn.Module,
         lr_scheduler: Any,
         ema: EMAModel | None,
         config: TrainingConfig,
@@ -226,7 +224,7 @@ class Checkpoints:
         if self.is_lora:
             load_lora(self.transformer, Path(folder) / LORA_FILE)
             return
-        state_dict: dict[str, torch.Tensor] = {}
+        state_dict = {}
         for path in sorted((Path(folder) / "transformer").glob("*.safetensors")):
             state_dict |= load_file(path)
         self.transformer.load_state_dict(state_dict)

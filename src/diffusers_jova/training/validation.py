@@ -4,7 +4,6 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def write_clip(path: Path, output: JoVAPipelineOutput, index: int = 0) -> Path:
 def validate(
     config: TrainingConfig,
     transformer: JoVATransformer3DModel,
-    prompts: Sequence[dict[str, Any]],
+    prompts: list[dict[str, Any]],
     folder: str | os.PathLike,
     device: torch.device,
     is_writer: bool = True,
@@ -111,7 +110,7 @@ def validate_step(
     config: TrainingConfig,
     transformer: JoVATransformer3DModel,
     ema: EMAModel | None,
-    prompts: Sequence[dict[str, Any]],
+    prompts: list[dict[str, Any]],
     accelerator: Accelerator,
     log: TrainingLog,
     missing_only: bool = False,
