@@ -9,7 +9,7 @@ import torch
 
 
 def flow_matching_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared error of each sample's velocity (B, ...): (B,). Eq. 2 for video, Eq. 3 for sound."""
+    """Return the mean squared error of each sample's velocity (B, ...): (B,). Eq. 2 for video, Eq. 3 for audio."""
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 

@@ -99,7 +99,7 @@ def gradient_norms(module: nn.Module, scaler: torch.amp.GradScaler | None = None
 
 
 def check_finite(loss: float, step: int, visits: list) -> None:
-    """Raise ValueError for a loss that is no number; its clips are named."""
+    """Raise ValueError for a loss that is not finite; its clips are named."""
     if not math.isfinite(loss):
         raise ValueError(
             f"The loss of step {step} is {loss}; its clips are {', '.join(visit.key for visit in visits)}. The "

@@ -169,14 +169,14 @@ def find_alarms(config: LoraTrainingConfig) -> list[str]:
 @torch.no_grad()
 def show_clips(pipe: JoVAPipeline, clips: CachedClips, device: torch.device) -> list[np.ndarray]:
     """Return the first frames of clips, (height, width, 3) uint8, as the model's VAE gives them back."""
-    pictures = []
+    images = []
     for key in clips.rows:
         moments = clips[Visit(key, 0)].image_moments
         if moments is not None:
             mean = moments.chunk(2)[0][None].to(device, pipe.vae.dtype)
             decoded = pipe.vae.decode(mean).sample
-            pictures.append(pipe.video_processor.postprocess_video(decoded, output_type="np")[0, 0])
-    return [(picture * 255).round().clip(0, 255).astype(np.uint8) for picture in pictures]
+            images.append(pipe.video_processor.postprocess_video(decoded, output_type="np")[0, 0])
+    return [(image * 255).round().clip(0, 255).astype(np.uint8) for image in images]
 
 
 @torch.no_grad()
@@ -200,7 +200,7 @@ def compare_with_base(
     prompts = prompts or [prompt_of_clip(clips, key) for key in list(clips.rows)[: config.num_proof_samples]]
     jobs = [(prompts[i % len(prompts)], config.validation_seed + i) for i in range(config.num_proof_samples)]
     scales = read_scales(config.model, pipe.transformer.config)
-    pictures = show_clips(pipe, clips, device)
+    images = show_clips(pipe, clips, device)
 
     def make(number: int, **options: Any) -> dict[str, torch.Tensor]:
         prompt, seed = jobs[number]
@@ -237,26 +237,26 @@ def compare_with_base(
     for name, values in losses.items():
         if np.isfinite(values).any() and any(values):  # without a mouth its loss is zero
             proof.losses[name] = compare(values, lora_losses[name])
-    if pictures and shown[0] is not None:
-        proof.likeness, proof.faces_found = compare_likeness(shown, lora_shown, pictures)
+    if images and shown[0] is not None:
+        proof.likeness, proof.faces_found = compare_likeness(shown, lora_shown, images)
 
 
 def compare_likeness(
-    base: Sequence[np.ndarray], lora: Sequence[np.ndarray], pictures: list[np.ndarray]
+    base: Sequence[np.ndarray], lora: Sequence[np.ndarray], images: list[np.ndarray]
 ) -> tuple[dict[str, Comparison], dict[str, int]]:
-    """Return which samples are nearer to the clips' pictures, by faces and by pixels, and how many show a face.
+    """Return which samples are nearer to the clips' images, by faces and by pixels, and how many show a face.
 
     Faces are compared where both samples of a pair show one. Where dlib or its networks are not installed, none is
     looked for.
 
     Args:
         base, lora: Frames (N, height, width, 3) uint8 of each sample.
-        pictures: One of each clip, (height, width, 3) uint8.
+        images: One of each clip, (height, width, 3) uint8.
     """
     likeness, faces_found = {}, {}
     network = find_face_network()
     if network is not None:
-        known = np.concatenate([describe_faces(picture[None], network) for picture in pictures])
+        known = np.concatenate([describe_faces(image[None], network) for image in images])
         faces = {
             "base": [describe_faces(x, network) for x in base],
             "lora": [describe_faces(x, network) for x in lora],
@@ -265,7 +265,7 @@ def compare_likeness(
         comparison = compare(*([face_distance(found, known) for found in samples] for samples in faces.values()))
         if comparison.number:
             likeness["faces"] = comparison
-    likeness["pictures"] = compare(*([picture_distance(x, pictures) for x in samples] for samples in (base, lora)))
+    likeness["pictures"] = compare(*([picture_distance(x, images) for x in samples] for samples in (base, lora)))
     return likeness, faces_found
 
 

@@ -22,7 +22,7 @@ from .randomness import make_generator
 
 @dataclass(frozen=True)
 class LatentScales:
-    """What turns VAE latents into the transformer's, and pictures into latent frames.
+    """What turns VAE latents into the transformer's, and frames into latent frames.
 
     Attributes:
         vae, audio_vae: Configs with `latents_mean` and `latents_std`; None for a VAE that is not there.

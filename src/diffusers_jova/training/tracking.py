@@ -107,7 +107,7 @@ class TrainingLog:
         return metrics
 
     def add_clip(self, step: int, name: str, path: Path, output: JoVAPipelineOutput) -> None:
-        """Hand a clip made in validation to the tracker: picture and sound."""
+        """Hand a clip made in validation to the tracker: video and audio."""
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":
                 add_clip_to_tensorboard(tracker.writer, step, name, output)
@@ -163,19 +163,19 @@ def format_duration(seconds: float) -> str:
 
 
 def add_clip_to_tensorboard(writer: Any, step: int, name: str, output: JoVAPipelineOutput) -> None:
-    """Write frames as an animated picture, which is what TensorBoard's videos are, and sound.
+    """Write frames as an animated GIF, which is what TensorBoard's videos are, and audio.
 
     `SummaryWriter.add_video` does the same with moviepy, which nobody should need for it.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     if output.frames is not None:
-        pictures = [Image.fromarray((frame * 255).round().astype("uint8")) for frame in output.frames[0]]
+        images = [Image.fromarray((frame * 255).round().astype("uint8")) for frame in output.frames[0]]
         buffer = io.BytesIO()
-        pictures[0].save(
-            buffer, "GIF", save_all=True, append_images=pictures[1:], duration=1000 / output.frame_rate, loop=0
+        images[0].save(
+            buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 / output.frame_rate, loop=0
         )
-        width, height = pictures[0].size
+        width, height = images[0].size
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
         writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
     if output.audio is not None:
