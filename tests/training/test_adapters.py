@@ -102,7 +102,7 @@ def test_anything_else_is_a_regular_expression():
 
 @pytest.mark.parametrize(
     "expression, message",
-    [("to_queue", "matches none of this transformer's .* such as `"), ("(", "no regular expression")],
+    [("to_queue", "matches none of this transformer's .* such as `"), ("(", "nor a regular expression")],
 )
 def test_an_expression_that_finds_nothing_is_an_error(expression, message):
     with pytest.raises(ValueError, match=message):
