@@ -9,8 +9,11 @@ from pathlib import Path
 
 import torch
 
+from diffusers_jova.cli.dispatch import parse
+from diffusers_jova.cli.training import settings_of
 from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
+from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -122,6 +125,12 @@ def run_script(script, *flags, processes=1, check=True):
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def parse_config(cls, flags):
+    """Return the settings that a verb takes from flags."""
+    verb = {TrainingConfig: "train", LoraTrainingConfig: "train-lora"}[cls]
+    return settings_of(parse(verb, flags), cls)
 
 
 def hide_accelerators(monkeypatch):

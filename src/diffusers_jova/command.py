@@ -21,6 +21,7 @@ from .text import printable, printable_lines
 
 
 DEBUG = "DIFFUSERS_JOVA_DEBUG"
+UNUSABLE = 2  # as argparse says of wrong arguments
 INTERRUPTED = 130  # as shells say of a program that Ctrl-C ended
 OUTPUT_CLOSED = 141  # likewise of one whose reader, such as `head`, went away
 
@@ -28,13 +29,15 @@ OUTPUT_CLOSED = 141  # likewise of one whose reader, such as `head`, went away
 FORESEEABLE = (ValueError, OSError, ImportError, MemoryError, SafetensorError, pickle.UnpicklingError)
 
 
-def run(main: Callable[[Any], int | None], args: Any = None, status: int = 2) -> int:
-    """Return the exit status of a program: what `main(args)` returns, 0 for None, and `status` after an error.
+def run(main: Callable[[Any], int | None], args: Any = None) -> int:
+    """Return the exit status of a program: what `main(args)` returns, 0 for None, and 2 after an error.
+
+    0 is done, also in part; 1 says that nothing came of it, as after a traceback, where it is Python's own; 2 is for
+    wrong input and for what is missing: a file, a package, memory, space on the disk.
 
     Args:
         main: Does the work.
         args: Its argument.
-        status: After bad input, a full disk and the like. Python itself ends with 1 after a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that is not valid Unicode is shown with escapes
@@ -54,7 +57,7 @@ def run(main: Callable[[Any], int | None], args: Any = None, status: int = 2) ->
         if os.environ.get(DEBUG) or not is_foreseeable(error):
             raise
         print("error:", describe(error), file=sys.stderr)
-        return status
+        return UNUSABLE
 
 
 def is_foreseeable(error: Exception) -> bool:

@@ -148,3 +148,31 @@ WAN_PRESETS: dict[str, dict[str, Any]] = {
         "text_len": 128,
     },
 }
+
+
+# What a call makes by default on a Wan base: Wan's size, length, rate and guidance (Wan-Video/Wan2.1, wan/configs),
+# one scale for both modalities, and prompts as Wan reads them
+_WAN_CALL: dict[str, Any] = {
+    "height": 480,
+    "width": 832,
+    "num_frames": 81,
+    "frame_rate": 16.0,
+    "num_inference_steps": 50,
+    "guidance_scale": 5.0,
+    "audio_guidance_scale": None,
+    "prompt_format": "plain",
+}
+_EXPERT_GUIDANCE = {"high": 4.0, "low": 3.0}  # of Wan2.2-T2V-A14B; its models for images have 3.5 for both
+
+
+def wan_call_defaults(expert: str | None = None, for_images: bool = False) -> dict[str, Any]:
+    """Return what a call of the pipeline makes by default on a Wan base.
+
+    Args:
+        expert: "high" or "low", which expert of a Wan2.2-A14B the base is, if any.
+        for_images: Whether the base is a model for images.
+    """
+    if expert is None:
+        return dict(_WAN_CALL)
+    scale = 3.5 if for_images else _EXPERT_GUIDANCE[expert]
+    return _WAN_CALL | {"guidance_scale": scale, "num_inference_steps": 40}

@@ -1,9 +1,11 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Names and texts of others, made safe to show: on a terminal, and in a model card."""
+"""Names and texts of others, made safe to show: on a terminal, and in a model card; and what a wrong name may mean."""
 
+import difflib
 import html
 import re
+from collections.abc import Iterable
 
 
 MARKUP = re.compile(r"[\\`*_\[\]|~$]|^[-+#=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")  # in a line, and at its beginning
@@ -33,3 +35,9 @@ def markdown(text: object) -> str:
     line = html.escape(printable(" ".join(str(text).split())), quote=False)
     line = MARKUP.sub(lambda match: f"\\{match[0]}", line)
     return LINKS.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), line)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ". Did you mean `...`?" with the known name that is near to `name`, or a full stop if none is."""
+    matches = difflib.get_close_matches(str(name), list(known), n=1)
+    return f". Did you mean `{matches[0]}`?" if matches else "."

@@ -37,7 +37,7 @@ def test_help_without_a_verb_names_all_verbs_in_groups(capsys):
 
 
 def test_every_file_of_a_verb_is_listed():
-    shared = {"__init__", "dispatch", "pipeline", "prompts", "converting"}
+    shared = {"__init__", "dispatch", "pipeline", "prompts", "converting", "training"}
     files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
     assert files - shared == {verb.replace("-", "_") for verb in VERBS}
 
@@ -50,7 +50,17 @@ def test_unknown_arguments_end_with_code_2(capsys):
         with pytest.raises(SystemExit) as stop:
             main(args)
         assert stop.value.code == 2
-    assert capsys.readouterr().err.endswith("error: unknown argument `--vea`. Did you mean `--vae`?\n")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: unknown argument `--vea`. Did you mean `--vae`? `diffusers-jova assemble --help` explains all."
+    )
+
+
+def test_a_missing_argument_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["create"])
+    assert stop.value.code == 2 and capsys.readouterr().err == (
+        "error: the following arguments are required: --output. `diffusers-jova create --help` explains all.\n"
+    )
 
 
 def test_an_unknown_verb_is_named_with_the_nearest(capsys):

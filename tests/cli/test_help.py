@@ -33,7 +33,7 @@ def has_a_parser(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return bool({"ArgumentParser"} & names or {"run_script", "run_verb"} & called)
+    return "ArgumentParser" in names or "run_verb" in called
 
 
 SCRIPTS = [

@@ -31,6 +31,7 @@ BAD = {
     "convert-waver": ["--to", "jova", "--input", "missing", "--output", "x"],
     "convert-wan": ["--to", "jova", "--input", "missing", "--output", "x"],
     "convert-lora": ["--to", "kohya", "--input", "missing", "--output", "x"],
+    **dict.fromkeys(("train", "train-lora"), ["--model", "jova-nano", "--cache_dir", "missing", "--output_dir", "x"]),
     **dict.fromkeys(
         ("convert-mmaudio", "convert-bigvgan", "convert-wan-vae"), ["--input", "missing", "--output", "x"]
     ),
@@ -68,6 +69,4 @@ def test_a_script_of_the_repository_does_what_its_verb_does(verb, tmp_path, monk
 def test_every_program_ends_through_the_one_handler_of_errors(name):
     last = ast.parse(NAMES[name].read_text(encoding="utf-8")).body[-1]
     assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'"
-    assert ast.unparse(last.body[-1]).startswith(
-        ("sys.exit(run(", "sys.exit(run_verb(", "sys.exit(command.run(", "run_script(")
-    )
+    assert ast.unparse(last.body[-1]).startswith(("sys.exit(run(", "sys.exit(run_verb(", "sys.exit(command.run("))

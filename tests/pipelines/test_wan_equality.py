@@ -16,6 +16,7 @@ from wan_parts import make_wan_pipeline
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.models import JoVAWanTransformer3DModel
+from diffusers_jova.models.branches import public
 
 
 CALL = {"height": 32, "width": 48, "num_frames": 9, "num_inference_steps": 4, "guidance_scale": 5.0}
@@ -85,6 +86,37 @@ def test_folder_says_what_wan_makes_by_default(pair):
     assert (jova.config.frame_rate, jova.config.num_frames, jova.config.guidance_scale) == (16.0, 81, 5.0)
     assert type(jova.scheduler) is UniPCMultistepScheduler and jova.scheduler.config.flow_shift == 3.0
     assert type(jova.transformer) is JoVAWanTransformer3DModel and jova.transformer.dtype == torch.float32
+
+
+def test_pipeline_straight_from_wans_folder_is_the_converted_one(pair, tmp_path):
+    wan, jova, extra = pair
+    copy.deepcopy(wan).save_pretrained(tmp_path / "wan")
+    pipe = JoVAPipeline.from_wan(tmp_path / "wan")
+    expected, found = jova.transformer.state_dict(), pipe.transformer.state_dict()
+    assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in found)
+    assert public(pipe.transformer.config) == public(jova.transformer.config)
+    names = ("frame_rate", "num_frames", "guidance_scale", "num_inference_steps", "prompt_format")
+    assert [pipe.config[name] for name in names] == [jova.config[name] for name in names]
+    pipe.set_progress_bar_config(disable=True)
+    call = CALL | extra | {"output_type": "latent", "modalities": "video"}
+    frames, reference = (x("A cat.", **call, generator=seeded()).frames for x in (pipe, jova))
+    assert float(abs(frames - reference).max()) <= 1e-4 * float(abs(reference).max())
+
+
+def test_expert_of_wan_is_chosen_by_name(tmp_path):
+    wan = make_wan_pipeline(experts=True)
+    wan.save_pretrained(tmp_path / "a14b")
+    with pytest.raises(ValueError, match="two experts.*expert='high'.*expert='low'"):
+        JoVAPipeline.from_wan(tmp_path / "a14b")
+    pipe = JoVAPipeline.from_wan(tmp_path / "a14b", expert="low", dtype=torch.bfloat16)
+    assert torch.equal(pipe.transformer.video.proj_out.weight, wan.transformer_2.proj_out.weight.bfloat16())
+    assert pipe.transformer.audio.scale_shift_table.dtype == torch.float32 and pipe.config.guidance_scale == 3.0
+    make_wan_pipeline().save_pretrained(tmp_path / "wan")
+    with pytest.raises(ValueError, match="`expert='high'` goes with a Wan2.2-A14B"):
+        JoVAPipeline.from_wan(tmp_path / "wan", expert="high")
+    pipe.save_pretrained(tmp_path / "jova")
+    with pytest.raises(ValueError, match="is a JoVAPipeline, not a WanPipeline"):
+        JoVAPipeline.from_wan(tmp_path / "jova")
 
 
 def test_plain_prompts_have_no_place_for_audio(pair):

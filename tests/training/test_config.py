@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_training import parse_config
 
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig, accumulation_steps
-from diffusers_jova.training.flags import parse_config, to_dict, write_yaml
+from diffusers_jova.training.flags import to_dict, write_yaml
 from diffusers_jova.training.validation_prompts import read_validation_prompts
 
 
@@ -174,15 +175,13 @@ def test_a_lora_of_jova_nano_has_the_noise_levels_that_jova_nano_was_trained_wit
 def test_the_commands_of_the_readme_name_the_model_and_flags_that_exist():
     text = (CONFIGS.parent / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     section = text[: text.index("## The paper's two stages")]
-    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("python ")]
-    assert [Path(command[1]).name for command in commands] == [
-        "preprocess.py", "train_lora.py", "-m", "make_corpus.py"]  # fmt: skip
-    for command in commands[:3]:
+    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("diffusers-jova ")]
+    assert [command[1] for command in commands] == ["preprocess", "train-lora", "generate"]
+    for command in commands:
         assert command[command.index("--model") + 1] == "jova-nano"
-    flags = [str(CONFIGS / "lora_nano.yaml") if "lora_nano" in word else word for word in commands[1][2:]]
-    assert parse_config(LoraTrainingConfig, flags).rank == 16
+    assert parse_config(LoraTrainingConfig, commands[1][2:]).rank == 16
     repository = CONFIGS.parents[1]
-    for name in ("training/portrait.png", "training/configs/lora_nano.yaml"):
+    for name in ("training/portrait.png", "training/nano/make_corpus.py"):
         assert name in section and (repository / name).stat().st_size < 50_000
 
 

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import weakref
 from pathlib import Path
@@ -24,10 +23,12 @@ from tiny_training import (
     command,
     environment,
     hide_accelerators,
+    parse_config,
     save_tiny_pipeline,
     write_cache,
 )
 
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.data import cache
 from diffusers_jova.media import read_video
 from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
@@ -37,7 +38,6 @@ from diffusers_jova.training import memory, tracking
 from diffusers_jova.training import train_lora as train_lora_module
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
-from diffusers_jova.training.flags import parse_config, run_script
 from diffusers_jova.training.initialization import read_scales
 from diffusers_jova.training.memory import BatchShape, check_memory, container_limits, estimate_memory
 from diffusers_jova.training.step import LatentScales, training_step
@@ -533,12 +533,9 @@ def test_bad_settings_stop_a_lora_run_with_a_clear_error(model, clips, tmp_path,
         run(train_lora, model, clips, tmp_path / "out", *flags)
 
 
-def test_an_error_is_one_line_and_a_bad_exit(monkeypatch, capsys):
+def test_an_error_is_one_line_and_a_bad_exit(capsys):
     flags = ["--model", "m", "--cache_dir", "c", "--output_dir", "o", "--max_train_steps", "0"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
-    with pytest.raises(SystemExit) as stopped:
-        run_script(print, TrainingConfig, "x")
-    assert stopped.value.code == 1
+    assert main(["train", *flags]) == 2
     assert capsys.readouterr().err == "error: `max_train_steps` must be at least 1, got 0.\n"
 
 

@@ -17,7 +17,7 @@ from diffusers_jova.command import run
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="jova-nano", help="(default: %(default)s)")
-    parser.add_argument("--lora", nargs="*", default=(), help="folders by training/train_lora.py")
+    parser.add_argument("--lora", nargs="*", default=(), help="folders that train-lora wrote")
     parser.add_argument("--identity", type=int, help="of the clips: see make_corpus.py")
     parser.add_argument("--voice", help="of the clips: see make_corpus.py")
     parser.add_argument("--num_clips", type=int, default=40, help="(default: %(default)s)")

@@ -17,7 +17,7 @@ from diffusers_jova.files import check_output
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True, help="folder that train_components.py wrote")
-    parser.add_argument("--transformer", required=True, help="folder that train.py wrote")
+    parser.add_argument("--transformer", required=True, help="folder that `train` wrote")
     parser.add_argument("--output_dir", required=True, help="folder of the pipeline; one that is there is replaced")
     parser.add_argument("--num_clips", type=int, default=32, help="to measure the VAEs on (default: %(default)s)")
     return parser.parse_args()

@@ -3,15 +3,16 @@
 """The command `diffusers-jova`: a verb's name -> its module, of which no other is loaded, and its exit status."""
 
 import argparse
-import difflib
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from .. import __version__
 from ..command import run
+from ..text import nearest
 
 
 PROGRAM = "diffusers-jova"
@@ -26,6 +27,8 @@ GROUPS = {
     },
     "train": {
         "preprocess": "cache latents, texts and mouths of a folder of clips",
+        "train": "train a transformer from a cache, in the paper's two stages",
+        "train-lora": "train a LoRA from a cache, and prove what it learned",
         "validate-mouth-mask": "zero the mouth in a clip's latents and see what changes",
     },
     "measure clips": {
@@ -85,6 +88,14 @@ def _start(args: list[str]) -> int | None:
     return _run(verb, args[1:], prog=f"{PROGRAM} {verb}")
 
 
+class VerbParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are, and not below a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        stop = "" if message.endswith((".", "?")) else "."
+        self.exit(2, f"error: {message}{stop} `{self.prog} --help` explains all.\n")
+
+
 def module_of(verb: str) -> ModuleType:
     return importlib.import_module(f".{verb.replace('-', '_')}", __package__)
 
@@ -92,26 +103,27 @@ def module_of(verb: str) -> ModuleType:
 def make_parser(verb: str, prog: str | None) -> argparse.ArgumentParser:
     """Return the parser of a verb; `prog` is what its `--help` calls it, None for the name of the process."""
     module = module_of(verb)
-    parser = argparse.ArgumentParser(
-        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = VerbParser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     return parser
 
 
-def _run(verb: str, args: list[str], prog: str | None) -> int | None:
+def parse(verb: str, args: Sequence[str], prog: str | None = None) -> argparse.Namespace:
+    """Return the arguments of a verb.
+
+    Raises:
+        SystemExit: for what the verb does not have; the message names the nearest that it has.
+    """
     parser = make_parser(verb, prog)
     parsed, unknown = parser.parse_known_args(args)
     if unknown:
         flags = re.findall(r"--[\w-]+", parser.format_usage())
         parser.error(f"unknown argument `{unknown[0]}`{nearest(unknown[0].partition('=')[0], flags)}")
-    return module_of(verb).main(parsed)
+    return parsed
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ". Did you mean `...`?" with what is near to `name`, or a full stop if nothing is."""
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f". Did you mean `{matches[0]}`?" if matches else "."
+def _run(verb: str, args: list[str], prog: str | None) -> int | None:
+    return module_of(verb).main(parse(verb, args, prog))
 
 
 def help_text() -> str:

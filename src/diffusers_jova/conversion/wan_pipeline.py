@@ -8,9 +8,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..pipeline_folder import INDEX, is_pipeline_folder, read_pipeline_folder
+from ..presets import wan_call_defaults
 from .assemble import find_part, misfits, model_index, part_class, read_config, weights_of
 from .errors import ConversionError
 from .plan import Plan
@@ -20,20 +20,6 @@ from .plan import Plan
 EXPERTS = {"high": ("transformer", "high_noise_model"), "low": ("transformer_2", "low_noise_model")}
 KEPT = ("vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
-# What a call makes by default: Wan's size, length, rate and guidance (Wan-Video/Wan2.1 and Wan2.2, wan/configs), one
-# scale for both modalities, and prompts as Wan reads them
-DEFAULTS: dict[str, Any] = {
-    "height": 480,
-    "width": 832,
-    "num_frames": 81,
-    "frame_rate": 16.0,
-    "num_inference_steps": 50,
-    "guidance_scale": 5.0,
-    "audio_guidance_scale": None,
-    "prompt_format": "plain",
-}
-# of Wan2.2-A14B's experts, for text and for images
-GUIDANCE = {"high": {False: 4.0, True: 3.5}, "low": {False: 3.0, True: 3.5}}
 
 
 def find_transformer(path: str | Path, expert: str | None = None) -> Path:
@@ -107,10 +93,7 @@ def with_parts(
     if problems := misfits(configs):
         raise ConversionError("The parts do not fit:\n  " + "\n  ".join(problems))
 
-    options = dict(DEFAULTS)
-    if expert is not None:
-        for_images = configs["transformer"]["condition_fill"] == "grey"
-        options |= {"guidance_scale": GUIDANCE[expert][for_images], "num_inference_steps": 40}
+    options = wan_call_defaults(expert, configs["transformer"]["condition_fill"] == "grey")
     files = {f"transformer/{name}": text for name, text in plan.files.items()}
     files[INDEX] = json.dumps(model_index(classes) | options, indent=2, sort_keys=True) + "\n"
     copies = {

@@ -12,15 +12,22 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from diffusers import WanTransformer3DModel
-from torch import Tensor
 
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
-from ..models.wan_names import BLOCK_PARTS, OTHER_PARTS, TABLES
+from ..models.wan_base import (
+    LATENT_CHANNELS,
+    PARAMETERS,
+    PATCHES,
+    add_image_columns,
+    columns_from_wan,
+    columns_to_wan,
+    drop_image_columns,
+    image_settings,
+)
+from ..models.wan_names import BLOCK_PARTS, CONFIG_KEYS, OTHER_PARTS, TABLES
 from ..presets import AUDIO_MODES
 from .checkpoint import Checkpoint
 from .errors import ConversionError
@@ -31,19 +38,6 @@ from .streaming import Write, in_file_order
 
 
 VERSION = "wan-1"
-CONFIG_NAMES = tuple(inspect.signature(JoVAWanTransformer3DModel.__init__).parameters)[1:]
-LATENT_CHANNELS, MASK_CHANNELS = 16, 4
-IMAGE_CHANNELS = 2 * LATENT_CHANNELS + MASK_CHANNELS  # noisy, image, mask
-PATCHES = "video.patch_embedding.weight"  # (D, channels, 1, 2, 2)
-# ours are noisy 16, image 16, mask 4; Wan's are noisy 16, mask 4, image 16
-NOISY, FROM_WAN = list(range(LATENT_CHANNELS)), [*range(20, 36), *range(16, 20)]
-# the names of a diffusers' config.json and of the original one -> ours
-CONFIG_KEYS = {
-    "text_dim": "text_embed_dim",
-    "num_heads": "num_attention_heads",
-    "in_dim": "in_channels",
-    "out_dim": "out_channels",
-}
 CLIP = ("add_k_proj", "add_v_proj", "norm_added", "image_embedder", "k_img", "v_img", "img_emb")
 OTHER_MODELS = {"vace_": "VACE", "motion_encoder": "Animate", "face_adapter": "Animate", "audio_injector": "S2V"}
 
@@ -104,8 +98,11 @@ def to_jova(
     produced = {write.name: write for write in writes}
     settings = read_config(checkpoint, {name: write.shape for name, write in produced.items()})
     settings |= AUDIO_MODES[audio_mode].transformer
-    if PATCHES in produced:
-        produced[PATCHES] = image_channels_in(produced[PATCHES], settings)
+    try:
+        settings |= image_settings(settings["in_channels"], settings["out_channels"])
+    except ValueError as error:
+        raise ConversionError(f"{checkpoint.path.name}: {error}") from None
+    produced[PATCHES] = image_channels_in(produced[PATCHES], settings["condition_fill"] == "grey")
     model = meta_model(JoVAWanTransformer3DModel, settings)
 
     unmatched_shapes = {name: infos[name].shape for name in unmatched}
@@ -131,7 +128,7 @@ def to_wan(checkpoint: Checkpoint, *, layout: str | None = None, keep_image_chan
         raise ConversionError(
             f"{checkpoint.path.name} has no {PATCHES}: it is not a {class_name} with a video branch."
         )
-    settings = {name: value for name, value in checkpoint.config.items() if name in CONFIG_NAMES}
+    settings = {name: value for name, value in checkpoint.config.items() if name in PARAMETERS}
     if checkpoint.config.get("_class_name") != class_name:
         raise ConversionError(f"{checkpoint.path.name} has no config.json of a {class_name} beside it.")
     layout = layout or checkpoint.metadata.get("layout", "diffusers")
@@ -236,7 +233,7 @@ def read_config(checkpoint: Checkpoint, shapes: Mapping[str, Shape]) -> dict[str
     }
     own = {CONFIG_KEYS.get(name, name): value for name, value in checkpoint.config.items()}
     told_by_shapes = ("patch_size", "in_channels", "out_channels")
-    settings |= {n: own[n] for n in CONFIG_NAMES if own.get(n) is not None and n not in told_by_shapes}
+    settings |= {n: own[n] for n in PARAMETERS if own.get(n) is not None and n not in told_by_shapes}
     heads = settings["num_attention_heads"]
     if "attention_head_dim" not in own and heads and dim % heads == 0:
         settings["attention_head_dim"] = dim // heads
@@ -244,61 +241,34 @@ def read_config(checkpoint: Checkpoint, shapes: Mapping[str, Shape]) -> dict[str
 
 
 def is_audio(name: str) -> bool:
-    return JoVAWanTransformer3DModel.video_name(name) is not None
+    """Whether a tensor belongs to the audio branch, or to what joins both."""
+    return JoVAWanTransformer3DModel.video_name(name) is not None or ".cross_linear." in name
 
 
 # 2. The channels of the image
 
 
-def image_channels_in(write: Write, settings: dict[str, Any]) -> Write:
-    """Return the patch embedding with JoVA's 36 channels; `settings` is changed to say them.
-
-    Raises:
-        ConversionError: For other numbers of channels than 16 and 36.
-    """
-    in_channels, out_channels = settings["in_channels"], settings["out_channels"]
-    if out_channels != LATENT_CHANNELS or in_channels not in (LATENT_CHANNELS, IMAGE_CHANNELS):
-        hint = ""
-        if out_channels == 48:
-            hint = " Wan2.2-TI2V-5B takes its image as a clean first frame with a time of its own: not here yet."
-        raise ConversionError(
-            f"This Wan has {in_channels} channels in and {out_channels} out; a video branch is made of one with 16 or "
-            f"36 in and 16 out.{hint} Take Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-T2V-A14B or Wan2.2-I2V-A14B."
-        )
-    settings["in_channels"] = IMAGE_CHANNELS
-    if in_channels == IMAGE_CHANNELS:
-        settings["condition_fill"] = "grey"
-        return replace(write, make=partial(in_order, NOISY + FROM_WAN), how="reordered")
-    return replace(write, make=extend, how="copied + zero columns")
+def image_channels_in(write: Write, for_images: bool) -> Write:
+    """Return the patch embedding with JoVA's 36 channels, of a Wan with 36 (`for_images`) or 16."""
+    if for_images:
+        return replace(write, make=columns_from_wan, how="reordered")
+    return replace(write, make=add_image_columns, how="copied + zero columns")
 
 
 def image_channels_out(write: Write, config: Mapping[str, Any], keep: bool) -> Write:
     """Return the patch embedding with the channels that Wan has."""
     if config["in_channels"] == config["out_channels"]:
         return write
-    back = [NOISY.index(k) if k in NOISY else LATENT_CHANNELS + FROM_WAN.index(k) for k in range(IMAGE_CHANNELS)]
     if config["condition_fill"] == "grey" or keep:
-        return replace(write, make=partial(in_order, back), how="reordered")
-    if write.sources[0].read()[:, LATENT_CHANNELS:].any():
+        return replace(write, make=columns_to_wan, how="reordered")
+    weight = write.sources[0].read()
+    if not weight.equal(add_image_columns(drop_image_columns(weight))):
         raise ConversionError(
             "This model has learnt to read an image: the 20 columns of its patch embedding that were added to a Wan "
             "without them are not zero any more, and a Wan of 16 channels would lose them. --keep_image_channels "
             "writes 36 channels, in the order of Wan's models for images (noisy, mask, image)."
         )
-    return replace(write, make=first_channels, how="copied - zero columns")
-
-
-def in_order(order: list[int], weight: Tensor) -> Tensor:
-    return weight[:, order]
-
-
-def extend(weight: Tensor) -> Tensor:
-    zeros = weight.new_zeros(len(weight), IMAGE_CHANNELS - LATENT_CHANNELS, *weight.shape[2:])
-    return torch.cat([weight, zeros], dim=1)
-
-
-def first_channels(weight: Tensor) -> Tensor:
-    return weight[:, :LATENT_CHANNELS]
+    return replace(write, make=drop_image_columns, how="copied - zero columns")
 
 
 # 3. What Wan is told

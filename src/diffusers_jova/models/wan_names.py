@@ -30,6 +30,13 @@ OTHER_PARTS = {
     "head.head": "proj_out",
     "head.modulation": "scale_shift_table",
 }
+# config.json: diffusers' name or the original one -> ours, where it is another
+CONFIG_KEYS = {
+    "text_dim": "text_embed_dim",
+    "num_heads": "num_attention_heads",
+    "in_dim": "in_channels",
+    "out_dim": "out_channels",
+}
 TABLES = ("modulation", "head.modulation")  # parameters; all others are modules
 
 

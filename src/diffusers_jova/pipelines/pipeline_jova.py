@@ -68,6 +68,7 @@ from .one_call import one_call_at_a_time
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, PROMPT_FORMATS, TEXTS, format_prompts, repeat_samples, text_inputs
 from .schedules import set_timesteps, take_step
+from .wan_parts import load_wan_parts
 
 
 logger = logging.get_logger(__name__)
@@ -176,6 +177,38 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         """
         compat.load("LOADABLE_CLASSES")  # without it diffusers refuses our classes, and does not say why
         return super().from_pretrained(find_model(pretrained_model_name_or_path), **kwargs)
+
+    @classmethod
+    def from_wan(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        expert: str | None = None,
+        audio_mode: str = "44k",
+        seed: int = 0,
+        audio_vae: AutoencoderMMAudio | MMAudioVAE | None = None,
+        vocoder: BigVGANVocoder | GriffinLimVocoder | MMAudioVocoder | None = None,
+        dtype: torch.dtype | None = None,
+        **kwargs,
+    ) -> "JoVAPipeline":
+        """Return the pipeline that `convert-wan` writes, straight from a Wan's folder, without a copy on disk.
+
+        The video branch is Wan's transformer; the audio branch starts as its copy and has to be trained.
+
+        Args:
+            pretrained_model_name_or_path: Folder of a `WanPipeline` or `WanImageToVideoPipeline`, or its name on the
+                Hub.
+            expert: "high" or "low", which expert of a Wan2.2-A14B to take.
+            audio_mode: "16k" or "44k": the audio VAE that the audio branch is for.
+            seed: Of what is new in the audio branch.
+            audio_vae, vocoder: As in the pipeline; without them it makes video alone.
+            dtype: Of the weights.
+            kwargs: See `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            ValueError: If it is not a Wan that can be a video branch, with the reason.
+        """
+        parts = load_wan_parts(pretrained_model_name_or_path, expert, audio_mode, seed, dtype, **kwargs)
+        return cls(**parts, audio_vae=audio_vae, vocoder=vocoder)
 
     # 1. Inputs
 

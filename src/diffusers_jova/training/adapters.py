@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -177,7 +178,7 @@ def lora_update_norms(transformer: JoVATransformer3DModel) -> dict[str, tuple[fl
 
     Two Frobenius norms over all targets of the modality: of the update alpha / r · B A, and of the weights under it.
     """
-    squares = defaultdict(lambda: [0.0, 0.0])
+    squares: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for name, module in transformer.named_modules():
         if not isinstance(module, BaseTunerLayer) or ADAPTER not in getattr(module, "lora_A", {}):
             continue
@@ -185,7 +186,7 @@ def lora_update_norms(transformer: JoVATransformer3DModel) -> dict[str, tuple[fl
         entry = squares[modality_of(f"{name}.")]
         entry[0] += update.float().square().sum().item()
         entry[1] += dequantized(module.get_base_layer()).float().square().sum().item()
-    return {m: tuple(math.sqrt(x) for x in squares[m]) for m in MODALITIES if m in squares}
+    return {m: (math.sqrt(squares[m][0]), math.sqrt(squares[m][1])) for m in MODALITIES if m in squares}
 
 
 # --- quantised base ---
@@ -219,7 +220,7 @@ def quantized(linear: nn.Linear, number_format: str) -> nn.Module:
     import bitsandbytes as bnb
 
     size, dtype = (linear.in_features, linear.out_features), linear.weight.dtype
-    options = {"bias": linear.bias is not None, "device": "meta"}
+    options: dict[str, Any] = {"bias": linear.bias is not None, "device": "meta"}
     if number_format == "nf4":
         layer = bnb.nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", **options)
         layer.weight = bnb.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4", module=layer)

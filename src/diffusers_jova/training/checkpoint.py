@@ -20,8 +20,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn as nn
 from accelerate import Accelerator
+from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -120,7 +122,7 @@ class Checkpoints:
     def __init__(
         self,
         accelerator: Accelerator,
-        transformer: nn.Module,
+        transformer: ModelMixin,
         lr_scheduler: Any,
         ema: EMAModel | None,
         config: TrainingConfig,
@@ -224,7 +226,7 @@ class Checkpoints:
         if self.is_lora:
             load_lora(self.transformer, Path(folder) / LORA_FILE)
             return
-        state_dict = {}
+        state_dict: dict[str, torch.Tensor] = {}
         for path in sorted((Path(folder) / "transformer").glob("*.safetensors")):
             state_dict |= load_file(path)
         self.transformer.load_state_dict(state_dict)

@@ -85,8 +85,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on `device`."""
-        moved = {item.name: getattr(self, item.name) for item in fields(self)}
-        moved = {name: value.to(device) for name, value in moved.items() if isinstance(value, torch.Tensor)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, torch.Tensor)}
         return replace(self, **moved)
 
 
@@ -216,7 +216,7 @@ class CachedClips(Dataset):
     ) -> dict[str, torch.Tensor | None]:
         """Return the states of both text encoders for the lines that are kept; None for an encoder that lacks."""
         variant = variant_suffix(row, kept)
-        texts = {}
+        texts: dict[str, torch.Tensor | None] = {}
         for suffix in TEXT_SUFFIXES:
             name = f"prompt_embeds{suffix}"
             unconditional = self.shared.get(f"unconditional.{name}")
@@ -322,7 +322,7 @@ class StepSampler(BatchSampler):
         """Return the visit at `position` of a bucket's endless order."""
         keys = self.buckets[bucket]
         number, index = divmod(position, len(keys))
-        return Visit(keys[self.draw_order(bucket, number)[index]], number)
+        return Visit(keys[int(self.draw_order(bucket, number)[index])], number)
 
     def draw_order(self, bucket: int, number: int) -> torch.Tensor:
         """Return the order, (clips,) int64, in which the clips of a bucket are met for the `number`-th time.
@@ -336,7 +336,7 @@ class StepSampler(BatchSampler):
             self.orders[bucket] = number, order
         return order
 
-    def __iter__(self) -> Iterator[list[Visit]]:
+    def __iter__(self) -> Iterator[list[Visit]]:  # type: ignore[override]  # a sampler of visits, not of numbers
         positions = [0] * len(self.buckets)
         step = 0
         while True:

@@ -3,23 +3,24 @@
 """Fields of a frozen dataclass as flags and as keys of a YAML file, with one spelling; `config` has the fields."""
 
 import argparse
-import difflib
 import os
-import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from ..command import run
 from ..files import whole_file
+from ..text import nearest
 
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 NAMES_OF_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list"}
 
@@ -64,7 +65,7 @@ def convert(item: Field, value: Any, hint: Any) -> Any:
     choices = item.metadata["choices"]
     if choices is not None and value not in choices:
         allowed = ", ".join(choices)
-        raise ValueError(f"`{item.name}` must be one of {allowed}, got {value!r}{nearest(value, choices)}")
+        raise ValueError(f"`{item.name}` must be one of {allowed}, got {value!r}{nearest(str(value), choices)}")
     return value
 
 
@@ -73,12 +74,6 @@ def kind_of(hint: Any) -> tuple[type, bool]:
     if not isinstance(hint, types.UnionType):
         return hint, False
     return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType), True
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ". Did you mean `...`?" with the known name nearest to `name`."""
-    match = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-    return f". Did you mean `{match[0]}`?" if match else "."
 
 
 # --- YAML ---
@@ -145,28 +140,6 @@ def config_from(args: argparse.Namespace, cls: type[Config]) -> Config:
     return cls(**settings)
 
 
-def parse_config(cls: type[Config], argv: Sequence[str] | None = None, description: str | None = None) -> Config:
-    """Return the settings that a program was given, see `config_from`.
-
-    Args:
-        cls: `TrainingConfig` or `LoraTrainingConfig`.
-        argv: Flags; None takes those of the process.
-        description: Shown by `--help`.
-
-    Raises:
-        SystemExit: For an unknown flag, as argparse does; the message names the nearest.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add_flags(parser, cls)
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = [f"--{item.name}" for item in fields(cls)]
-        parser.error(f"unknown argument `{unknown[0]}`{nearest(unknown[0].split('=')[0], known)}")
-    return config_from(args, cls)
-
-
 def add_flag(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
     """Add the flag of one field. A flag that is not given leaves no trace, so that the YAML file decides."""
     kind, is_optional = kind_of(hint)
@@ -193,8 +166,3 @@ def or_none(kind: type) -> Callable[[str], Any]:
 
     parse.__name__ = kind.__name__  # argparse names it in its errors
     return parse
-
-
-def run_script(main: Callable[[Any], None], cls: type, description: str | None) -> None:
-    """Parse the settings, call `main` with them, and end the program; see `command.run`."""
-    sys.exit(run(lambda _: main(parse_config(cls, description=description)), status=1))

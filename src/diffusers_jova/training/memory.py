@@ -19,6 +19,7 @@ import psutil
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
+from diffusers import ModelMixin
 from safetensors import safe_open
 
 from .. import compat
@@ -122,7 +123,7 @@ def largest_batch(clips: CachedClips, batch_size: int) -> BatchShape:
             tensors = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             video = halve(tensors["video_moments"]) if "video" in modalities else None
             audio = halve(tensors["audio_moments"]) if "audio" in modalities else None
-        texts = tuple(tensors.get(name) for name in ("prompt_embeds", "prompt_embeds_2"))
+        texts = (tensors.get("prompt_embeds"), tensors.get("prompt_embeds_2"))
         shapes.append(BatchShape(batch_size, video, audio, texts))
     return max(shapes, key=lambda shape: count(shape.video) + count(shape.audio))
 
@@ -197,7 +198,7 @@ class LoraOutline(nn.Module):
         return self.base_layer(hidden_states) + self.lora_B(self.lora_A(hidden_states.to(self.lora_A.weight.dtype)))
 
 
-def add_outline_of_lora(transformer: nn.Module, config: LoraTrainingConfig) -> None:
+def add_outline_of_lora(transformer: ModelMixin, config: LoraTrainingConfig) -> None:
     transformer.requires_grad_(False)
     for name in find_lora_targets(transformer, config.lora_modalities):
         transformer.set_submodule(name, LoraOutline(transformer.get_submodule(name), config.rank))
@@ -220,7 +221,7 @@ def count_inputs(shape: BatchShape) -> int:
     return 9 * count(shape.video) + 6 * count(shape.audio)
 
 
-def count_parameters(transformer: nn.Module, config: TrainingConfig) -> int:
+def count_parameters(transformer: ModelMixin, config: TrainingConfig) -> int:
     """Return the bytes of all weights, quantised ones as such."""
     number_format = getattr(config, "base_quantization", None)
     total = 0
@@ -233,7 +234,7 @@ def count_parameters(transformer: nn.Module, config: TrainingConfig) -> int:
     return int(total)
 
 
-def count_activations(transformer: nn.Module, shape: BatchShape, config: TrainingConfig) -> tuple[int, int]:
+def count_activations(transformer: ModelMixin, shape: BatchShape, config: TrainingConfig) -> tuple[int, int]:
     """Return the bytes that autograd keeps of one forward pass, and the largest single block's share.
 
     With gradient checkpointing each block keeps its inputs only, and one block at a time is computed again.
@@ -272,7 +273,7 @@ def count_activations(transformer: nn.Module, shape: BatchShape, config: Trainin
     return total, largest_block // 2
 
 
-def count_hidden_states(transformer: nn.Module, shape: BatchShape) -> int:
+def count_hidden_states(transformer: ModelMixin, shape: BatchShape) -> int:
     """Return the numbers in a block's input: tokens of all groups times the width."""
     config = transformer.config
     num_text_tokens = sum(text[0] for text in shape.texts if text is not None)
@@ -284,7 +285,7 @@ def count_hidden_states(transformer: nn.Module, shape: BatchShape) -> int:
     return shape.batch_size * num_tokens * config.num_attention_heads * config.attention_head_dim
 
 
-def fake_inputs(transformer: nn.Module, shape: BatchShape) -> dict[str, torch.Tensor | None]:
+def fake_inputs(transformer: ModelMixin, shape: BatchShape) -> dict[str, torch.Tensor | None]:
     batch_size, config = shape.batch_size, transformer.config
     video = audio = None
     if shape.video is not None:

@@ -100,7 +100,7 @@ def hash_frozen(transformer: nn.Module) -> dict[str, str]:
 
 
 def hash_tensor(tensor: torch.Tensor) -> str:
-    content = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
+    content = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().data
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -202,7 +202,7 @@ def compare_with_base(
     scales = read_scales(config.model, pipe.transformer.config)
     images = show_clips(pipe, clips, device)
 
-    def make(number: int, **options: Any) -> dict[str, torch.Tensor]:
+    def make(number: int, **options: Any) -> dict[str, Any]:
         prompt, seed = jobs[number]
         logger.info(f"  sample {number + 1} of {len(jobs)} ...")
         output = call_pipeline(pipe, prompt, seed, device, output_type="latent", **options)

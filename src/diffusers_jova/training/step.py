@@ -115,7 +115,8 @@ def weigh_losses(
     }
     terms = [weights[name] * loss for name, loss in losses.items() if weights[name]]
     # with every weight zero there is nothing to learn, but still a graph for `backward`
-    total = sum(terms) if terms else 0.0 * sum(losses.values())
+    terms = terms or [0.0 * loss for loss in losses.values()]
+    total = sum(terms[1:], start=terms[0])
     losses = {name: loss.detach() for name, loss in losses.items()}
     return StepOutput(total.mean(), losses | {"total": total.detach()}, sigmas)
 

@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -170,7 +171,7 @@ def add_clip_to_tensorboard(writer: Any, step: int, name: str, output: JoVAPipel
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     if output.frames is not None:
-        images = [Image.fromarray((frame * 255).round().astype("uint8")) for frame in output.frames[0]]
+        images = [Image.fromarray((frame * 255).round().astype("uint8")) for frame in np.asarray(output.frames[0])]
         buffer = io.BytesIO()
         images[0].save(
             buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 / output.frame_rate, loop=0

@@ -4,6 +4,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def write_clip(path: Path, output: JoVAPipelineOutput, index: int = 0) -> Path:
 def validate(
     config: TrainingConfig,
     transformer: JoVATransformer3DModel,
-    prompts: list[dict[str, Any]],
+    prompts: Sequence[dict[str, Any]],
     folder: str | os.PathLike,
     device: torch.device,
     is_writer: bool = True,
@@ -110,7 +111,7 @@ def validate_step(
     config: TrainingConfig,
     transformer: JoVATransformer3DModel,
     ema: EMAModel | None,
-    prompts: list[dict[str, Any]],
+    prompts: Sequence[dict[str, Any]],
     accelerator: Accelerator,
     log: TrainingLog,
     missing_only: bool = False,

@@ -1,0 +1,87 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""The wheel alone, away from the checkout: from clips to a LoRA to a clip of it, with the verbs that it brings."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from drawn_faces import write_talking_clip
+from hatchling.builders.wheel import WheelBuilder
+
+from diffusers_jova.media import read_video
+
+
+REPOSITORY = Path(__file__).parents[1]
+
+pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout."""
+    (path,) = WheelBuilder(str(REPOSITORY)).build(
+        directory=str(tmp_path_factory.mktemp("dist")), versions=["standard"]
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def programs(wheel, tmp_path_factory):
+    """The folder of programs of an environment with the wheel and the packages of this one, but not the checkout."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder)
+    scheme = sysconfig.get_preferred_scheme("prefix")
+    paths = sysconfig.get_paths(scheme, {"base": str(folder), "platbase": str(folder)})
+    programs = Path(paths["scripts"])
+    pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install", "--quiet", "--no-index"]
+    subprocess.run([*pip, "--no-deps", "--no-compile", wheel], check=True)  # before it sees the other packages
+    others = Path(paths["purelib"], "packages_of_the_tests.pth")  # in a path file no path file of these is read
+    others.write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}), encoding="utf-8")
+    return programs
+
+
+def test_the_wheel_holds_what_the_package_reads(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    source = REPOSITORY / "src"
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    files = {name for name in files if "__pycache__" not in name}
+    for folder in ("checkpoints", "training/configs"):
+        found = (path for path in (REPOSITORY / folder).rglob("*") if path.is_file())
+        files |= {f"diffusers_jova/{folder}/{path.relative_to(REPOSITORY / folder).as_posix()}" for path in found}
+    assert len(files) > 150 and names - files == {name for name in names if ".dist-info/" in name}
+    assert files <= names
+
+
+def test_verbs_lead_from_clips_to_a_lora_to_a_clip_without_the_checkout(programs, folder, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
+
+    def run(program, *arguments):
+        command = [str(programs / program), *map(str, arguments)]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    where = run("python", "-c", "import diffusers_jova; print(diffusers_jova.__file__)")
+    assert Path(where.strip()).is_relative_to(programs.parent)
+    (tmp_path / "clips").mkdir()
+    for seed in range(2):
+        write_talking_clip(tmp_path / "clips" / f"{seed}.mp4", 5, seed=seed)
+    texts = {"--prompt": "A face.", "--audio_prompt": "A voice.", "--transcript": "one"}
+    model = ["--model", folder]
+
+    said = run("diffusers-jova", "preprocess", *model, "--data", "clips", "--output_dir", "cache")
+    assert "2 samples of 2 of 2 clips" in said and "with a mouth: 2 of 2" in said
+    settings = ["--config", "lora_nano", "--max_train_steps", 2, "--num_held_out", 0, "--num_proof_samples", 1]
+    run("diffusers-jova", "train-lora", *model, *settings, "--cache_dir", "cache", "--output_dir", "lora")
+    run("diffusers-jova", "convert-lora", "--to", "comfyui", "--input", "lora", "--output", "comfyui")
+    arguments = [argument for pair in texts.items() for argument in pair]
+    run("diffusers-jova", "generate", *model, *arguments, "--lora", "comfyui", "--output", "out.mp4")
+    clip = read_video(tmp_path / "out.mp4")
+    assert clip.frames.shape == (5, 32, 32, 3) and clip.waveform.std() > 0
