@@ -55,6 +55,7 @@ def test_the_wheel_holds_what_the_package_reads(wheel):
         found = (path for path in (REPOSITORY / folder).rglob("*") if path.is_file())
         files |= {f"diffusers_jova/{folder}/{path.relative_to(REPOSITORY / folder).as_posix()}" for path in found}
     assert len(files) > 150 and names - files == {name for name in names if ".dist-info/" in name}
+    assert "diffusers_jova/py.typed" in names  # annotations are read by type checkers of other projects
     assert files <= names
 
 
