@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusers_jova.moved import MOVED
+from diffusers_jova.moved import DIVIDED, MOVED
 from diffusers_jova.nano.report import folded
 
 
@@ -66,6 +66,10 @@ DRAWINGS = sorted((REPOSITORY / "docs/images").glob("*.svg"))
 def test_the_page_of_the_architecture_has_the_table_of_moved_modules():
     rows = re.findall(r"^\| `diffusers_jova\.([\w.]+)` \| `diffusers_jova\.([\w.]+)` \|$", ARCHITECTURE, re.MULTILINE)
     assert dict(rows) == MOVED and len(rows) == len(MOVED)
+    for old, (first, *_) in DIVIDED.items():
+        assert re.search(
+            rf"^\| `diffusers_jova\.{old}` \| `diffusers_jova\.{first}`.+ \|$", ARCHITECTURE, re.MULTILINE
+        ), old
 
 
 def test_files_that_the_page_of_the_architecture_names_exist():

@@ -28,8 +28,8 @@ MOUTH = slice(48, 68)  # of the 68 landmarks of iBUG 300-W
 STEADY = slice(17, 48)  # brows, nose, eyes: they do not open and close with the mouth
 
 # dlib's detector has a window of 80 pixels and steps of 5/6 between scales.
-MIN_DETECTION_SIZE = 256  # shorter side in pixels: smaller pictures are enlarged
-MAX_DETECTION_SIZE = 1280  # longer side in pixels: in larger pictures, faces are sought at this size
+MIN_DETECTION_SIZE = 256  # shorter side in pixels: smaller images are enlarged
+MAX_DETECTION_SIZE = 1280  # longer side in pixels: in larger images, faces are sought at this size
 SAME_SIZE = 1.5  # ratio of areas within which two faces count as equally large: a step of the detector is 1.44
 
 MAX_GAP = 4  # frames without a face that are bridged
@@ -46,7 +46,7 @@ THUMBNAIL = 16
 
 
 class Face(NamedTuple):
-    """A face in a picture: its box, and how sure the detector is (more is surer)."""
+    """A face in an image: its box, and how sure the detector is (more is surer)."""
 
     box: np.ndarray
     score: float
@@ -56,7 +56,7 @@ class FaceDetector(Protocol):
     """What finds faces. It is sent to worker processes, so it must be picklable."""
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """Return the faces in a grey picture (height, width) uint8, boxes in its pixels."""
+        """Return the faces in a grey image (height, width) uint8, boxes in its pixels."""
 
     def landmarks(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         """Return the 68 landmarks (P, 2), x and y in pixels' indices, of the face in `box`."""
@@ -91,8 +91,8 @@ _HOW_TO_INSTALL = (
 class DlibFaceDetector:
     """dlib's frontal face detector and its 68 landmarks.
 
-    Small pictures are enlarged to 256 pixels and the faces in large ones sought at 1280 [ours]; landmarks are found
-    at the picture's own resolution.
+    Small images are enlarged to 256 pixels and the faces in large ones sought at 1280 [ours]; landmarks are found
+    at the image's own resolution.
 
     Args:
         landmarks_file: `find_landmarks_file()`.
@@ -127,7 +127,7 @@ def _load_dlib(landmarks_file: str):
     try:
         return dlib.get_frontal_face_detector(), dlib.shape_predictor(landmarks_file)
     except RuntimeError as error:
-        raise ValueError(f"`{landmarks_file}` is no landmark file of dlib: {error}. {_HOW_TO_INSTALL}") from error
+        raise ValueError(f"`{landmarks_file}` is not a landmark file of dlib: {error}. {_HOW_TO_INSTALL}") from error
 
 
 def _detection_scale(image: np.ndarray) -> float:
@@ -197,7 +197,7 @@ def crop_to_face(
 ) -> Image.Image:
     """Return an image of `height` x `width` with the face inside, cut as preprocessing's `--crop face` cuts clips.
 
-    The reference picture of a model that was trained with it: `pipe(image=crop_to_face("portrait.jpg", 480, 832))`.
+    The reference image of a model that was trained with it: `pipe(image=crop_to_face("portrait.jpg", 480, 832))`.
 
     Args:
         image: what `load_image` takes; without a face, it is cropped around its centre.
@@ -253,11 +253,11 @@ def interpolate_gaps(boxes: np.ndarray, cuts: np.ndarray, max_gap: int = MAX_GAP
 
 
 def map_boxes(boxes: np.ndarray, crop: tuple[float, float, float, float], height: int, width: int) -> np.ndarray:
-    """Return `boxes` (N, 4) of the source in the pixels of a picture cut out at `crop` and resized, clipped to it.
+    """Return `boxes` (N, 4) of the source in the pixels of an image cut out at `crop` and resized, clipped to it.
 
     Args:
         crop: x1, y1, x2, y2 in pixels of the source.
-        height, width: of the resized picture; a mouth of which it shows less than half becomes NaN [ours].
+        height, width: of the resized image; a mouth of which it shows less than half becomes NaN [ours].
     """
     x1, y1, x2, y2 = crop
     origin, scale = np.array([x1, y1] * 2), np.array([width / (x2 - x1), height / (y2 - y1)] * 2)
@@ -373,7 +373,7 @@ def to_grey(frame: np.ndarray) -> np.ndarray:
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """Return a frame, in colour or grey, as a tiny grey picture, for `find_cuts`."""
+    """Return a frame, in colour or grey, as a tiny grey image, for `find_cuts`."""
     step_y, step_x = (max(size // (4 * THUMBNAIL), 1) for size in frame.shape[:2])  # all would cost more than they say
     sampled = Image.fromarray(to_grey(np.ascontiguousarray(frame[::step_y, ::step_x])))
     return np.asarray(sampled.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))

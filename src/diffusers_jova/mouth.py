@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Mouth boxes in pixels -> mask on the latent grid, pictures of it, and the paper's test of it (Appendix A)."""
+"""Mouth boxes in pixels -> mask on the latent grid, drawings of it, and the paper's test of it (Appendix A)."""
 # N video frames, F latent frames, H W latent rows and columns; boxes are x1, y1, x2, y2, half-open, NaN: no mouth
 
 from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ def mouth_mask(
     return (in_rows[:, :, None] & in_columns[:, None, :]).float()
 
 
-# --- pictures ---
+# --- drawings ---
 
 
 def draw_overlay(frames: np.ndarray, boxes: np.ndarray, mask: torch.Tensor, temporal: int = 4) -> np.ndarray:
@@ -72,7 +72,7 @@ def draw_overlay(frames: np.ndarray, boxes: np.ndarray, mask: torch.Tensor, temp
 
 
 def contact_sheet(rows: Iterable[np.ndarray], num_columns: int = 8) -> Image.Image:
-    """Return one picture: a row for each clip (N, height, width, 3), of frames evenly spaced over it."""
+    """Return one image: a row for each clip (N, height, width, 3), of frames evenly spaced over it."""
     sheet = []
     for frames in rows:
         chosen = np.linspace(0, len(frames) - 1, min(num_columns, len(frames))).round().astype(int)

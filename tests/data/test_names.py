@@ -54,7 +54,7 @@ def test_line_feeds_in_the_cells_of_a_table_make_no_rows(tmp_path):
     [
         ("file_name,transcript,transcript\na.mp4,one,two\n", "line 1, has the column `transcript` twice"),
         ("file_name,transcript\na.mp4,one, two\n", 'line 2, has more cells than the 2 columns.*in "quotes"'),
-        ('file_name,transcript\na.mp4,"one\nb.mp4,two\n', "row at line 2 is no CSV: unexpected end of data"),
+        ('file_name,transcript\na.mp4,"one\nb.mp4,two\n', "row at line 2 is not CSV: unexpected end of data"),
     ],
 )
 def test_a_table_that_would_lose_texts_is_refused_with_its_line(table, message, tmp_path):
@@ -195,5 +195,5 @@ def test_one_picture_is_not_a_clip_whatever_its_name_and_moving_pictures_are(for
         pictures[0].save(data / "moving", format=format, **options)
         assert not is_still_picture(data / "moving")
     summary = cache_clips()
-    assert ("picture.mp4", "it is a picture, not a video") in summary.skipped
+    assert ("picture.mp4", "it is an image, not a video") in summary.skipped
     assert {"clip.jfif", "sound.wav"} <= {row["source"] for row in summary.rows}

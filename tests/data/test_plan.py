@@ -52,7 +52,7 @@ def test_broken_clips_are_skipped_with_their_reasons_and_the_others_are_cached(r
     assert "0 bytes" in reasons["empty.mp4"]
     assert "damaged" in reasons["cut.mp4"] and "damaged" in reasons["text.mkv"]
     assert "latin.txt` is not UTF-8 (at byte 2)" in reasons["latin.mp4"]
-    assert "json.json` is no JSON" in reasons["json.mp4"]
+    assert "json.json` is not JSON" in reasons["json.mp4"]
     assert "start at 0 s or later and before it ends" in reasons["segments.mp4"]
     assert "there is no such clip" in reasons["missing.mp4"]
     assert list(rows_by_source(tmp_path / "cache")) == ["good.mp4"]
@@ -64,7 +64,7 @@ def test_silent_clips_are_skipped_where_sound_is_asked_for(run, clips, tmp_path)
     write_clip(clips / "silent.mp4", 5, sound=False)
     write_clip(clips / "loud.mp4", 5)
     summary = run(require_audio=True)
-    assert [name for name, reason in summary.skipped if "no sound track" in reason] == ["silent.mp4"]
+    assert [name for name, reason in summary.skipped if "no audio track" in reason] == ["silent.mp4"]
     assert list(rows_by_source(tmp_path / "cache")) == ["loud.mp4"]
 
 
@@ -77,8 +77,8 @@ def test_what_is_missing_is_in_the_summary(run, clips, tmp_path):
     summary = str(run(instance_prompt="a photo of sks"))
     captions = {name: row["video_caption"] for name, row in rows_by_source(tmp_path / "cache").items()}
     assert captions == {"named.mp4": "A man.", "other.mp4": "a photo of sks", "mute.mp4": "x", "rain.wav": ""}
-    assert "sound but no transcript: named.mp4, other.mp4, rain.wav" in summary
-    assert "a transcript but no sound: mute.mp4" in summary
+    assert "audio but no transcript: named.mp4, other.mp4, rain.wav" in summary
+    assert "a transcript but no audio: mute.mp4" in summary
     assert "no video caption" not in summary
 
 

@@ -17,8 +17,8 @@ hold a hash of its row and tensors, which every reading compares; files without 
 | tensor of a sample | shape | meaning |
 |---|---|---|
 | `video_moments` | (2C, F, H, W) | mean and logvar of the clip, raw: before `latents_mean` and `latents_std` |
-| `image_moments` | (2C, 1, H, W) | the same of the reference picture, the first frame, encoded alone |
-| `audio_moments` | (2C, A) | mean and logvar of the sound, likewise raw |
+| `image_moments` | (2C, 1, H, W) | the same of the reference image, the first frame, encoded alone |
+| `audio_moments` | (2C, A) | mean and logvar of the audio, likewise raw |
 | `prompt_embeds`, `prompt_embeds_2` | (T1, d1), (T2, d2) | the three lines in either text encoder, unpadded |
 | `prompt_embeds.101`, `prompt_embeds_2.101`, ... | (T, d) | with lines left out, see `variant_suffix` |
 | `mouth_boxes` | (num_frames, 4) | float32 x1, y1, x2, y2, half-open, in pixels of the cached size; NaN: none to see |
@@ -207,13 +207,13 @@ def read_index(cache_dir: str | os.PathLike) -> list[dict[str, Any]]:
     """Return the rows of index.jsonl.
 
     Raises:
-        FileNotFoundError: if the folder is no finished cache.
+        FileNotFoundError: if the folder is not a finished cache.
         ValueError: if the index is damaged or empty; the message names the file and the line.
     """
     path = Path(cache_dir) / "index.jsonl"
     if not path.is_file():
         raise FileNotFoundError(
-            f"`{cache_dir}` is no finished cache, it has no index.jsonl: run `diffusers-jova preprocess`."
+            f"`{cache_dir}` is not a finished cache, since it has no index.jsonl: run `diffusers-jova preprocess`."
         )
     rows = []
     if not path.stat().st_size:

@@ -4,7 +4,7 @@
 
 | where | what |
 |---|---|
-| `clip.txt` beside `clip.mp4` | the video caption (of a sound: the audio caption), or three labelled lines |
+| `clip.txt` beside `clip.mp4` | the video caption (of audio alone: the audio caption), or three labelled lines |
 | `clip.json` beside `clip.mp4` | any of the fields below |
 | `metadata.jsonl`, `metadata.csv` | a row per clip: `file_name`, relative to the metadata, and any of the fields |
 | a dataset of `datasets` | on disk, as parquet or on the Hub: a `video` or `audio` column and any of the fields |
@@ -138,7 +138,7 @@ def find_sources(data: str | Path, probe_captions: bool = True) -> list[Source]:
     else:
         raise FileNotFoundError(f"There is no folder, clip or dataset `{data}`.")
     if not sources:
-        raise ValueError(f"There is no clip in `{data}`: put videos or sounds there, or name another folder.")
+        raise ValueError(f"There is no clip in `{data}`: put video or audio files there, or name another folder.")
     if probe_captions:
         sources = [s.with_caption(probe_kinds(s.path)[0]) if s.caption else s for s in sources]
     return sorted(sources, key=lambda source: source.name)
@@ -207,7 +207,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 )
             yield where, {name: _fold_lines(cell) if name in TEXTS else cell for name, cell in row.items()}
     except csv.Error as error:
-        raise ValueError(f"`{path}`: the row at line {reader.line_num + 1} is no CSV: {error}.") from None
+        raise ValueError(f"`{path}`: the row at line {reader.line_num + 1} is not CSV: {error}.") from None
 
 
 def _fold_lines(text: str | None) -> str | None:
@@ -231,7 +231,7 @@ def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNam
             try:
                 content = json.loads(_read_text(described))
             except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"`{described}` is no JSON: {error}") from None
+                raise ValueError(f"`{described}` is not JSON: {error}") from None
             if not isinstance(content, dict):
                 raise ValueError(f"`{described}` must be an object with {', '.join(TEXTS)}")
             more_texts, more_segments = _parse_fields(content)
@@ -295,7 +295,7 @@ def _parse_segments(value: Any) -> tuple[Segment, ...]:
         try:
             value = json.loads(value) if value.strip() else None
         except json.JSONDecodeError as error:
-            raise ValueError(f"`segments` is no JSON: {error}") from None
+            raise ValueError(f"`segments` is not JSON: {error}") from None
     if isinstance(value, Mapping):  # `datasets` before version 4 turned lists of objects into objects of lists
         value = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
     segments = []
@@ -383,7 +383,7 @@ def examine(source: Source) -> tuple[Probe, str]:
     """
     with source.file() as path:
         if is_still_picture(path):
-            raise ValueError("it is a picture, not a video")
+            raise ValueError("it is an image, not a video")
         found = probe(path)
         with path.open("rb") as file:
             return found, hashlib.file_digest(file, "sha256").hexdigest()

@@ -69,7 +69,7 @@ def _plan_source(run: Run, source: Source, found: Probe, sha256: str) -> list[Wi
     cropped = _cropped(found, bucket) if found.has_video and run.facts.has_video else 0
     if cropped > MAX_CROPPED:
         size = f"{found.height}x{found.width}, the bucket {bucket.height}x{bucket.width}"
-        warnings.append(f"{cropped:.0%} of the picture are cropped away: it is {size}. Another of --buckets may fit")
+        warnings.append(f"{cropped:.0%} of the image is cropped away: it is {size}. Another of --buckets may fit")
     for warning in (*found.warnings, *warnings):
         run.summary.warn(source.name, warning)
     has_words = source.texts.get("transcript") or source.segments
@@ -82,7 +82,7 @@ def _plan_source(run: Run, source: Source, found: Probe, sha256: str) -> list[Wi
 
 def _check_modalities(run: Run, found: Probe) -> None:
     if found.has_video and not found.has_audio and run.config.require_audio:
-        raise ValueError("it has no sound track, which --require_audio asks for")
+        raise ValueError("it has no audio track, which --require_audio asks for")
     if not (found.has_video and run.facts.has_video) and not (found.has_audio and run.facts.has_audio):
         raise ValueError("the model has no VAE for what it holds")
 

@@ -15,7 +15,7 @@ from ..media.containers import CLIP_FORMATS, IMAGE_FORMATS, open_input
 from ..media.reading import read_timeline
 
 
-# What FFmpeg calls the containers of pictures, and the brands of those that it takes for MP4.
+# What FFmpeg calls the containers of images, and the brands of those that it takes for MP4.
 PICTURE_FORMATS = re.compile(r"_pipe\b|^image2|^gif$|^apng$|^jpegxl|^webp|^tty$")
 PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "mif2", "msf1", "jpeg"}
 
@@ -43,7 +43,7 @@ class Probe:
 
 
 def is_still_picture(path: Path) -> bool:
-    """Whether a file is one picture, which FFmpeg opens like a video: by its content, whatever its name says.
+    """Whether a file is one image, which FFmpeg opens like a video: by its content, whatever its name says.
 
     Raises:
         ValueError: if it cannot be read.
@@ -58,8 +58,8 @@ def is_still_picture(path: Path) -> bool:
             brand = container.metadata.get("major_brand", "")
             if not (PICTURE_FORMATS.search(container.format.name) or brand.strip() in PICTURE_BRANDS):
                 return False
-            pictures = (packet for packet in container.demux(video=0) if packet.size)
-            return len(list(islice(pictures, 2))) < 2
+            images = (packet for packet in container.demux(video=0) if packet.size)
+            return len(list(islice(images, 2))) < 2
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
 

@@ -66,7 +66,7 @@ class RoundTrip:
         if psnr_db is not None and psnr_db < least_db:
             lines.append(
                 f"this model's VAE cannot show these clips: they come back at {psnr_db:.1f} dB"
-                f"{self._own('psnr_db')}. A LoRA will not look like them: use a model whose VAE knows such pictures"
+                f"{self._own('psnr_db')}. A LoRA will not look like them: use a model whose VAE knows such images"
             )
         if error_db is not None and error_db > FAR_ERROR * self.own.get("log_mel_error_db", np.inf):
             lines.append(

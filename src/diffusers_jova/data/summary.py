@@ -71,23 +71,19 @@ class Summary:
 
     def facts(self) -> dict[str, list[str]]:
         """Return what is worth knowing about the samples, and the clips that it is true of."""
-        pictures = [row for row in self.rows if row["kind"] != "audio"]
+        videos = [row for row in self.rows if row["kind"] != "audio"]
         facts = {
-            "several faces, the largest is taken": [
-                f"{r['source']} ({r['faces']})" for r in pictures if r["faces"] > 1
-            ],
+            "several faces, the largest is taken": [f"{r['source']} ({r['faces']})" for r in videos if r["faces"] > 1],
             "the crop leaves the mouth out of some frames; another of --buckets may fit": [
-                f"{r['source']} ({r['mouth_outside']} of {r['num_frames']})"
-                for r in pictures
-                if r.get("mouth_outside")
+                f"{r['source']} ({r['mouth_outside']} of {r['num_frames']})" for r in videos if r.get("mouth_outside")
             ],
-            "no mouth found, no mouth loss": [r["source"] for r in pictures if not r["has_mouth"]],
+            "no mouth found, no mouth loss": [r["source"] for r in videos if not r["has_mouth"]],
             "transcript dropped, it says more than is heard": self.wordless,
-            "sound but no transcript": [
+            "audio but no transcript": [
                 r["source"] for r in self.rows if r["kind"] != "video" and not r["transcript"]
             ],
-            "a transcript but no sound": [r["source"] for r in self.rows if r["kind"] == "video" and r["transcript"]],
-            "no video caption": [r["source"] for r in pictures if not r["video_caption"]],
+            "a transcript but no audio": [r["source"] for r in self.rows if r["kind"] == "video" and r["transcript"]],
+            "no video caption": [r["source"] for r in videos if not r["video_caption"]],
             "gone, removed from the cache": self.removed,
         }
         return {title: list(dict.fromkeys(map(printable, clips))) for title, clips in facts.items() if clips}
@@ -105,7 +101,7 @@ class Summary:
         return "\n".join(lines + self._alarm())
 
     def _counts(self) -> list[str]:
-        names = {"both": "with pictures and sound", "video": "silent", "audio": "sound alone"}
+        names = {"both": "with video and audio", "video": "silent", "audio": "audio alone"}
         duration_s = sum(row["duration_s"] for row in self.rows)
         clips = len({row["source"] for row in self.rows})
         lines = [f"cached: {len(self.rows)} samples of {clips} of {self.num_sources} clips, {duration_s:.2f} s"]

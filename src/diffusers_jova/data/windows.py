@@ -38,7 +38,7 @@ class Window:
         num_frames: the frames to read at most, 4k + 1.
         texts: the three texts, "" where there is none.
         source_sha256: of the file's content.
-        source_area: pixels of a frame of the file; 0 without pictures.
+        source_area: pixels of a frame of the file; 0 without video.
     """
 
     source: Source
@@ -60,7 +60,7 @@ class Window:
 
 def choose_bucket(found: Probe, buckets: tuple[Bucket, ...], frame_rate: Fraction) -> Bucket:
     """Return the bucket of the nearest shape; of those, the one that keeps most frames; then the largest that does
-    not enlarge the picture."""
+    not enlarge the image."""
     num_frames = round(found.duration_s * frame_rate)
 
     def cost(bucket: Bucket) -> tuple:
@@ -101,7 +101,7 @@ def plan_windows(
 
     texts["transcript"] = texts["transcript"] or _words(source.segments)
     below, above = nearest_num_frames(min(num_frames, bucket.num_frames))
-    # sound alone is filled up with silence instead: nothing of it is lost
+    # audio alone is filled up with silence instead: nothing of it is lost
     kept = below if found.has_video or below >= num_frames else min(above, bucket.num_frames)
     warnings = []
     if (lost := num_frames - kept) > 1:
