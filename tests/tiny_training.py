@@ -27,7 +27,7 @@ def save_tiny_pipeline(folder, **transformer_config):
     return folder
 
 
-def sample_tensors(kind, num_frames=5, size=32, seed=0, has_mouth=True):
+def sample_tensors(kind, num_frames=5, size=32, seed=0, has_mouth=True, encoders=("", "_2")):
     """Return the tensors of one cached clip."""
     generator = torch.Generator().manual_seed(seed)
     num_latents = (num_frames - 1) // 4 + 1
@@ -39,6 +39,7 @@ def sample_tensors(kind, num_frames=5, size=32, seed=0, has_mouth=True):
     tensors = {
         name: torch.randn(length, TEXT_DIM, generator=generator)
         for name, length in (("prompt_embeds", 7 + seed % 3), ("prompt_embeds_2", 9))
+        if name.removeprefix("prompt_embeds") in encoders
     }
     if kind != "audio":
         boxes = torch.full((num_frames, 4), float("nan"))
@@ -55,15 +56,17 @@ def sample_tensors(kind, num_frames=5, size=32, seed=0, has_mouth=True):
     return tensors
 
 
-def write_cache(folder, model=None, kinds=("both",), num_frames=5, size=32, variants=(), has_mouth=True):
-    """Write a cache with one clip per entry of `kinds` and return its folder."""
+def write_cache(
+    folder, model=None, kinds=("both",), num_frames=5, size=32, variants=(), has_mouth=True, encoders=("", "_2")
+):
+    """Write a cache with one clip per entry of `kinds` and return its folder; `encoders` are those of the texts."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for index, kind in enumerate(kinds):
-        tensors = sample_tensors(kind, num_frames, size, index, has_mouth)
+        tensors = sample_tensors(kind, num_frames, size, index, has_mouth, encoders)
         for variant in variants:
             tensors |= {
-                f"prompt_embeds{suffix}.{variant}": torch.full((3, TEXT_DIM), float(index)) for suffix in ("", "_2")
+                f"prompt_embeds{suffix}.{variant}": torch.full((3, TEXT_DIM), float(index)) for suffix in encoders
             }
         row = {
             "key": f"clip{index:03d}",
@@ -83,7 +86,7 @@ def write_cache(folder, model=None, kinds=("both",), num_frames=5, size=32, vari
         }
         cache.write_sample(folder, row, tensors)
     generator = torch.Generator().manual_seed(99)
-    shared = {f"unconditional.prompt_embeds{s}": torch.randn(4, TEXT_DIM, generator=generator) for s in ("", "_2")}
+    shared = {f"unconditional.prompt_embeds{s}": torch.randn(4, TEXT_DIM, generator=generator) for s in encoders}
     black = torch.cat(
         [
             torch.randn(16, 1, size // 8, size // 8, generator=generator),

@@ -73,7 +73,8 @@ def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype
     """Give a pipeline that holds only the components of `phase`, and free them afterwards."""
     parts = read_pipeline_folder(model).parts.keys() - set(COMPONENTS_OF[phase])
     with reading_folder(model):
-        pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, **dict.fromkeys(parts))
+        # training teaches the three lines, also where the base, from Wan, reads plain prompts
+        pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, prompt_format="labelled", **dict.fromkeys(parts))
     pipe = pipe.to(device)
     try:
         yield pipe

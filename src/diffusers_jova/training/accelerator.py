@@ -36,9 +36,9 @@ def create_accelerator(config: TrainingConfig, clips: CachedClips) -> Accelerato
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     steps = accumulation_steps(config, state.num_processes)
     # a batch may lack a modality, whose branch is then not run and gets no gradients; without single-stream blocks
-    # the last block's text leads nowhere
+    # the last block's text leads nowhere (on a Wan base, text is not in the blocks' tokens)
     some_unused = len(clips.kinds) > 1 or (config.branch == "joint" and clips.kinds != {"both"})
-    some_unused |= not planned_config(config)["num_single_layers"]
+    some_unused |= planned_config(config).get("num_single_layers") == 0
     handler = DistributedDataParallelKwargs(find_unused_parameters=some_unused, gradient_as_bucket_view=True)
     accelerator = Accelerator(
         gradient_accumulation_steps=steps,

@@ -31,12 +31,13 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER = "default"
 WEIGHT_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of `mixed_precision`
 
-# Attention's four projections, in both stages. In a single-stream block `video` serves the video's text as well.
+# Attention's four projections, in both stages. In a single-stream block `video` serves the video's text as well. On a
+# Wan base a branch has two attentions, and no streams of text.
 LORA_LAYERS = r"\.(to_q|to_k|to_v|to_out\.0)$"
-STREAMS = {"video": r"\.video", "audio": r"\.audio", "text": r"\.(video|audio)_text"}
+STREAMS = {"video": r"\.video(\.attn[12])?", "audio": r"\.audio(\.attn[12])?", "text": r"\.(video|audio)_text"}
 
 # Not quantised: what the model keeps in float32, and the ends, which are small.
-KEEP_UNQUANTIZED = ("embedder", "proj_out", "norm_out", "modulation")
+KEEP_UNQUANTIZED = ("embedder", "patch_embedding", "proj_out", "norm_out", "modulation")
 
 
 def modality_of(name: str) -> str:

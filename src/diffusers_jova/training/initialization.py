@@ -4,7 +4,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..files import DamagedError, reading_folder
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.branches import BRANCH_KEYS, OTHER_BRANCH, branch_config, copy_to_audio, join_branches
 from ..models.transformer_jova import JoVATransformer3DModel
+from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..pipeline_folder import read_pipeline_folder
 from .config import TrainingConfig
 from .step import LatentScales
@@ -75,10 +76,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the transformer's config in a folder, defaults included."""
     with init_empty_weights(), reading_folder(folder):
         config = JoVATransformer3DModel.load_config(folder)
-        if config.get("_class_name") != JoVATransformer3DModel.__name__:
-            raise DamagedError(f"`{folder / 'config.json'}` is not the config of a {JoVATransformer3DModel.__name__}.")
-        config = dict(JoVATransformer3DModel.from_config(config).config)
+        classes = {cls.__name__: cls for cls in (JoVATransformer3DModel, JoVAWanTransformer3DModel)}
+        if config.get("_class_name") not in classes:
+            names = " or of a ".join(classes)
+            raise DamagedError(f"`{folder / 'config.json'}` is not the config of a {names}.")
+        config = dict(classes[config["_class_name"]].from_config(config).config)
     return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def transformer_class(config: Mapping[str, Any]) -> type[JoVATransformer3DModel] | type[JoVAWanTransformer3DModel]:
+    """Return the class that a transformer's config is of: on a Wan base, blocks have a width of their own."""
+    return JoVAWanTransformer3DModel if "ffn_dim" in config else JoVATransformer3DModel
 
 
 def load_branch(folder: Path, branch: str, dtype: torch.dtype = torch.float32) -> JoVATransformer3DModel:
@@ -93,7 +101,7 @@ def load_branch(folder: Path, branch: str, dtype: torch.dtype = torch.float32) -
         raise ValueError(f"`{folder}`: {error}") from None
     absent = BRANCH_KEYS[OTHER_BRANCH[branch]][0]
     with quiet_diffusers(), reading_folder(folder):  # it would list the other branch's weights
-        transformer, info = JoVATransformer3DModel.from_pretrained(
+        transformer, info = transformer_class(config).from_pretrained(
             folder, dtype=dtype, output_loading_info=True, **{absent: config[absent]}
         )
     if info["missing_keys"]:
@@ -121,7 +129,7 @@ def load_joint(
         for branch in BRANCH_KEYS:
             branch_config(model_config, branch)
         with reading_folder(folders["video"]):
-            return JoVATransformer3DModel.from_pretrained(folders["video"], dtype=dtype)
+            return transformer_class(model_config).from_pretrained(folders["video"], dtype=dtype)
     video = load_branch(folders["video"], "video", dtype)
     # which channels the audio has, and what joins the two, is the model's own business
     model_config = read_config(find_transformer(config.model))
@@ -133,7 +141,17 @@ def load_joint(
 
 
 def read_scales(model: str | os.PathLike, transformer_config: dict[str, Any]) -> LatentScales:
-    """Return the latents' scales of a pipeline's folder, without loading its VAEs' weights."""
+    """Return the latents' scales of a pipeline's folder, without loading its VAEs' weights.
+
+    Raises:
+        ValueError: For a base whose condition the cache does not hold.
+    """
+    if transformer_config.get("condition_fill", "black") != "black" and transformer_config["in_channels"] is not None:
+        raise ValueError(
+            f"The transformer of `{model}` was made of a Wan for images: its condition is the image and grey frames "
+            "behind it, encoded as one video, which a cache does not hold. Train on a text-to-video Wan, or train the "
+            "audio branch alone (`--branch audio`)."
+        )
     return LatentScales(
         vae=read_component_config(model, "vae"),
         audio_vae=read_component_config(model, "audio_vae"),

@@ -24,12 +24,11 @@ from safetensors import safe_open
 
 from .. import compat
 from ..data.cache import readable, sample_path
-from ..models.transformer_jova import JoVATransformer3DModel
 from .accelerator import is_sharded
 from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches, weight_dtype
 from .config import LoraTrainingConfig, TrainingConfig
 from .dataset import CachedClips
-from .initialization import planned_config
+from .initialization import planned_config, transformer_class
 
 
 logger = logging.getLogger(__name__)
@@ -157,7 +156,7 @@ def estimate_memory(
     """
     with compat.load("FakeTensorMode")(allow_non_fake_inputs=True):
         with default_dtype(dtype):
-            transformer = JoVATransformer3DModel(**transformer_config).train()
+            transformer = transformer_class(transformer_config)(**transformer_config).train()
         if isinstance(config, LoraTrainingConfig):
             add_outline_of_lora(transformer, config)
         if config.gradient_checkpointing:
@@ -253,7 +252,7 @@ def count_activations(transformer: ModelMixin, shape: BatchShape, config: Traini
     def measure_block(module: nn.Module, args: tuple, kwargs: dict | None = None) -> None:
         per_block.append(sum(storage.nbytes() for storage in kept.values()))
 
-    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    blocks = (*transformer.transformer_blocks, *getattr(transformer, "single_transformer_blocks", ()))
     hooks = [block.register_forward_pre_hook(measure_block) for block in blocks]
     is_checkpointing, transformer.gradient_checkpointing = transformer.gradient_checkpointing, False
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision)
@@ -277,6 +276,8 @@ def count_hidden_states(transformer: ModelMixin, shape: BatchShape) -> int:
     """Return the numbers in a block's input: tokens of all groups times the width."""
     config = transformer.config
     num_text_tokens = sum(text[0] for text in shape.texts if text is not None)
+    if "text_len" in config:  # on a Wan base, blocks read the text beside their tokens
+        num_text_tokens = 0
     num_tokens = 0
     if shape.video is not None:
         num_tokens += count(shape.video[1:]) // count(config.patch_size) + num_text_tokens

@@ -66,7 +66,7 @@ def save_transformer(
     """
     folder = Path(output_dir) / "transformer"
     with init_empty_weights():
-        whole = JoVATransformer3DModel.from_config(transformer.config)
+        whole = type(transformer).from_config(transformer.config)
     whole.load_state_dict(state_dict, assign=True)
     with whole_folder(folder, overwrite=True) as partial:
         whole.save_pretrained(partial)

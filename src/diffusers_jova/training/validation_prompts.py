@@ -89,7 +89,10 @@ def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[st
     logger.info(f"Loading the text encoders of `{config.model}` for {len(prompts)} validation prompt(s) ...")
     absent = dict.fromkeys(NOT_ENCODERS)
     with reading_folder(config.model):
-        pipe = JoVAPipeline.from_pretrained(config.model, **absent, dtype=torch.float32).to(device)
+        # the three lines, as in the cache, also where the base, from Wan, reads plain prompts
+        pipe = JoVAPipeline.from_pretrained(config.model, prompt_format="labelled", **absent, dtype=torch.float32).to(
+            device
+        )
     encoded = []
     with torch.no_grad():
         for prompt in prompts:
