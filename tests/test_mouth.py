@@ -8,6 +8,7 @@ import torch
 
 from diffusers_jova.mouth import (
     contact_sheet,
+    draw_mask_test,
     draw_overlay,
     mask_test,
     mouth_mask,
@@ -137,3 +138,13 @@ def test_overlay_reddens_the_cells_and_draws_the_box():
     assert tuple(drawn[1, 8, 8]) != (100, 100, 100) and tuple(drawn[1, 7, 8]) == (100, 100, 100)
     assert tuple(drawn[4, 10, 10]) == (60, 255, 60) and tuple(drawn[1, 10, 10]) != (60, 255, 60)
     assert contact_sheet([drawn, frames]).size == (5 * 34, 2 * 34)
+
+
+def test_the_figure_shows_the_frames_with_their_boxes_above_the_clip_without_a_mouth():
+    frames, boxes = np.full((5, 32, 32, 3), 255, np.uint8), np.array([(9, 9, 15, 15)] * 4 + [NO_MOUTH], np.float32)
+    test = mask_test(RepeatingVAE(), frames, boxes)
+    figure = np.asarray(draw_mask_test(test, frames, boxes))
+    above, below = (row.reshape(34, 5, 34, 3).swapaxes(0, 1)[:, 1:-1, 1:-1] for row in (figure[:34], figure[34:]))
+    assert np.array_equal(below, test.masked)
+    assert tuple(above[0, 9, 9]) == (60, 255, 60) and (above[0, 10:14, 10:14] == 255).all()  # a box, and no mask
+    assert np.array_equal(above[4], frames[4])  # without a mouth
