@@ -111,6 +111,8 @@ def lightx2v_layout(wan, generator):
         tensors[f"diffusion_model.{name}.lora_down.weight"] = down
         tensors[f"diffusion_model.{name}.lora_up.weight"] = up
         tensors[f"diffusion_model.{name}.diff_b"] = torch.randn(len(up), generator=generator)
+        if "attn" in name:  # a strength, which the difference of the bias does not have
+            tensors[f"diffusion_model.{name}.alpha"] = torch.tensor(STRENGTH * RANK)
     for number in range(2):
         for norm in ("self_attn.norm_q", "norm3"):
             tensors[f"diffusion_model.blocks.{number}.{norm}.diff"] = torch.ones(32)

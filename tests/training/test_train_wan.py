@@ -142,6 +142,13 @@ def test_estimate_counts_the_weights_exactly_and_activations_as_autograd_keeps_t
     assert estimate.activations == pytest.approx(counted, rel=0.02)
 
 
+def test_estimate_counts_no_text_among_the_tokens_of_a_branch(model):
+    transformer = JoVAWanTransformer3DModel.from_pretrained(model, subfolder="transformer")
+    shape = BatchShape(2, (16, 3, 8, 8), (20, 30), ((8, TEXT_DIM), None))
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    assert memory.count_hidden_states(transformer, shape) == 2 * (3 * 4 * 4 + 30) * width
+
+
 def test_base_for_images_is_refused_unless_audio_alone_learns(clips, tmp_path):
     base = save_wan_base(tmp_path / "pipeline", in_channels=36)
     with pytest.raises(ValueError, match="made of a Wan for images.*--branch audio"):
