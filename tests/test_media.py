@@ -20,6 +20,7 @@ from diffusers_jova.media import (
     load_image,
     read_audio,
     read_video,
+    video_writer,
     write_video,
     write_wav,
 )
@@ -270,6 +271,29 @@ def test_wav_of_16_bits_that_was_read_is_written_as_the_same_bytes(tmp_path):
     again = write_wav(tmp_path / "again.wav", read_audio(first)[0], 16000)
     assert first.read_bytes() == again.read_bytes()
     np.testing.assert_array_equal(read_audio(again)[0], audio)
+
+
+@pytest.mark.parametrize("rate", [16000, 15000, 44100])
+def test_a_clip_written_piece_by_piece_is_the_same_file(rate, tmp_path):
+    frames, audio = coloured_frames(60), np.random.default_rng(0).uniform(-0.5, 0.5, (2, round(60 / 12.5 * rate)))
+    whole = write_video(tmp_path / "whole.mp4", frames, 12.5, audio, rate)
+    cuts = 0, audio.shape[1] // 3 - 320, audio.shape[1] // 2, audio.shape[1]  # audio may lag behind its frames
+    with video_writer(tmp_path / "pieces.mp4", 12.5, rate) as write:
+        for k in range(3):
+            write(frames[20 * k : 20 * k + 20], audio[:, cuts[k] : cuts[k + 1]])
+    assert (tmp_path / "pieces.mp4").read_bytes() == whole.read_bytes()
+
+
+def test_pieces_that_do_not_fit_together_leave_no_file(tmp_path):
+    pieces = [(coloured_frames(3), np.zeros(480)), (coloured_frames(3), None)]
+    with pytest.raises(ValueError, match="Some pieces of this clip have audio and others have none"):
+        with video_writer(tmp_path / "clip.mp4", 25, 4000) as write:
+            for piece in pieces:
+                write(*piece)
+    with pytest.raises(ValueError, match="there is nothing to write"):
+        with video_writer(tmp_path / "clip.mp4", 25):
+            pass
+    assert not list(tmp_path.iterdir())
 
 
 # The encoder looks dozens of frames ahead: only after them there is a file to clean up.

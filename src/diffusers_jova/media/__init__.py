@@ -15,6 +15,7 @@ from .writing import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
     check_output_path,
+    video_writer,
     write_video,
     write_wav,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "probe_media",
     "read_audio",
     "read_video",
+    "video_writer",
     "write_video",
     "write_wav",
 ]

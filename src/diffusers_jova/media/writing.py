@@ -5,9 +5,11 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -80,36 +82,106 @@ def write_video(
                 f"Cut or pad it to {round(video_s * audio_sampling_rate)} samples."
             )
 
+    with video_writer(
+        path, frame_rate, audio_sampling_rate, ai_generated=ai_generated, title=title, comment=comment, crf=crf
+    ) as write:
+        write(frames, audio)
+    return Path(path)
+
+
+@contextmanager
+def video_writer(
+    path: str | os.PathLike,
+    frame_rate: float | Fraction,
+    audio_sampling_rate: int | None = None,
+    *,
+    ai_generated: bool = True,
+    title: str | None = None,
+    comment: str | None = None,
+    crf: int = 18,
+) -> Iterator[Callable[..., None]]:
+    """Give a function `write(frames, audio=None)` that writes a clip piece by piece, so that no more is ever held.
+
+    The file appears whole when the block ends, or not at all. Arguments and errors are those of `write_video`; the
+    audio of a piece may end a little before or after its frames, and either all pieces have audio or none has.
+    """
     with whole_file(check_output_path(path, VIDEO_SUFFIXES)) as partial:
+        pieces = _Pieces(partial, exact_frame_rate(frame_rate), audio_sampling_rate, crf)
+        try:
+            pieces.metadata = _metadata(ai_generated, title, comment)
+            yield pieces.write
+            pieces.finish()
+        finally:
+            pieces.close()
+
+
+class _Pieces:
+    """An open clip that pieces are written to; what it looks like is known with the first one."""
+
+    def __init__(self, path: Path, frame_rate: Fraction, audio_sampling_rate: int | None, crf: int):
+        self.path, self.frame_rate, self.crf = path, frame_rate, crf
+        self.rate = audio_sampling_rate
+        self.metadata: dict[str, str] = {}
+        self.container: Any = None
+        self.stream: Any = None
+        self.audio_stream: Any = None
+        self.pending: np.ndarray | None = None  # of the last piece: encoded after its frames
+        self.num_frames = self.num_samples = 0
+
+    def open(self, audio: np.ndarray | None) -> None:
         # Without a limit on the interleaving delay, packets come in the order of time however the streams are encoded.
         # The movie's clock counts edits: at its default of 1 ms they would cut the sound short of its last samples.
         options = {"movflags": "+faststart", "max_interleave_delta": "0"}
         if audio is not None:
-            options["movie_timescale"] = str(_aac_rate(audio_sampling_rate))
-        with open_output(partial, options) as container:
-            container.metadata.update(_metadata(ai_generated, title, comment))
-            # The macroblock tree's AVX-512 code of libx264 gives two different files for the same frames.
-            encoder_options = {"crf": str(crf), "mbtree": "0"}
-            stream = container.add_stream("libx264", rate=frame_rate, options=encoder_options)
-            stream.pix_fmt = "yuv420p"
-            context = stream.codec_context  # BT.709, and said so: players guess by size, and wrongly
-            context.colorspace = context.color_primaries = context.color_trc = BT709
-            context.color_range = ColorRange.MPEG
-            if audio is not None:
-                audio_stream = _add_audio_stream(container, "aac", audio, _aac_rate(audio_sampling_rate))
+            options["movie_timescale"] = str(_aac_rate(self.rate))
+        self.container = open_output(self.path, options)
+        self.container.metadata.update(self.metadata)
+        # The macroblock tree's AVX-512 code of libx264 gives two different files for the same frames.
+        encoder_options = {"crf": str(self.crf), "mbtree": "0"}
+        self.stream = self.container.add_stream("libx264", rate=self.frame_rate, options=encoder_options)
+        self.stream.pix_fmt = "yuv420p"
+        context = self.stream.codec_context  # BT.709, and said so: players guess by size, and wrongly
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = ColorRange.MPEG
+        if audio is not None:
+            self.audio_stream = _add_audio_stream(self.container, "aac", audio, _aac_rate(self.rate))
 
-            for index, picture in enumerate(frames):
-                array = _pad_to_even(_to_uint8(picture))
-                if index == 0:
-                    stream.height, stream.width = array.shape[:2]
-                elif array.shape[:2] != (stream.height, stream.width):
-                    raise ValueError(f"Frames differ in size: {stream.height}x{stream.width} and {array.shape[:2]}.")
-                container.mux(stream.encode(_to_yuv(array, index)))
-            container.mux(stream.encode(None))
+    def write(self, frames: Sequence | np.ndarray | torch.Tensor, audio: np.ndarray | torch.Tensor | None = None):
+        """Write frames and their audio, as `write_video` takes them."""
+        audio = None if audio is None else _to_waveform(audio)
+        if self.container is None:
+            self.open(audio)
+        if (audio is None) != (self.audio_stream is None):
+            raise ValueError("Some pieces of this clip have audio and others have none: give it to all or to none.")
+        self._encode_pending()
+        self.pending = audio
+        for picture in _unbatch(frames):
+            array = _pad_to_even(_to_uint8(picture))
+            if self.num_frames == 0:
+                self.stream.height, self.stream.width = array.shape[:2]
+            elif array.shape[:2] != (self.stream.height, self.stream.width):
+                size = f"{self.stream.height}x{self.stream.width}"
+                raise ValueError(f"Frames differ in size: {size} and {array.shape[:2]}.")
+            self.container.mux(self.stream.encode(_to_yuv(array, self.num_frames)))
+            self.num_frames += 1
 
-            if audio is not None:
-                _encode_audio(container, audio_stream, audio, audio_sampling_rate)
-    return Path(path)
+    def finish(self) -> None:
+        """Write what the encoders still hold."""
+        if self.container is None:
+            raise ValueError("`frames` is empty: there is nothing to write.")
+        self.container.mux(self.stream.encode(None))
+        if self.audio_stream is not None:
+            self._encode_pending()
+            self.container.mux(self.audio_stream.encode(None))
+
+    def _encode_pending(self) -> None:
+        if self.pending is not None:
+            _encode_audio(self.container, self.audio_stream, self.pending, self.rate, self.num_samples)
+            self.num_samples += self.pending.shape[1]
+
+    def close(self) -> None:
+        if self.container is not None:
+            self.container.close()
 
 
 def write_wav(
@@ -139,6 +211,7 @@ def write_wav(
         container.metadata.update(_metadata(ai_generated, title, comment))
         stream = _add_audio_stream(container, "pcm_s16le", audio, sampling_rate)
         _encode_audio(container, stream, audio, sampling_rate)
+        container.mux(stream.encode(None))
     return Path(path)
 
 
@@ -264,10 +337,9 @@ def _add_audio_stream(container, codec: str, audio: np.ndarray, sampling_rate: i
     return stream
 
 
-def _encode_audio(container, stream, audio: np.ndarray, sampling_rate: int) -> None:
-    """Encode `(C, N)` float32 or int16 to the end; PyAV resamples to the stream's rate and drains itself at None."""
+def _encode_audio(container, stream, audio: np.ndarray, sampling_rate: int, start: int = 0) -> None:
+    """Encode `(C, N)` float32 or int16 from sample `start` on; PyAV resamples to the stream's rate."""
     format = {"float32": "fltp", "int16": "s16p"}[audio.dtype.name]
     frame = av.AudioFrame.from_ndarray(audio, format=format, layout="mono" if len(audio) == 1 else "stereo")
-    frame.sample_rate, frame.time_base, frame.pts = sampling_rate, Fraction(1, sampling_rate), 0
+    frame.sample_rate, frame.time_base, frame.pts = sampling_rate, Fraction(1, sampling_rate), start
     container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
