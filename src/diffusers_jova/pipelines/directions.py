@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..latents import exact_frame_rate, nearest_num_frames
-from .given_media import GivenClip, Recording, given_clips, join_recordings, read_recordings
+from .given_media import GivenClip, Recording, given_clips, join_recordings, nearest_to_recording, read_recordings
 from .inputs import MODALITIES, CallSettings
 
 
@@ -96,9 +96,7 @@ class Given:
             return None
         if self.sets_length == "video":
             return nearest_num_frames(min(clip.num_frames(frame_rate) for clip in self.clips), temporal_compression)[0]
-        num_frames = self.recording.duration_s * frame_rate
-        below, above = nearest_num_frames(math.floor(num_frames), temporal_compression)
-        return below if num_frames - below < above - num_frames else above
+        return nearest_to_recording(self.recording, frame_rate, temporal_compression)
 
     def check(self, settings: CallSettings, num_prompts: int, max_latent_frames: int | None, compression: int) -> None:
         """Check that what is given fits the clip that is made.

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ..images import centre_crop, resize_frame, to_uint8
-from ..latents import fit_audio
+from ..latents import exact_frame_rate, fit_audio, nearest_num_frames
 
 
 if TYPE_CHECKING:  # PyAV takes a fifth of a second to import, and most calls read no file
@@ -73,11 +73,14 @@ def read_recordings(audio: Any, sampling_rate: int | None) -> Recording:
 
     Args:
         audio: A path; an array or a tensor `(N,)` or `(C, N)`, float in [-1, 1]; or several: a list, or `(R, C, N)`.
+            A `Recording`, of which a part may be silent, is returned as it is.
         sampling_rate: Samples per second of arrays and tensors; files bring their own.
 
     Raises:
         ValueError: If it cannot be read, holds NaN, is silent, or its recordings differ in rate or channels.
     """
+    if isinstance(audio, Recording):
+        return audio
     several = isinstance(audio, list | tuple) or getattr(audio, "ndim", 0) == 3
     items = list(audio) if several else [audio]
     if not items:
@@ -92,6 +95,13 @@ def read_recordings(audio: Any, sampling_rate: int | None) -> Recording:
                 "or leave out `audio`."
             )
     return join_recordings(recordings)
+
+
+def nearest_to_recording(recording: Recording, frame_rate: float | Fraction, temporal_compression: int) -> int:
+    """Return the number of frames that the video VAE allows which is nearest to the recording's length."""
+    num_frames = recording.duration_s * exact_frame_rate(frame_rate)
+    below, above = nearest_num_frames(math.floor(num_frames), temporal_compression)
+    return below if num_frames - below < above - num_frames else above
 
 
 def join_recordings(recordings: Sequence[Recording]) -> Recording:

@@ -10,9 +10,11 @@ B batch, C channels, F latent frames, H W latent rows and columns, A audio laten
 """
 
 import copy
+import functools
+import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,7 @@ from .pipeline_output import JoVAPipelineOutput
 from .prompts import PROMPT_EMBEDS, PROMPT_FORMATS, TEXTS, format_prompts, repeat_samples, text_inputs
 from .schedules import set_timesteps, take_step
 from .wan_parts import load_wan_parts
+from .windows import WINDOWS, join_windows, make_windows, plan_call, read_long_recording
 
 
 logger = logging.get_logger(__name__)
@@ -734,6 +737,27 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             velocities[name] = velocity
         return velocities
 
+    # Long clips
+
+    def iter_windows(self, **arguments) -> Iterator[JoVAPipelineOutput]:
+        """Yield a long clip window by window, so that no more than a window is ever held.
+
+        Args:
+            arguments: Of a call; `window_num_frames` is the checkpoint's `num_frames` where it is not given.
+
+        Yields:
+            What is new in each window, after the frames that it has from the one before. Audio that is made comes 20
+            ms behind the frames until the clip ends; audio that is given comes with them.
+        """
+        defaults = {name: value.default for name, value in inspect.signature(self.__call__).parameters.items()}
+        yield from self._windows(self, defaults | arguments)
+
+    def _windows(self, call: Callable, arguments: Mapping[str, Any]) -> Iterator[JoVAPipelineOutput]:
+        recording = read_long_recording(arguments)
+        condition_mode = self.transformer.config.get("condition_mode")
+        plan = plan_call(arguments, self.config, self.vae_scale_factor_temporal, condition_mode, recording)
+        return make_windows(call, arguments, plan, recording)
+
     # 5. Decoding
 
     def decode_latents(self, latents: torch.Tensor, output_type: str = "pil"):
@@ -839,6 +863,9 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         video: Any = None,
         keep: float | None = None,
         retake: tuple | None = None,
+        window_num_frames: int | None = None,
+        overlap_num_frames: int | None = None,
+        window_transcripts: list[str] | list[list[str]] | None = None,
     ) -> JoVAPipelineOutput | tuple:
         """Make a video with its audio.
 
@@ -920,6 +947,15 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 `(start_s, end_s)` or `(start_s, end_s, modalities)`: the span of `video` that is made anew, both its
                 video and its audio or one of them; the latents of the rest stay as they are, and `num_frames=None`
                 means as long as the clip.
+            window_num_frames (`int`, *optional*):
+                Makes a long clip window by window, each of this many frames, 4k + 1, by default the checkpoint's
+                `num_frames`; `num_frames` is the length of the whole. See also `iter_windows`.
+            overlap_num_frames (`int`, *optional*):
+                How many of a window's frames, 4k + 1, are the last ones of the window before. Default: a quarter of
+                the window, or 1 for a transformer whose `condition_mode` says nothing.
+            window_transcripts (`list[str]` or `list[list[str]]`, *optional*):
+                The words of each window; for a batch a list of them for each prompt. `transcript` stays what one
+                piece says.
 
         Examples:
 
@@ -931,8 +967,14 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             RuntimeError: If a call of this pipeline is running, in another thread or around this one.
         """
         arguments = locals()  # by name, as they were given
+        arguments.pop("self")
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             arguments["callback_on_step_end_tensor_inputs"] = callback_on_step_end.tensor_inputs
+
+        if any(arguments[name] is not None for name in WINDOWS):
+            windows = self._windows(functools.partial(inspect.unwrap(type(self).__call__), self), arguments)
+            output = join_windows(windows)
+            return output if return_dict else (output.frames, output.audio)
 
         # 1. Inputs. Of what `settings` holds, the arguments themselves may be None
         given = Given.from_arguments(arguments)
