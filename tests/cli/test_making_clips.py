@@ -201,6 +201,24 @@ def test_generate_carries_a_recording_and_makes_what_is_asked_for_of_a_clip(fold
         assert generate(folder, tmp_path / "other.mp4", "--video", tmp_path / "clip.mp4", *options) == 0
 
 
+def test_generate_makes_a_long_clip_window_by_window_and_dry_run_says_which(folder, tmp_path, capsys):
+    words = ["--window_transcripts", "one two", "three", "", "--num_frames", 12, "--prompt", "A face."]
+    assert generate(folder, tmp_path / "talk.mp4", *words, "--dry_run") == 0
+    assert [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
+        "0.00 s to 0.40 s: one two",
+        "0.32 s to 0.72 s, the first 0.08 s from the window before: three",
+        "0.64 s to 0.96 s, the first 0.08 s from the window before: (no words)",
+    ]
+    assert not list(tmp_path.iterdir())
+    assert generate(folder, tmp_path / "talk.mp4", *words) == 0
+    clip = read_video(tmp_path / "talk.mp4")
+    assert len(clip.frames) == 12 and clip.waveform.shape == (1, round(12 / 12.5 * 16000))
+    assert generate(folder, tmp_path / "one.mp4", "--prompt", "A face.", "--dry_run") == 0
+    assert "One piece" in capsys.readouterr().out
+    assert generate(folder, tmp_path / "bad.mp4", *words[:3], *words[4:]) == 2
+    assert "has 2 texts, but a clip of 12 frames has 3 windows of 5 frames" in error_of(capsys)
+
+
 BAD = {
     "no folder": (["--output", "{tmp}/missing/x.mp4"], "missing` does not exist"),
     "read-only folder": (["--output", "{readonly}/x.mp4"], "Cannot write to the folder"),

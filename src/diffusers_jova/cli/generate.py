@@ -12,22 +12,34 @@ or make the image's lips follow a recording, audio for a silent clip, what follo
     diffusers-jova generate --video clip.mp4 --keep 1.0 --output longer.mp4
     diffusers-jova generate --video clip.mp4 --retake 1.2 2.0 video --output clip2.mp4
 
+or a long talk, window by window, each with its words; --dry_run shows the windows and makes nothing:
+
+    diffusers-jova generate --audio long_talk.wav --image me.png --window_num_frames 21 --output talk.mp4
+    diffusers-jova generate --num_frames 61 --window_transcripts "one two" "three" "four" --prompt "A woman." \\
+        --output talk.mp4 --dry_run
+
 Size, length, steps and scales are the checkpoint's own where they are not given; with --audio the clip is as long as
 the recording.
 """
 
+from __future__ import annotations
+
 import argparse
+import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files import check_output
+from ..pipeline_folder import read_pipeline_folder
 from .pipeline import (
     NUMBERS,
     TEXTS,
     add_pipeline_arguments,
     add_sampling_arguments,
     add_text_arguments,
+    check_model,
     device_of,
     find_face_detector,
     given,
@@ -35,6 +47,14 @@ from .pipeline import (
     prepare_pipeline,
     write_output,
 )
+
+
+if TYPE_CHECKING:  # it takes seconds to import, which `--help` should not
+    from ..pipelines.pipeline_output import JoVAPipelineOutput
+
+
+# Flags of a clip in windows, which go to the pipeline's call as they are.
+WINDOWS = ("window_num_frames", "overlap_num_frames", "window_transcripts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("START END", "video|audio"),
         help="the seconds of --video that are made anew, or only its video or its audio there",
     )
+    windows = parser.add_argument_group("long clips, window by window")
+    windows.add_argument("--window_num_frames", type=int, help="frames of each, 4k + 1 (default: the checkpoint's)")
+    windows.add_argument("--overlap_num_frames", type=int, help="of them, from the window before, 4k + 1")
+    windows.add_argument("--window_transcripts", nargs="+", metavar="TEXT", help="the words of each window")
+    parser.add_argument("--dry_run", action="store_true", help="print the windows and their words, and make nothing")
     add_sampling_arguments(parser)
     both = ["video", "audio"]
     parser.add_argument("--modalities", nargs="+", choices=both, default=both, help="one or both (default: both)")
@@ -73,6 +98,12 @@ def main(args: argparse.Namespace) -> None:
     detector = find_face_detector(args.crop)
     texts, without = prompt_of(args)
     directions = directions_of(args)
+    in_windows = bool(given(args, *WINDOWS))
+    if args.dry_run or (in_windows and Path(check_model(args.model)).is_dir()):
+        windows = describe_windows(args, directions) if in_windows else "One piece, without windows."
+    if args.dry_run:
+        print(windows)
+        return
     device = device_of(args)
 
     import torch
@@ -83,16 +114,19 @@ def main(args: argparse.Namespace) -> None:
 
         image = crop_to_face(image, args.height or pipe.config.height, args.width or pipe.config.width, detector)
     started = time.perf_counter()
-    output = pipe(
+    settings = {
         **texts,
-        **given(args, *NUMBERS),
+        **given(args, *NUMBERS, *WINDOWS),
         **directions,
-        image=image,
-        modalities=tuple(args.modalities),
-        generator=torch.Generator().manual_seed(args.seed),
-        output_type="np",
-    )
-    write_output(args.output, output)
+        "image": image,
+        "modalities": tuple(args.modalities),
+        "generator": torch.Generator().manual_seed(args.seed),
+        "output_type": "np",
+    }
+    if in_windows:
+        write_windows(args.output, pipe.iter_windows(**settings))
+    else:
+        write_output(args.output, pipe(**settings))
     print(f"Wrote {args.output} in {time.perf_counter() - started:.1f} s.")
 
 
@@ -107,6 +141,32 @@ def directions_of(args: argparse.Namespace) -> dict[str, Any]:
         others = dict.fromkeys(("audio", "audio_sampling_rate", "video", "keep", "retake"))
         Given.from_arguments(others | {"modalities": args.modalities, "image": args.image} | directions)
     return directions
+
+
+def describe_windows(args: argparse.Namespace, directions: dict[str, Any]) -> str:
+    """Return a line for each window and its words, looked at without the weights."""
+    from ..pipelines.windows import plan_call, read_long_recording
+
+    arguments = dict.fromkeys(("audio", "video", "keep", "retake", "audio_sampling_rate", "prompt_embeds"))
+    arguments |= dict.fromkeys(("latents", "audio_latents", "prompt_embeds_2"))
+    arguments |= {name: getattr(args, name) for name in (*TEXTS, *NUMBERS, *WINDOWS, "prompt_embeds", "modalities")}
+    arguments |= {"output_type": "np", "num_videos_per_prompt": 1} | directions
+    recording = read_long_recording(arguments)
+    folder = read_pipeline_folder(check_model(args.model))
+    mode = folder.config("transformer").get("condition_mode")
+    defaults = {"num_frames": 121, "frame_rate": 24.0} | folder.call_defaults  # those of `JoVAPipeline`
+    plan = plan_call(arguments, defaults, folder.vae_scale_factor_temporal, mode, recording)
+    return plan.describe(plan.words(args.window_transcripts))
+
+
+def write_windows(path: Path, windows: Iterator[JoVAPipelineOutput]) -> None:
+    """Write a clip as its windows are made, so that one of them is held at a time."""
+    from .. import media
+
+    first = next(windows)
+    with media.video_writer(path, first.frame_rate, first.audio_sampling_rate) as write:
+        for window in itertools.chain([first], windows):
+            write(window.frames[0], None if window.audio is None else window.audio[0])
 
 
 def read_retake(words: list[str]) -> tuple:
