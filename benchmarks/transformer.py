@@ -88,7 +88,7 @@ def jova_block(sizes: Sizes, block_class: type, branches: tuple[str, ...]):
         cos = torch.nn.functional.pad(cos, (0, 0, 0, 0, 0, sizes.text), value=1.0)
         sin = torch.nn.functional.pad(sin, (0, 0, 0, 0, 0, sizes.text))
         length = cos.shape[1]
-        temb, pos_embed = sizes.randn(1, sizes.dim), sizes.randn(1, length, sizes.dim)
+        temb, pos_embed = sizes.randn(1, 1, sizes.dim), sizes.randn(1, length, sizes.dim)
         return sizes.randn(1, length, sizes.dim), JoVAContext(temb, pos_embed, (cos, sin), length - sizes.text)
 
     video, context = branch(sizes.grid)

@@ -368,7 +368,84 @@ def test_audio_timestep_defaults_to_the_timestep_and_is_its_own(tiny):
     assert min(difference(tiny.run(model), tiny.run(model, audio_timestep=other))) > 1e-4
 
 
+def prefix_timestep(*lengths: int) -> torch.Tensor:
+    """Return an `audio_timestep` (2, 11): 0 for the first latents of each sample, `timestep` for the others."""
+    is_given = torch.arange(11) < torch.tensor(lengths)[:, None]
+    return torch.where(is_given, 0.0, torch.tensor([700.0, 300.0])[:, None])
+
+
+@pytest.mark.parametrize("timestep", [torch.tensor([700.0, 300.0]), torch.zeros(2)])
+def test_one_timestep_per_audio_latent_equals_one_per_sample_where_all_are_equal(tiny, timestep):
+    model = tiny.model()
+    expected = tiny.run(model, audio_timestep=timestep)
+    outputs = tiny.run(model, audio_timestep=timestep[:, None].expand(2, 11))
+    assert max(difference(outputs, expected)) < 1e-5  # not to the bit: twice the rows in the products of the timestep
+
+
+def test_each_audio_latent_has_its_own_timestep(tiny):
+    model = tiny.model()
+    for block in blocks_of(model):  # nothing goes from one token to another
+        for stream in block.children():
+            for layer in (getattr(stream, "to_out", None), getattr(getattr(stream, "attn1", None), "to_out", None)):
+                if layer is not None:
+                    torch.nn.init.zeros_(layer[0].weight)
+    noisy, clean = (tiny.run(model, audio_timestep=t)[1] for t in (torch.tensor([700.0, 300.0]), torch.zeros(2)))
+    outputs = tiny.run(model, audio_timestep=prefix_timestep(4, 7))[1]
+    is_given = prefix_timestep(4, 7)[:, None] == 0
+    assert (outputs - torch.where(is_given, clean, noisy)).abs().max() < 1e-5
+    assert (clean - noisy).abs().max() > 1e-3
+
+
+def test_a_beginning_that_is_given_reaches_the_rest_of_the_audio_and_the_video(tiny):
+    model = tiny.model()
+    plain, given = tiny.run(model), tiny.run(model, audio_timestep=prefix_timestep(4, 4))
+    assert (plain[0] - given[0]).abs().max() > 1e-4
+    assert (plain[1] - given[1])[..., 4:].abs().max() > 1e-4
+
+
+def test_samples_of_one_batch_have_beginnings_of_their_own(tiny):
+    model = tiny.model()
+    together = tiny.run(model, audio_timestep=prefix_timestep(0, 6))
+    for row in range(2):
+        one = {name: x[row : row + 1] if torch.is_tensor(x) else x for name, x in tiny.inputs().items()}
+        alone = tiny.run(model, **one | {"audio_timestep": prefix_timestep(0, 6)[row : row + 1]})
+        assert max(difference([output[row : row + 1] for output in together], alone)) < 1e-5
+
+
 # Training
+
+
+def test_gradient_of_a_given_beginning_is_the_same_with_checkpointing(tiny):
+    model = tiny.model()
+    grads = []
+    for enable in (False, True):
+        model.zero_grad()
+        if enable:
+            model.enable_gradient_checkpointing()
+        outputs = model(**tiny.inputs(audio_timestep=prefix_timestep(4, 7)))
+        sum(output.square().mean() for output in outputs).backward()
+        grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
+    assert all(grad.isfinite().all() and grad.any() for grad in grads[0].values())
+
+
+def test_a_given_beginning_keeps_no_modulation_of_every_tokens_own(tiny):
+    model = tiny.model()
+    numbers = []
+    for audio_timestep in (None, prefix_timestep(4, 7)):
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            storage = tensor.untyped_storage()
+            kept[storage._cdata] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(**tiny.inputs(audio_timestep=audio_timestep))
+        numbers.append(sum(storage.nbytes() for storage in kept.values()))
+    width = model.config.num_attention_heads * model.config.attention_head_dim
+    modulation_bytes = 4 * 2 * 11 * 6 * width * len(blocks_of(model))
+    assert numbers[1] - numbers[0] < modulation_bytes / 2
 
 
 @pytest.mark.parametrize("fusion", ATTENTION_FUSIONS)
@@ -478,6 +555,18 @@ def test_each_stage_compiles_once_without_a_graph_break(tiny):
     torch.compiler.reset()
 
 
+def test_model_with_a_given_beginning_compiles_once_whatever_its_length(tiny):
+    torch.compiler.reset()
+    model = tiny.model(num_layers=1)
+    beginnings = [{"audio_timestep": prefix_timestep(*lengths)} for lengths in ((4, 7), (1, 10))]
+    expected = [tiny.run(model, **beginning) for beginning in beginnings]
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for beginning, outputs in zip(beginnings, expected):
+            assert max(difference(tiny.run(compiled, **beginning), outputs)) < 1e-5
+    torch.compiler.reset()
+
+
 def test_whole_model_compiles_without_a_graph_break(tiny):
     torch.compiler.reset()
     model = tiny.model(num_layers=1)
@@ -506,6 +595,15 @@ def test_first_block_cache_that_never_skips_changes_nothing(tiny):
     outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=0.0), steps)
     for output, step in zip(outputs, steps):
         assert difference(output, tiny.run(model, **step)) == (0, 0)
+
+
+def test_first_block_cache_serves_a_given_beginning(tiny):
+    model, steps = tiny.model(), [tiny.inputs(seed, audio_timestep=prefix_timestep(4, 7)) for seed in (0, 1)]
+    outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=0.0), steps)
+    for output, step in zip(outputs, steps):
+        assert difference(output, tiny.run(model, **step)) == (0, 0)
+    again = steps_with_cache(model, FirstBlockCacheConfig(threshold=1e9), [steps[0], steps[0]])
+    assert max(difference(again[1], outputs[0])) < 1e-5
 
 
 def test_first_block_cache_skips_both_streams_alike(tiny):
@@ -644,6 +742,12 @@ def test_lora_is_hot_swapped(tiny, tmp_path):
         ({"hidden_states": None, "audio_hidden_states": None}, "Neither `hidden_states` nor `audio_hidden_states`"),
         ({"encoder_hidden_states": None, "encoder_hidden_states_2": None}, "Neither `encoder_hidden_states` nor"),
         ({"timestep": None}, "`timestep` is missing"),
+        ({"timestep": torch.zeros(2, 12)}, r"`timestep` must be \(B,\), one for each sample, got shape \(2, 12\)"),
+        (
+            {"audio_timestep": torch.zeros(2, 12)},
+            r"`audio_timestep` must be \(2,\).* or \(2, 11\).*got shape \(2, 12\)",
+        ),
+        ({"audio_timestep": torch.arange(22.0).view(2, 11)}, r"`audio_timestep` \(B, A\) has more than two values"),
     ],
 )
 def test_input_that_does_not_fit_raises(tiny, overrides, message):

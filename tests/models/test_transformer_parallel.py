@@ -27,12 +27,15 @@ def model_and_inputs(name: str, case: str) -> tuple[torch.nn.Module, dict]:
         inputs["audio_hidden_states"] = None
     if case == "sound alone":
         inputs["hidden_states"] = None
+    if case == "given beginning":
+        inputs["audio_timestep"] = torch.where(torch.arange(10) < 7, 0.0, inputs["timestep"][:, None])
     if case == "apart":
         inputs["cross_modal_attention"] = False
     return model, inputs
 
 
 CASES = ("full text", "padded text", "apart", "video alone", "sound alone", "video branch only", "cross attention")
+CASES += ("given beginning",)
 
 
 def work(rank: int, port: int, path: str) -> None:

@@ -79,7 +79,7 @@ def audio_positions(
 
 
 class JoVATimestepEmbedding(TimestepEmbedding):
-    """Sinusoid of 256 channels and a two-layer MLP: `timestep` (B,), 0 to 1000 -> (B, D)."""
+    """Sinusoid of 256 channels and a two-layer MLP: `timestep` (B, N), 0 to 1000 -> (B, N, D)."""
 
     num_frequencies = 256
 
@@ -87,8 +87,10 @@ class JoVATimestepEmbedding(TimestepEmbedding):
         super().__init__(in_channels=self.num_frequencies, time_embed_dim=dim)
 
     def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        sinusoid = get_timestep_embedding(timestep, self.num_frequencies, flip_sin_to_cos=True, downscale_freq_shift=0)
-        return super().forward(sinusoid.to(self.linear_1.weight.dtype))
+        sinusoid = get_timestep_embedding(
+            timestep.flatten(), self.num_frequencies, flip_sin_to_cos=True, downscale_freq_shift=0
+        )
+        return super().forward(sinusoid.to(self.linear_1.weight.dtype)).unflatten(0, timestep.shape)
 
 
 class JoVATextProjection(nn.Module):
@@ -157,7 +159,7 @@ class JoVAEmbedder(nn.Module):
         timestep: torch.Tensor,
         positions: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return tokens (B, V, D), text (B, T, D), temb (B, D) and pos_embed (1, V, D)."""
+        """Return tokens (B, V, D), text (B, T, D), temb (B, N, D) and pos_embed (1, V, D), of `timestep` (B, N)."""
         hidden_states = self.proj_in(hidden_states)
         texts = []
         if encoder_hidden_states is not None:

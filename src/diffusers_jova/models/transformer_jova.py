@@ -39,16 +39,18 @@ from .embeddings import (
     rotary_embedding,
     split_head,
 )
+from .modulation import modulate, split_timestep
 from .two_branches import TwoBranchMixin, check_condition_mode
 
 
 class JoVAContext(NamedTuple):
     """What every block of one branch needs beside its tokens."""
 
-    temb: torch.Tensor  # (B, D)
+    temb: torch.Tensor  # (B, N, D), N = 2 where tokens have two timesteps, else 1
     pos_embed: torch.Tensor  # (1, V + T, D), learned positions, zero on text
     rotary_emb: tuple[torch.Tensor, torch.Tensor]  # cos, sin: (1, V + T, 1, d/2), no rotation on text
     num_tokens: int  # V, the media tokens in front
+    is_given: torch.Tensor | None = None  # (B, V + T, 1) bool, which tokens have the first of two timesteps
 
 
 class JoVAStream(nn.Module):
@@ -83,11 +85,14 @@ class JoVAStream(nn.Module):
         hidden_states: torch.Tensor,
         temb: torch.Tensor,
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None,
+        is_given: torch.Tensor | None,
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return (query, key, value), each (B, S, heads, d), and what `post_attention` needs of the modulation."""
-        modulation = self.modulation(F.silu(temb)).unsqueeze(1).chunk(6, dim=-1)  # (B, 1, D) each
-        shift, scale, *modulation = modulation
-        hidden_states = torch.addcmul(shift, self.norm1(hidden_states), 1 + scale)
+        shift, scale, *modulation = self.modulation(F.silu(temb)).chunk(6, dim=-1)  # (B, N, D) each
+        norm_hidden_states = self.norm1(hidden_states)
+        hidden_states = modulate(
+            lambda shift, scale: torch.addcmul(shift, norm_hidden_states, 1 + scale), is_given, shift, scale
+        )
         value = self.to_v(hidden_states).unflatten(-1, (self.heads, -1))
         query = self.norm_q(self.to_q(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
         key = self.norm_k(self.to_k(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
@@ -101,6 +106,7 @@ class JoVAStream(nn.Module):
         attn_output: torch.Tensor,
         cross_output: torch.Tensor | None,
         modulation: tuple[torch.Tensor, ...],
+        is_given: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return the stream's new tokens (B, S, D). `cross_output` belongs to the first tokens, the media."""
         gate, shift_ff, scale_ff, gate_ff = modulation
@@ -109,9 +115,15 @@ class JoVAStream(nn.Module):
                 cross_output = self.cross_linear(cross_output)
             num_text_tokens = attn_output.shape[1] - cross_output.shape[1]
             attn_output = attn_output + F.pad(cross_output, (0, 0, 0, num_text_tokens))
-        hidden_states = torch.addcmul(hidden_states, gate, self.to_out[0](attn_output))
-        ff_output = self.ff(torch.addcmul(shift_ff, self.norm2(hidden_states), 1 + scale_ff))
-        return torch.addcmul(hidden_states, gate_ff, ff_output)
+        attn_output = self.to_out[0](attn_output)
+        hidden_states = modulate(lambda gate: torch.addcmul(hidden_states, gate, attn_output), is_given, gate)
+        norm_hidden_states = self.norm2(hidden_states)
+        ff_output = self.ff(
+            modulate(
+                lambda shift, scale: torch.addcmul(shift, norm_hidden_states, 1 + scale), is_given, shift_ff, scale_ff
+            )
+        )
+        return modulate(lambda gate: torch.addcmul(hidden_states, gate, ff_output), is_given, gate_ff)
 
 
 @two_stream_block
@@ -144,18 +156,21 @@ class JoVATransformerBlock(nn.Module):
 
     def groups(
         self, branch: str, hidden_states: torch.Tensor, context: JoVAContext | None
-    ) -> list[tuple[JoVAStream, torch.Tensor, torch.Tensor, tuple | None]]:
-        """Return what each stream of a branch works on: (stream, tokens, temb, rotary_emb)."""
+    ) -> list[tuple[JoVAStream, torch.Tensor, torch.Tensor, tuple | None, torch.Tensor | None]]:
+        """Return what each stream of a branch works on: (stream, tokens, temb, rotary_emb, is_given)."""
         if context is None:
             return []
-        stream, temb, rotary_emb = getattr(self, branch), context.temb, context.rotary_emb
+        stream, temb, rotary_emb, is_given = getattr(self, branch), context.temb, context.rotary_emb, context.is_given
         if not self.separate_text:
-            return [(stream, hidden_states, temb, rotary_emb)]
+            return [(stream, hidden_states, temb, rotary_emb, is_given)]
         num_tokens = context.num_tokens
         rotary_emb = tuple(x[:, :num_tokens] for x in rotary_emb)
+        text_temb = temb
+        if is_given is not None:
+            is_given, text_temb = is_given[:, :num_tokens], temb[:, 1:]  # the text speaks of what is made
         return [
-            (stream, hidden_states[:, :num_tokens], temb, rotary_emb),
-            (getattr(self, f"{branch}_text"), hidden_states[:, num_tokens:], temb, None),
+            (stream, hidden_states[:, :num_tokens], temb, rotary_emb, is_given),
+            (getattr(self, f"{branch}_text"), hidden_states[:, num_tokens:], text_temb, None, None),
         ]
 
     def forward(
@@ -181,7 +196,10 @@ class JoVATransformerBlock(nn.Module):
         video = self.groups("video", hidden_states, context)
         audio = self.groups("audio", audio_hidden_states, audio_context)
         projections, modulations = zip(
-            *(stream.pre_attention(tokens, temb, rotary_emb) for stream, tokens, temb, rotary_emb in video + audio)
+            *(
+                stream.pre_attention(tokens, temb, rotary_emb, is_given)
+                for stream, tokens, temb, rotary_emb, is_given in video + audio
+            )
         )
         query, key, value = (pack(parts) for parts in zip(*projections))
         attn_output, audio_attn_output, *cross_outputs = self.attn(
@@ -202,8 +220,8 @@ class JoVATransformerBlock(nn.Module):
         attn_outputs = attn_output.split([tokens.shape[1] for _, tokens, *_ in groups], dim=1)
         cross_outputs = [cross_output] + [None] * (len(groups) - 1)
         outputs = [
-            stream.post_attention(tokens, *args)
-            for (stream, tokens, *_), *args in zip(groups, attn_outputs, cross_outputs, modulations)
+            stream.post_attention(tokens, *args, is_given)
+            for (stream, tokens, *_, is_given), *args in zip(groups, attn_outputs, cross_outputs, modulations)
         ]
         return pack(outputs)
 
@@ -284,6 +302,7 @@ class JoVATransformer3DModel(
             "sin": 4,
             "encoder_attention_mask": 2,
         },
+        "given_tokens": {0: 3},
     }
 
     @register_to_config
@@ -341,6 +360,7 @@ class JoVATransformer3DModel(
         if audio_in_channels is not None:
             self.audio_embedder = JoVAEmbedder(audio_in_channels, dim, *text_dims, tuple(pos_embed_size[:1]), eps)
         self.packing = JoVAPacking()
+        self.given_tokens = nn.Identity()  # passes `is_given` on, and context parallelism splits it there
 
         # 2. Blocks
         args = (dim, num_attention_heads, attention_head_dim, branches)
@@ -390,7 +410,8 @@ class JoVATransformer3DModel(
             encoder_attention_mask: `(B, T1)`, nonzero where there is text. None: everywhere.
             encoder_attention_mask_2: `(B, T2)`, likewise.
             timestep: `(B,)`, 0 (data) to 1000 (noise).
-            audio_timestep: `(B,)`; None means `timestep`.
+            audio_timestep: `(B,)`, or `(B, A)` with two values in a sample: 0 for the audio latents that are given,
+                and the timestep of the others, which the text has, too. None means `timestep`.
             frame_rate: Video frames per second, which places the audio beside the frames.
             cross_modal_attention: False lets each branch see itself only, as if it ran alone.
             attention_kwargs: `{"scale": s}` sets the strength of LoRA layers.
@@ -404,6 +425,7 @@ class JoVATransformer3DModel(
                 count is not divisible by the degree of context parallelism.
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
+        self.check_timesteps(timestep, audio_timestep, audio_hidden_states)
         texts, text_mask = prepare_texts(
             (encoder_hidden_states, encoder_hidden_states_2),
             (encoder_attention_mask, encoder_attention_mask_2),
@@ -444,12 +466,10 @@ class JoVATransformer3DModel(
         # 3. Heads
         sample = audio_sample = None
         if context is not None:
-            hidden_states = self.norm_out(hidden_states[:, : context.num_tokens], context.temb)
+            hidden_states = self._norm_out(self.norm_out, hidden_states, context)
             sample = self._unpatchify(self.proj_out(hidden_states), grid)
         if audio_context is not None:
-            audio_hidden_states = self.audio_norm_out(
-                audio_hidden_states[:, : audio_context.num_tokens], audio_context.temb
-            )
+            audio_hidden_states = self._norm_out(self.audio_norm_out, audio_hidden_states, audio_context)
             audio_sample = self.audio_proj_out(audio_hidden_states).transpose(1, 2)
 
         if not return_dict:
@@ -458,8 +478,8 @@ class JoVATransformer3DModel(
 
     def _embed(self, embedder, hidden_states, texts, text_mask, timestep, positions):
         """Return a branch's packed tokens (B, V + T, D), its context, and its key mask (B, V + T) or None."""
-        timestep = timestep.expand(hidden_states.shape[0])
-        hidden_states, text, temb, pos_embed = embedder(hidden_states, *texts, timestep, positions)
+        timesteps, is_given = split_timestep(timestep, hidden_states.shape[0])
+        hidden_states, text, temb, pos_embed = embedder(hidden_states, *texts, timesteps, positions)
         self._check_context_parallel(media=hidden_states.shape[1], text=text.shape[1])
         cos, sin = rotary_embedding(
             positions, self.rope_axes_dim, self.config.attention_head_dim, self.config.rope_theta
@@ -473,7 +493,18 @@ class JoVATransformer3DModel(
             encoder_attention_mask=text_mask,
         )
         num_tokens = packed.shape[1] - text.shape[1] // self.context_parallel_degree
-        return packed, JoVAContext(temb, pos_embed, (cos, sin), num_tokens), mask[0] if mask else None
+        if is_given is not None:
+            is_given = F.pad(self.given_tokens(is_given), (0, 0, 0, packed.shape[1] - num_tokens))
+        context = JoVAContext(temb, pos_embed, (cos, sin), num_tokens, is_given)
+        return packed, context, mask[0] if mask else None
+
+    def _norm_out(self, norm_out: nn.Module, hidden_states: torch.Tensor, context: JoVAContext) -> torch.Tensor:
+        """Return the media tokens of a branch, normalised and modulated: (B, V + T, D) -> (B, V, D)."""
+        hidden_states = hidden_states[:, : context.num_tokens]
+        is_given = context.is_given
+        if is_given is not None:
+            is_given = is_given[:, : context.num_tokens]
+        return modulate(lambda temb: norm_out(hidden_states, temb[:, 0]), is_given, context.temb)
 
     def _patchify(self, hidden_states: torch.Tensor, grid: list[int]) -> torch.Tensor:
         """(B, C, F, H, W) -> (B, V, C · patch volume)"""

@@ -29,6 +29,7 @@ from ..presets import WAN_PRESETS  # noqa: F401  # its public place
 from .attention import ATTENTION_FUSIONS, JoVAAttention, pack
 from .caching import two_stream_block
 from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_padding, zero_padding
+from .modulation import modulate, split_timestep
 from .two_branches import TwoBranchMixin, check_condition_mode
 
 
@@ -38,9 +39,10 @@ CONDITION_FILLS = ("black", "grey")
 class JoVAWanContext(NamedTuple):
     """What every block of one branch needs beside its tokens."""
 
-    timestep_proj: torch.Tensor  # (B, 6, D)
+    timestep_proj: torch.Tensor  # (B, N, 6, D), N = 2 where tokens have two timesteps, else 1
     encoder_hidden_states: torch.Tensor  # (B, T, D)
     rotary_emb: tuple[torch.Tensor, torch.Tensor]  # cos, sin: (1, V, 1, d/2)
+    is_given: torch.Tensor | None = None  # (B, V, 1) bool, which tokens have the first of two timesteps
 
 
 class JoVAWanRotaryPosEmbed(nn.Module):
@@ -126,9 +128,12 @@ class JoVAWanStream(nn.Module):
         The half of the stream before the attention. It is `forward`, since offloading brings a module's own parameter,
         here the table, when the module is called.
         """
-        modulation = self.scale_shift_table + context.timestep_proj.float()  # (B, 6, D)
-        shift, scale, *modulation = modulation.chunk(6, dim=1)
-        norm_hidden_states = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
+        modulation = self.scale_shift_table + context.timestep_proj.float()  # (B, N, 6, D)
+        shift, scale, *modulation = modulation.unbind(dim=2)  # (B, N, D) each
+        norm_hidden_states = self.norm1(hidden_states.float())
+        norm_hidden_states = modulate(
+            lambda shift, scale: norm_hidden_states * (1 + scale) + shift, context.is_given, shift, scale
+        ).type_as(hidden_states)
         return self.attn1.project(norm_hidden_states, context.rotary_emb), tuple(modulation)
 
     def post_attention(
@@ -137,7 +142,7 @@ class JoVAWanStream(nn.Module):
         attn_output: torch.Tensor,
         cross_output: torch.Tensor | None,
         modulation: tuple[torch.Tensor, ...],
-        encoder_hidden_states: torch.Tensor,
+        context: JoVAWanContext,
     ) -> torch.Tensor:
         """Return the branch's new tokens (B, V, D). `cross_output` is what it saw of the other branch, if apart."""
         gate, shift_ff, scale_ff, gate_ff = modulation
@@ -145,14 +150,19 @@ class JoVAWanStream(nn.Module):
             if self.cross_linear is not None:
                 cross_output = self.cross_linear(cross_output)
             attn_output = attn_output + cross_output
-        hidden_states = (hidden_states.float() + self.attn1.to_out[0](attn_output) * gate).type_as(hidden_states)
+        is_given, dtype = context.is_given, hidden_states.dtype
+        attn_output = self.attn1.to_out[0](attn_output)
+        hidden_states = modulate(lambda gate: hidden_states.float() + attn_output * gate, is_given, gate).to(dtype)
 
         norm_hidden_states = self.norm2(hidden_states.float()).type_as(hidden_states)
-        hidden_states = hidden_states + self.attn2(norm_hidden_states, encoder_hidden_states)
+        hidden_states = hidden_states + self.attn2(norm_hidden_states, context.encoder_hidden_states)
 
-        norm_hidden_states = (self.norm3(hidden_states.float()) * (1 + scale_ff) + shift_ff).type_as(hidden_states)
-        ff_output = self.ffn(norm_hidden_states)
-        return (hidden_states.float() + ff_output.float() * gate_ff).type_as(hidden_states)
+        norm_hidden_states = self.norm3(hidden_states.float())
+        norm_hidden_states = modulate(
+            lambda shift, scale: norm_hidden_states * (1 + scale) + shift, is_given, shift_ff, scale_ff
+        ).to(dtype)
+        ff_output = self.ffn(norm_hidden_states).float()
+        return modulate(lambda gate: hidden_states.float() + ff_output * gate, is_given, gate_ff).to(dtype)
 
 
 @two_stream_block
@@ -199,8 +209,8 @@ class JoVAWanTransformerBlock(nn.Module):
 
         cross_outputs = attn_outputs[2:] or (None, None)
         for i, modulation in zip(running, modulations):
-            text = contexts[i].encoder_hidden_states
-            tokens[i] = streams[i].post_attention(tokens[i], attn_outputs[i], cross_outputs[i], modulation, text)
+            args = (tokens[i], attn_outputs[i], cross_outputs[i], modulation, contexts[i])
+            tokens[i] = streams[i].post_attention(*args)
         return tokens[0], tokens[1]
 
 
@@ -222,15 +232,18 @@ class JoVAWanBranch(nn.Module):
         self.proj_out = nn.Linear(dim, out_features)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
 
-    def forward(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
-        """Return the velocities (B, V, out_features) of the last block's tokens (B, V, D); `temb` is (B, D).
+    def forward(self, hidden_states: torch.Tensor, temb: torch.Tensor, is_given: torch.Tensor | None) -> torch.Tensor:
+        """Return the velocities (B, V, out_features) of the last block's tokens (B, V, D); `temb` is (B, N, D).
 
         The way out is `forward`, since offloading brings the table when the module is called; the way in goes through
         `patch_embedding` and `condition_embedder`.
         """
-        shift, scale = (self.scale_shift_table + temb[:, None]).chunk(2, dim=1)
-        hidden_states = (self.norm_out(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-        return self.proj_out(hidden_states)
+        shift, scale = (self.scale_shift_table + temb[:, :, None]).unbind(dim=2)  # (B, N, D) each
+        norm_hidden_states = self.norm_out(hidden_states.float())
+        norm_hidden_states = modulate(
+            lambda shift, scale: norm_hidden_states * (1 + scale) + shift, is_given, shift, scale
+        )
+        return self.proj_out(norm_hidden_states.type_as(hidden_states))
 
 
 class JoVAWanTransformer3DModel(
@@ -277,7 +290,11 @@ class JoVAWanTransformer3DModel(
     _heads = {"video": "video.proj_out", "audio": "audio.proj_out"}
     _audio_to_video = {r"audio\.": "video.", r"(transformer_blocks\.\d+\.)audio\.": r"\1video."}
     # Each branch's tokens are split on their own. The text is whole on every rank, as in Wan.
-    _cp_inputs = {"rope": {0: 4, 1: 4}, "transformer_blocks.0": {"hidden_states": 3, "audio_hidden_states": 3}}
+    _cp_inputs = {
+        "rope": {0: 4, 1: 4},
+        "given_tokens": {0: 3},
+        "transformer_blocks.0": {"hidden_states": 3, "audio_hidden_states": 3},
+    }
 
     @register_to_config
     def __init__(
@@ -327,6 +344,7 @@ class JoVAWanTransformer3DModel(
             latents = nn.Linear(audio_in_channels, dim)
             self.audio = JoVAWanBranch(latents, audio_out_channels or audio_in_channels, *ends)
         self.rope = JoVAWanRotaryPosEmbed(split_head(attention_head_dim), attention_head_dim, rope_theta)
+        self.given_tokens = nn.Identity()  # passes `is_given` on, and context parallelism splits it there
 
         # 2. Blocks
         branches = ("video",) * (self.video is not None) + ("audio",) * (self.audio is not None)
@@ -361,7 +379,8 @@ class JoVAWanTransformer3DModel(
             encoder_attention_mask: `(B, T)`, nonzero where there is text, the rest becomes zeros. None: everywhere.
             encoder_attention_mask_2: None, likewise.
             timestep: `(B,)`, 0 (data) to 1000 (noise).
-            audio_timestep: `(B,)`; None means `timestep`.
+            audio_timestep: `(B,)`, or `(B, A)` with two values in a sample: 0 for the audio latents that are given,
+                and the timestep of the others. None means `timestep`.
             frame_rate: Video frames per second, which places the audio beside the frames.
             cross_modal_attention: False lets each branch see itself only, as if it ran alone.
             attention_kwargs: `{"scale": s}` sets the strength of LoRA layers.
@@ -375,6 +394,7 @@ class JoVAWanTransformer3DModel(
                 longer than `text_len`, or a token count is not divisible by the degree of context parallelism.
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
+        self.check_timesteps(timestep, audio_timestep, audio_hidden_states)
         text = self._fill_text(encoder_hidden_states, encoder_attention_mask)
         audio_timestep = timestep if audio_timestep is None else audio_timestep
 
@@ -406,9 +426,9 @@ class JoVAWanTransformer3DModel(
         # 3. Heads
         sample = audio_sample = None
         if context is not None:
-            sample = self._unpatchify(self.video(hidden_states, temb), grid)
+            sample = self._unpatchify(self.video(hidden_states, temb, None), grid)
         if audio_context is not None:
-            audio_sample = self.audio(audio_hidden_states, audio_temb).transpose(1, 2)
+            audio_sample = self.audio(audio_hidden_states, audio_temb, audio_context.is_given).transpose(1, 2)
 
         if not return_dict:
             return (sample, audio_sample)
@@ -430,11 +450,15 @@ class JoVAWanTransformer3DModel(
         return F.pad(text, (0, 0, 0, text_len - text.shape[1]))
 
     def _embed(self, branch, hidden_states, text, timestep, positions) -> tuple[torch.Tensor, JoVAWanContext]:
-        """Return a branch's temb (B, D), and its context."""
+        """Return a branch's temb (B, N, D), and its context."""
         self._check_context_parallel(media=hidden_states.shape[1])
-        timestep = timestep.expand(hidden_states.shape[0])
-        temb, timestep_proj, text, _ = branch.condition_embedder(timestep, text)
-        return temb, JoVAWanContext(timestep_proj.unflatten(1, (6, -1)), text, self.rope(*positions))
+        timesteps, is_given = split_timestep(timestep, hidden_states.shape[0])
+        temb, timestep_proj, text, _ = branch.condition_embedder(
+            timesteps.flatten(), text, timestep_seq_len=timesteps.shape[1]
+        )
+        if is_given is not None:
+            is_given = self.given_tokens(is_given)
+        return temb, JoVAWanContext(timestep_proj.unflatten(-1, (6, -1)), text, self.rope(*positions), is_given)
 
     def _unpatchify(self, hidden_states: torch.Tensor, grid: list[int]) -> torch.Tensor:
         """(B, V, patch volume · C) -> (B, C, F, H, W); Wan's channels run fastest."""

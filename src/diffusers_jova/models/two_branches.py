@@ -102,6 +102,34 @@ class TwoBranchMixin(Model):
                 "FirstBlockCache decides by the video stream and cannot serve audio alone: call `disable_cache()`."
             )
 
+    @staticmethod
+    def check_timesteps(
+        timestep: torch.Tensor, audio_timestep: torch.Tensor | None, audio_hidden_states: torch.Tensor | None
+    ) -> None:
+        """Raise a ValueError unless `timestep` is (B,), and `audio_timestep` None, (B,), or (B, A) with at most two
+        values in a sample."""
+        if timestep.ndim > 1:
+            raise ValueError(
+                f"`timestep` must be (B,), one for each sample, got shape {tuple(timestep.shape)}: mask channels tell "
+                "what of the video is given, and only `audio_timestep` may be (B, A)."
+            )
+        if audio_timestep is None or audio_hidden_states is None or audio_timestep.ndim < 2:
+            return
+        allowed = (audio_hidden_states.shape[0], audio_hidden_states.shape[-1])
+        if tuple(audio_timestep.shape) != allowed:
+            raise ValueError(
+                f"`audio_timestep` must be ({allowed[0]},), one for each sample, or {allowed}, one for each audio "
+                f"latent, got shape {tuple(audio_timestep.shape)}."
+            )
+        if torch.compiler.is_compiling():  # a graph cannot look at values
+            return
+        lowest, highest = audio_timestep.aminmax(dim=1, keepdim=True)
+        if not ((audio_timestep == lowest) | (audio_timestep == highest)).all():
+            raise ValueError(
+                "`audio_timestep` (B, A) has more than two values in a sample: allowed are that of the audio latents "
+                "that are given, and that of the others."
+            )
+
     def _audio_positions(self, audio_hidden_states: torch.Tensor, frame_rate: float) -> torch.Tensor:
         """Return the positions (A,) of `audio_hidden_states` (B, C, A), aligned with the video's or simply counted."""
         num_tokens, device, config = audio_hidden_states.shape[-1], audio_hidden_states.device, self.config
