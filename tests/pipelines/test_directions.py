@@ -7,12 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig
+from diffusers import AutoencoderKLWan, FirstBlockCacheConfig
 from PIL import Image
 
-from diffusers_jova import write_video, write_wav
+from diffusers_jova import JoVAPipeline, write_video, write_wav
 from diffusers_jova.latents import normalize_latents
 from diffusers_jova.media import Clip, read_audio
+from diffusers_jova.pipelines import directions
 from diffusers_jova.pipelines.directions import Given
 
 
@@ -180,6 +181,16 @@ def test_the_audio_of_a_video_alone_is_not_read(pipe):
     assert torch.equal(run(pipe, video=silent).audio, run(pipe, video=loud).audio)
 
 
+def test_a_longer_video_is_cut_with_a_warning_unless_a_length_is_asked_for(pipe, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(directions.logger, "warning", warnings.append)
+    assert run(pipe, video=colours(9), num_inference_steps=1).frames.shape[2] == 2
+    assert len(warnings) == 1 and "has 9 frames, and the checkpoint makes 5: the rest is cut" in warnings[0]
+    assert run(pipe, video=colours(9), num_frames=9, num_inference_steps=1).frames.shape[2] == 3
+    run(pipe, video=clip_of(9), keep=0.2, num_inference_steps=1)
+    assert len(warnings) == 1
+
+
 def test_keep_gives_the_beginning_of_both_and_makes_what_follows(pipe, record):
     clip = clip_of(9)
     calls = record(pipe.transformer)
@@ -230,6 +241,32 @@ def test_a_recording_drives_what_follows_the_beginning_of_a_clip(pipe):
     output = run(pipe, video=frames, keep=0.4, audio=audio, audio_sampling_rate=RATE)
     torch.testing.assert_close(output.frames[:, :, :2], encoded_video(pipe, frames[:5]), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(output.audio, encoded_audio(pipe, audio, 23), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def frame_by_frame(make_pipeline):
+    """A pipeline whose video VAE has a latent frame for each frame, as jova-nano's."""
+    pipe = make_pipeline(in_channels=33, vae_temporal_compression=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(
+            base_dim=4, z_dim=16, num_res_blocks=1, temperal_downsample=[False] * 3, scale_factor_temporal=1
+        ).eval()
+    settings = {name: pipe.config[name] for name in ("height", "width", "num_frames", "frame_rate")}
+    pipe = JoVAPipeline(**(pipe.components | {"vae": vae}), num_inference_steps=2, **settings)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("num_kept", [1, 2, 5, 8])
+def test_each_frame_that_is_kept_is_given_also_where_the_vae_reads_four_at_a_time(num_kept, frame_by_frame):
+    frames = colours(9)
+    clean = encoded_video(frame_by_frame, frames)
+    kept = run(frame_by_frame, video=frames, keep=num_kept / 12.5, num_frames=10, modalities="video").frames
+    assert kept.shape[2] == 10
+    torch.testing.assert_close(kept[:, :, :num_kept], clean[:, :, :num_kept], atol=1e-4, rtol=1e-4)
+    whole = run(frame_by_frame, video=frames[:8], num_frames=8, output_type="np").frames
+    np.testing.assert_array_equal((whole[0] * 255).round(), frames[:8])
 
 
 # --- in every direction
@@ -295,6 +332,22 @@ def test_callbacks_see_and_change_what_is_made_only(given, pipe):
     assert seen == [[FREE[given]]] * 2
     made, kept = (output.frames, output.audio) if given == "audio" else (output.audio, output.frames)
     assert not made.any() and kept.any()
+
+
+@pytest.mark.parametrize("given", DIRECTIONS)
+def test_a_lora_changes_what_is_made_and_not_what_is_given(given, own_pipe):
+    before = run(own_pipe, **DIRECTIONS[given])
+    layer = "transformer.transformer_blocks.0.{}.to_v.lora_{}.weight"
+    shapes = {"A": (4, 32), "B": (32, 4)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        own_pipe.load_lora_weights(
+            {layer.format(s, ab): torch.randn(shape) for s in ("video", "audio") for ab, shape in shapes.items()}
+        )
+    after = run(own_pipe, **DIRECTIONS[given])
+    made, kept = ("frames", "audio") if given == "audio" else ("audio", "frames")
+    assert torch.equal(before[kept], after[kept])
+    assert (before[made] - after[made]).abs().max() > 1e-3
 
 
 def test_first_block_cache_follows_the_video_that_is_made_and_is_refused_where_it_is_given(own_pipe):

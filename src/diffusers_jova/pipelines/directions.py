@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils import logging
 
 from ..latents import exact_frame_rate, nearest_num_frames
 from .given_media import GivenClip, Recording, given_clips, join_recordings, nearest_to_recording, read_recordings
 from .inputs import MODALITIES, CallSettings
 
+
+logger = logging.get_logger(__name__)
 
 LATENTS = {"video": "latents", "audio": "audio_latents"}
 
@@ -86,14 +89,22 @@ class Given:
         """The modalities that are given whole, and come out as they were given."""
         return tuple(modality for modality, span in self.made.items() if span == NOTHING)
 
-    def num_frames(self, frame_rate: float | Fraction, temporal_compression: int) -> int | None:
-        """Return how long the clip is by what is given: the nearest length that the video VAE allows, or None.
+    def num_frames(
+        self, frame_rate: float | Fraction, temporal_compression: int, default: int | None = None
+    ) -> int | None:
+        """Return how long the clip is by what is given: the nearest length that the video VAE allows, or `default`.
 
         The audio may be cut or padded by half a latent frame. A clip's frames are only cut.
         """
         frame_rate = exact_frame_rate(frame_rate)
         if self.sets_length is None:
-            return None
+            given = min(clip.num_frames(frame_rate) for clip in self.clips)
+            if default is not None and "video" in self.whole and given > default:
+                logger.warning(
+                    f"`video` has {given} frames, and the checkpoint makes {default}: the rest is cut. Set "
+                    "`num_frames` to use more of them."
+                )
+            return default
         if self.sets_length == "video":
             return nearest_num_frames(min(clip.num_frames(frame_rate) for clip in self.clips), temporal_compression)[0]
         return nearest_to_recording(self.recording, frame_rate, temporal_compression)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.hooks import FasterCacheConfig, FirstBlockCacheConfig
 from diffusers.image_processor import PipelineImageInput
@@ -75,6 +76,8 @@ from .windows import WINDOWS, join_windows, make_windows, plan_call, read_long_r
 
 
 logger = logging.get_logger(__name__)
+
+WAN_CHUNK = 4  # frames that `AutoencoderKLWan` encodes at a time, behind the first one
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -468,8 +471,12 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
 
     def _encode_pixels(self, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
         """(B, 3, frames, height, width) in [-1, 1] -> (B, C, F, H, W)"""
+        num_latents = num_latent_frames(pixels.shape[2], self.vae_scale_factor_temporal)
+        # the VAE reads one frame and then four at a time, also where it has a latent frame for each, and leaves out
+        # what is less than four; it is causal, so that repeated frames at the end change nothing before them
+        pixels = F.pad(pixels, (0, 0, 0, 0, 0, -(pixels.shape[2] - 1) % WAN_CHUNK), mode="replicate")
         pixels = pixels.to(device=get_module_execution_device(self.vae), dtype=self.vae.dtype)
-        latents = self.vae.encode(pixels).latent_dist.mode()
+        latents = self.vae.encode(pixels).latent_dist.mode()[:, :, :num_latents]
         return normalize_latents(latents.to(device=device, dtype=torch.float32), self.vae.config)
 
     def _encode_samples(self, samples: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -980,7 +987,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         given = Given.from_arguments(arguments)
         if given is not None and num_frames is None:
             rate = frame_rate if frame_rate is not None else self.config.frame_rate
-            arguments["num_frames"] = given.num_frames(rate, self.vae_scale_factor_temporal)
+            default = self.config.num_frames
+            arguments["num_frames"] = given.num_frames(rate, self.vae_scale_factor_temporal, default)
         settings = CallSettings.from_arguments(arguments, self.config)
         texts = {name: arguments[name] for name in TEXTS}
         embeds = {name: arguments[name] for name in PROMPT_EMBEDS}
