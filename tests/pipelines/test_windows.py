@@ -141,6 +141,17 @@ def test_windows_one_at_a_time_are_the_clip(pipe):
     assert behind == 320  # the 20 ms that go over into the next window
 
 
+def test_no_window_is_made_before_it_is_asked_for(pipe, record):
+    calls = record(pipe.transformer)
+    windows = pipe.iter_windows(prompt="A face.", num_frames=13, num_inference_steps=1, guidance_scale=1.0)
+    assert not calls
+    for number in (1, 2, 3):
+        next(windows)
+        assert len(calls) == number
+    with pytest.raises(StopIteration):
+        next(windows)
+
+
 def test_a_video_alone_in_windows_has_no_audio(pipe):
     output = run(pipe, num_frames=9, window_num_frames=5, modalities="video")
     assert output.frames.shape[1] == 9 and output.audio is None
@@ -167,6 +178,7 @@ BAD = {
     "transcript": ({"window_num_frames": 5, "transcript": "one"}, "`transcript` is what one piece says"),
     "window": ({"window_num_frames": 6}, r"`window_num_frames` must be 4k \+ 1 .*, got 6. Nearest: 5 or 9"),
     "overlap": ({"overlap_num_frames": 0}, r"`overlap_num_frames` must be 4k \+ 1 .*, got 0. Nearest: 1 or 5"),
+    "no frames": ({"window_num_frames": 5, "num_frames": 0}, "`num_frames` must be at least 1, got 0"),
     "overlap of all": ({"overlap_num_frames": 5}, "`overlap_num_frames=5` must be less than `window_num_frames=5`"),
     "latents": (
         {"window_num_frames": 5, "output_type": "latent"},

@@ -111,7 +111,7 @@ def plan_windows(
         temporal_compression: Video frames per latent frame.
 
     Raises:
-        ValueError: If W or O is not a length that the video VAE allows, or O is not less than W.
+        ValueError: If T is less than 1, W or O is not a length that the video VAE allows, or O is not less than W.
     """
     for name, number in (("window_num_frames", window_num_frames), ("overlap_num_frames", overlap_num_frames)):
         below, above = nearest_num_frames(number, temporal_compression)
@@ -124,6 +124,8 @@ def plan_windows(
         raise ValueError(
             f"`overlap_num_frames={overlap_num_frames}` must be less than `window_num_frames={window_num_frames}`."
         )
+    if num_frames < 1:
+        raise ValueError(f"`num_frames` must be at least 1, got {num_frames}.")
     step = window_num_frames - overlap_num_frames
     number = 1 + max(math.ceil((num_frames - window_num_frames) / step), 0)
     windows = [
