@@ -8,9 +8,18 @@ import torch
 
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.nano.corpus import is_held_out
-from diffusers_jova.nano.measuring import Measures, generate, measure
+from diffusers_jova.nano.faces import Pose, draw_face
+from diffusers_jova.nano.measuring import (
+    Measures,
+    TalkingClips,
+    generate,
+    held_out_plans,
+    measure,
+    record,
+    to_uint8,
+)
 from diffusers_jova.nano.pictures import colour_word
-from diffusers_jova.nano.speech import DIGITS
+from diffusers_jova.nano.speech import DIGITS, SAMPLING_RATE
 from diffusers_jova.pipelines.random_pipeline import draw_zero_parameters
 
 
@@ -59,6 +68,23 @@ def test_it_says_the_words_with_moving_lips_and_shows_what_the_caption_names(nan
     assert talks(measures), (measures.heard, measures.faces_found, measures.lips_in_time, measures.shuffled)
     for frames, colours in zip(clips.frames, COLOURS):
         assert {name: colour_word(frames, name) for name in colours} == colours
+
+
+def test_lips_follow_recordings_that_it_never_saw_with_an_image_and_no_text(nano):
+    plans = held_out_plans(2)
+    recordings = record(plans)
+    output = nano(
+        prompt=[""] * 2,
+        audio=list(recordings.waveforms),
+        audio_sampling_rate=SAMPLING_RATE,
+        image=[draw_face(plan.face(), Pose(), 64) for plan in plans],
+        generator=[torch.Generator().manual_seed(k) for k in range(2)],
+        output_type="np",
+    )
+    np.testing.assert_array_equal(output.audio, recordings.waveforms)
+    measures = measure(TalkingClips(recordings.transcripts, to_uint8(output.frames), output.audio))
+    assert measures.faces_found >= 0.9
+    assert measures.lips_in_time >= max(0.7, measures.shuffled + 0.2), (measures.lips_in_time, measures.shuffled)
 
 
 def test_random_weights_do_not_talk(nano):
