@@ -10,6 +10,7 @@ import torch
 from diffusers_jova.latents import (
     denormalize_latents,
     fit_audio,
+    fold_frame_mask,
     nearest_num_frames,
     normalize_latents,
     num_audio_latents,
@@ -74,6 +75,20 @@ def test_audio_is_cut_or_padded_with_silence():
     longer = fit_audio(audio, 13)
     assert longer.shape == (2, 13)
     assert longer[:, :10].eq(1).all() and longer[:, 10:].eq(0).all()
+
+
+def test_mask_of_the_first_frame_fills_the_first_latent_frame_only():
+    mask = torch.zeros(2, 9)
+    mask[0, 0] = 1
+    folded = fold_frame_mask(mask)
+    assert folded.shape == (2, 4, 3)
+    assert folded[0, :, 0].eq(1).all()
+    assert folded[0, :, 1:].eq(0).all() and folded[1].eq(0).all()
+
+
+def test_later_frames_keep_their_order_in_the_folded_mask():
+    mask = torch.arange(9.0)[None]
+    assert fold_frame_mask(mask)[0].T.tolist() == [[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5, 6)])

@@ -65,6 +65,15 @@ def fit_audio(audio: torch.Tensor, num_samples: int) -> torch.Tensor:
     return torch.nn.functional.pad(audio, (0, max(num_samples - audio.shape[-1], 0)))[..., :num_samples]
 
 
+def fold_frame_mask(frame_mask: torch.Tensor, compression: int = 4) -> torch.Tensor:
+    """Fold a mask per video frame (B, num_frames) into latent time: (B, compression, F).
+
+    The first frame, which has a latent frame of its own, is repeated, as Wan does.
+    """
+    first = frame_mask[:, :1].expand(-1, compression - 1)
+    return torch.cat([first, frame_mask], dim=1).unflatten(1, (-1, compression)).transpose(1, 2)
+
+
 def _statistics(latents: torch.Tensor, config) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return `latents_mean` and `latents_std` of a VAE's config, shaped for `latents` (B, C, ...); None: identity."""
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
