@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusers_jova.pipelines.conditioning import condition_channels, video_input
+from diffusers_jova.pipelines.conditioning import condition_channels, grey_where_not_given, video_input
 
 
 CLEAN = torch.randn(2, 3, 2, 4, 5, generator=torch.Generator().manual_seed(0))  # the beginnings of two clips
@@ -55,3 +55,18 @@ def test_the_noisy_latents_stand_first_in_the_video_input():
     channels = video_input(noise, condition)
     assert torch.equal(channels[:, :3], noise) and torch.equal(channels[:, 3:], condition)
     assert video_input(noise, None) is noise
+
+
+@pytest.mark.parametrize("temporal_compression, given", [(1, [0, 2]), (4, [0, 1, 2, 3, 4, 9, 10, 11, 12])])
+def test_grey_stands_where_no_frame_is_given(temporal_compression, given):
+    is_given = torch.tensor([True, False, True] if temporal_compression == 1 else [True, True, False, True])
+    frames = torch.rand(2, 3, (len(is_given) - 1) * temporal_compression + 1, 4, 6) / 2 + 0.5
+    video = grey_where_not_given(frames, is_given, 4, temporal_compression, (4, 6))
+    num_frames = 3 * temporal_compression + 1
+    assert video.shape == (2, 3, num_frames, 4, 6)
+    for k in range(num_frames):
+        assert torch.equal(video[:, :, k], frames[:, :, k] if k in given else torch.zeros(2, 3, 4, 6)), k
+    assert torch.equal(
+        grey_where_not_given(None, torch.tensor([False]), 4, temporal_compression, (4, 6)),
+        torch.zeros(1, 3, num_frames, 4, 6),
+    )

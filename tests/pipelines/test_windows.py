@@ -152,6 +152,18 @@ def test_no_window_is_made_before_it_is_asked_for(pipe, record):
         next(windows)
 
 
+def test_a_callback_that_interrupts_a_window_ends_the_clip_with_it(own_pipe):
+    steps = []
+
+    def callback(pipe, step, timestep, tensors):
+        steps.append(step)
+        pipe._interrupt = len(steps) == 3
+        return {}
+
+    output = run(own_pipe, num_frames=13, window_num_frames=5, num_inference_steps=2, callback_on_step_end=callback)
+    assert steps == [0, 1, 0] and output.frames.shape[1] == 9
+
+
 def test_a_video_alone_in_windows_has_no_audio(pipe):
     output = run(pipe, num_frames=9, window_num_frames=5, modalities="video")
     assert output.frames.shape[1] == 9 and output.audio is None

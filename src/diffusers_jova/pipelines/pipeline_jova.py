@@ -763,7 +763,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         recording = read_long_recording(arguments)
         condition_mode = self.transformer.config.get("condition_mode")
         plan = plan_call(arguments, self.config, self.vae_scale_factor_temporal, condition_mode, recording)
-        return make_windows(call, arguments, plan, recording)
+        return make_windows(call, arguments, plan, recording, is_interrupted=lambda: self.interrupt)
 
     # 5. Decoding
 

@@ -222,6 +222,7 @@ def make_windows(
     arguments: Mapping[str, Any],
     plan: WindowPlan,
     recording: Recording | None,
+    is_interrupted: Callable[[], bool],
 ) -> Iterator[JoVAPipelineOutput]:
     """Yield what is new in each window.
 
@@ -233,6 +234,7 @@ def make_windows(
         arguments: Of the whole clip.
         plan: Its windows.
         recording: Its audio, where it is given.
+        is_interrupted: Whether a callback has stopped the window, after which there are no more.
     """
     words = plan.words(arguments["window_transcripts"], num_prompts_of(arguments))
     settings = {name: value for name, value in arguments.items() if name not in WINDOWS}
@@ -250,6 +252,8 @@ def make_windows(
         if output.audio is not None:
             audio, seam = _new_audio(output, window, plan, seam, holds_back=not is_last and recording is None)
         yield JoVAPipelineOutput(_like(output.frames, frames), audio, output.audio_sampling_rate, output.frame_rate)
+        if is_interrupted():
+            return
         if not is_last:
             settings |= {"image": None, "video": _last_part(output, plan)}
             settings["keep"] = plan.overlap_num_frames / plan.frame_rate
