@@ -168,7 +168,7 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     "error, why",
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full.*: free some space"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota.*: delete files of yours"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota.*: delete some of your files"),
         (OSError(errno.EROFS, "Read-only file system"), "read-only"),
         (PermissionError(errno.EACCES, "Permission denied"), "correct the permissions"),
         (PermissionError(errno.EPERM, "Operation not permitted"), "correct the permissions"),

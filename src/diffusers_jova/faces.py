@@ -83,7 +83,7 @@ def find_landmarks_file(path: str | os.PathLike | None = None) -> Path:
 
 _HOW_TO_INSTALL = (
     "Install it with `pip install dlib-bin face_recognition_models` (or 'diffusers-jova[faces]'), or name a file with "
-    "--landmarks; with --no_mouth, nobody looks for faces and clips train without the mouth loss."
+    "--landmarks; with --no_mouth, faces are not looked for and clips train without the mouth loss."
 )
 
 

@@ -34,8 +34,8 @@ NO_SPACE = 1 << 20  # bytes: with less than this free, an error that does not sa
 # errno -> what happened, what to do
 DISK_ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space"),
-    errno.EDQUOT: ("your quota on this disk is used up", "delete files of yours there, or ask for a larger quota"),
-    errno.EFBIG: ("a file may not be that large there", "choose another disk, or raise the limit (`ulimit -f`)"),
+    errno.EDQUOT: ("your quota on this disk is used up", "delete some of your files there, or ask for a larger quota"),
+    errno.EFBIG: ("a file cannot be that large there", "choose another disk, or raise the limit (`ulimit -f`)"),
     errno.EROFS: ("the disk is mounted read-only", "choose another place, or mount it writable"),
     errno.EACCES: ("permission denied", "correct the permissions of its folder, or choose another place"),
     errno.EPERM: ("permission denied", "correct the permissions of its folder, or choose another place"),
@@ -312,7 +312,7 @@ def check_file(path: Path, advice: str = "copy or download it again") -> None:
 def reason(error: Exception) -> str:
     """Return an error's kind and the beginning of its message, on one line."""
     if isinstance(error, UnpicklingError):
-        return "it is not a file of weights alone: what else it holds, such as code, was not run"
+        return "it holds more than weights, such as code, which was not run"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = " ".join(str(error).split())

@@ -101,7 +101,7 @@ def read_header(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], dic
     except (TypeError, KeyError, IndexError):
         truncated = False  # the library says below what is wrong
     if truncated:
-        raise ValueError(f"{path.name} is truncated: it has {size} bytes, its header speaks of {end}.")
+        raise ValueError(f"{path.name} is truncated: it has {size} bytes, its header describes {end}.")
     try:
         # The library has the last word: kinds of values, gaps, overlaps. With "pt" it would map the file for writing,
         # which the system refuses where the file is larger than the memory.

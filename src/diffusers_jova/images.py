@@ -107,7 +107,7 @@ def to_uint8(image) -> list[np.ndarray]:
     items = list(image) if isinstance(image, list | tuple) else [image]
     arrays = [array for item in items for array in _arrays(item)]
     if not arrays:
-        raise ValueError("`image` is empty: pass a picture, or None.")
+        raise ValueError("`image` is empty: pass an image, or None.")
     numbers = [array for array in arrays if np.issubdtype(array.dtype, np.floating)]
     if not all((abs(array) <= 1 + TOLERANCE).all() for array in numbers):  # false for NaN, too
         raise ValueError("`image` holds NaN, infinite or too large pixels: pass values from 0 to 1, or uint8.")

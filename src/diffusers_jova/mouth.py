@@ -27,7 +27,7 @@ def mouth_mask(
     frame 0 alone, then frames 4k - 3 ... 4k for latent frame k.
 
     Args:
-        boxes: (N, 4), pixels of the encoded video, half-open; a row with NaN, or without area, is no mouth.
+        boxes: (N, 4), pixels of the encoded video, half-open; a row with NaN, or without area, is not a mouth.
         latent_shape: (F, H, W).
         spatial, temporal: pixels per cell s, and frames per latent frame, of the VAE.
 

@@ -34,7 +34,7 @@ def own_cache(cache_dir: str | os.PathLike, index: int, count: int) -> Iterator[
     with lock_folder(cache_dir, f"shard-{index}-of-{count}"):
         if holder := who_writes(cache_dir, but_of=count):
             raise InUseError(
-                f"another run ({holder}) is at work in `{cache_dir}` and divides the clips in another way than "
+                f"another run ({holder}) is at work in `{cache_dir}` and divides the clips differently from "
                 f"--shard {index}/{count}: wait until it has ended, or choose another folder."
             )
         yield

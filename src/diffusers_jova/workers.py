@@ -121,9 +121,9 @@ class Workers:
                 pool.submit(os.getpid).result()
             except (BrokenProcessPool, OSError) as error:
                 raise RuntimeError(
-                    "The processes that read clips cannot be started. A script that calls `preprocess` has to do so "
-                    'under `if __name__ == "__main__":`; else pass `num_workers=0`, with which a clip that crashes '
-                    "its reader ends the run."
+                    "The processes that read clips cannot be started. A script that calls `preprocess` must do so "
+                    'under `if __name__ == "__main__":`; otherwise pass `num_workers=0`, with which a clip that '
+                    "crashes its reader ends the run."
                 ) from error
             self._pool = pool
         return self._pool

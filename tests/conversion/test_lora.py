@@ -192,7 +192,7 @@ def test_an_alpha_that_float32_would_round_comes_back_exactly(jova, tmp_path, al
     [
         ({"r": 8}, "settings say rank 8 for .*its lora_A has rank 4"),
         ({"lora_alpha": "a lot"}, "`lora_alpha` of this LoRA must be a number, got 'a lot'"),
-        ({"lora_alpha": None}, "say no `lora_alpha`"),
+        ({"lora_alpha": None}, "give no `lora_alpha`"),
         ({"alpha_pattern": {"(": 3}}, "`alpha_pattern` .* cannot be read"),
         ({"peft_type": "LOKR"}, "This adapter is LOKR, not LORA"),
         ({"modules_to_save": ["proj_out"]}, "`modules_to_save`"),

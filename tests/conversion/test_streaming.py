@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
-        with pytest.raises(OSError, match="Cannot write `.*out`: a file may not be that large there"):
+        with pytest.raises(OSError, match="Cannot write `.*out`: a file cannot be that large there"):
             copy_plan(tmp_path / "source.safetensors").write(tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

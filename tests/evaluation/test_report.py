@@ -238,7 +238,7 @@ def test_clips_that_are_gone_leave_a_note_and_metrics_without_values_a_dash(repo
     nothing = {name: entry | {"mean": None, "n_used": 0} for name, entry in report["summary"]["all"].items()}
     write_html(report | {"clips": clips, "summary": {"all": nothing}}, tmp_path / "report.html")
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "no picture: the clip cannot be read any more" in text and "LSE-C ↑ s3fd50 – [5.000 to 8.000] · 0/4" in text
+    assert "no image: the clip cannot be read any more" in text and "LSE-C ↑ s3fd50 – [5.000 to 8.000] · 0/4" in text
 
 
 def test_a_page_is_not_written_over_a_clip(report):

@@ -192,7 +192,7 @@ def test_a_truncated_lora_is_named_and_nothing_is_unpickled(source, lora_pipe, f
     broken = tmp_path / FILE
     broken.write_bytes((files["one"] / FILE).read_bytes()[:-100])
     path = str(broken if source == "file" else tmp_path)
-    with pytest.raises(ValueError, match="no whole safetensors file") as e:
+    with pytest.raises(ValueError, match="is not a complete safetensors file") as e:
         lora_pipe.load_lora_weights(path)
     assert path in str(e.value)
 

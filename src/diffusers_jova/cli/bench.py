@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prompt_arguments(parser)
     add = parser.add_argument
     add("--output_dir", type=Path, required=True, help="folder of the clips")
-    add("--wav", action="store_true", help="write the audio as ID.wav, too: as it is, without AAC")
+    add("--wav", action="store_true", help="also write the audio as ID.wav, which AAC does not change")
     add("--batch_size", type=int, default=1, help="clips at a time (default: %(default)s)")
     add("--shard", default="0/1", metavar="i/n", help="make the i-th of n parts of the clips (default: %(default)s)")
     add_pipeline_arguments(parser)

@@ -16,7 +16,7 @@ from .converting import add_conversion_arguments, execute, open_input, read_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, choices=["jova", "waver"], help="layout to write")
     add_conversion_arguments(parser, key_map="waver")
-    parser.add_argument("--branch", choices=["video", "audio"], help="which branch; to jova, the channels tell too")
+    parser.add_argument("--branch", choices=["video", "audio"], help="which branch; to jova, the channels can tell it")
     parser.add_argument("--preset", metavar="NAME", help=f"preset that must fit: {', '.join(PRESETS)}")
     parser.add_argument("--config", metavar="FILE", help="config.json whose entries overrule what the shapes say")
     parser.add_argument("--audio_checkpoint", metavar="FILE_OR_DIR", help="to jova: an audio branch trained apart")

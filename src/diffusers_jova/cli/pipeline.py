@@ -33,7 +33,7 @@ NUMBERS = {
     "frame_rate": (float, "frames per second"),
     "num_inference_steps": (int, "denoising steps"),
     "guidance_scale": (float, "how closely the video follows the prompt; 1 is off"),
-    "audio_guidance_scale": (float, "the same for the audio; by default as guidance_scale, if that is given"),
+    "audio_guidance_scale": (float, "the same for the audio; by default the same as guidance_scale, if that is given"),
     "modality_scale": (float, "how much further the video follows the audio; 1 is off"),
     "audio_modality_scale": (float, "how much further the audio follows the video; 1 is off"),
     "apg_norm_threshold": (float, "adaptive projected guidance for the video, with this largest norm (Waver: 27)"),
@@ -66,14 +66,14 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--crop",
         choices=("face", "centre"),
         default="centre",
-        help="what of an image stays; face, as preprocessing cuts clips, needs dlib (default: %(default)s)",
+        help="which part of an image is kept; face, as in preprocessing, needs dlib (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     parser.add_argument("--lora", action="append", default=[], help="LoRA file or folder; may be given several times")
     parser.add_argument(
         "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
     )
-    parser.add_argument("--cpu_offload", action="store_true", help="keep on the GPU only the part that works")
+    parser.add_argument("--cpu_offload", action="store_true", help="keep only the component at work on the GPU")
     numbers = parser.add_argument_group("size, length, steps and scales", "by default the checkpoint's own")
     for name, (kind, text) in NUMBERS.items():
         numbers.add_argument(f"--{name}", type=kind, help=text)

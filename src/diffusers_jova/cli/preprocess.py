@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="do not also encode prompts with single lines left out, which --line_dropout of training needs (default: "
-        "as the cache, else they are encoded)",
+        "as in the cache, else they are encoded)",
     )
 
     mouth = parser.add_argument_group("mouth")
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no_mouth",
         action="store_true",
         default=None,
-        help="look for no mouths: training has no mouth loss then (default: as the cache, else mouths are looked for)",
+        help="do not look for mouths: training then has no mouth loss (default: as in the cache, else look for them)",
     )
     mouth.add_argument(
         "--detect_every",

@@ -9,7 +9,7 @@ from pathlib import Path
 def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `read_all_prompts` reads."""
     prompts = parser.add_mutually_exclusive_group()
-    prompts.add_argument("--prompts", type=Path, help="a JSON object a line: `id` and what the clip is made from")
+    prompts.add_argument("--prompts", type=Path, help="one JSON object per line: `id` and what the clip is made from")
     prompts.add_argument(
         "--from-verse-bench", "--from_verse_bench", type=Path, metavar="DIR", help="Verse-Bench's folders instead"
     )

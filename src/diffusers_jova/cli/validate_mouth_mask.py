@@ -12,7 +12,7 @@ from ..command import start_logging
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", required=True, help="a clip with a face")
-    parser.add_argument("--model", required=True, help="folder of the pipeline whose video VAE is tried")
+    parser.add_argument("--model", required=True, help="folder of the pipeline whose video VAE is tested")
     parser.add_argument(
         "--output", default="mouth_mask.png", help="the figure: above the frames with their boxes, below the result"
     )

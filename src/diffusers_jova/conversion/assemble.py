@@ -171,7 +171,7 @@ def misfits(configs: Mapping[str, dict[str, Any]]) -> list[str]:
             problems.append(f"text_encoder{suffix} is given, but transformer.text_embed_dim{suffix} is null")
         if dim == UMT5_WIDTH and "text_len" in transformer and encoder_class(encoder) == "T5EncoderModel":
             problems.append(
-                "text_encoder is a T5, as wide as Wan's but another: a transformer that comes from Wan reads UMT5-XXL"
+                "text_encoder is a T5, as wide as Wan's but not the same: a transformer made from Wan reads UMT5-XXL"
             )
         wanted = (f"transformer.text_embed_dim{suffix}", dim)
         problems += differ("text width", wanted, (f"text_encoder{suffix}", encoder.get(width)))

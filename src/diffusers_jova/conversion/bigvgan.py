@@ -81,14 +81,16 @@ def convert(
         guessed = [mode for mode, known in VOCODERS.items() if audio_mode == mode or known["num_mels"] == bands]
         mode = audio_mode or next(iter(guessed), None)
         if config is None and mode is None:
-            raise ConversionError("the mel bands tell neither 16k (80) nor 44k (128): pass --audio_mode or --config.")
+            raise ConversionError(
+                "the mel bands are neither 16k's (80) nor 44k's (128): pass --audio_mode or --config."
+            )
         model = meta_model(BigVGANVocoder, read_config(shapes, config or VOCODERS[mode]))
     except (ValueError, KeyError, TypeError) as error:
         raise ConversionError(f"{checkpoint.path.name}: {error}") from error
     report = Report.compare(shapes, shapes_of(model), {})
     report.note_inputs([checkpoint])
     if config is None and audio_mode is None:
-        report.notes.append(f"taken for MMAudio's {mode} vocoder by its mel bands; else pass --config")
+        report.notes.append(f"taken for MMAudio's {mode} vocoder by its mel bands; if it is another, pass --config")
 
     plan = Plan(report, writes, checkpoint.files, metadata={"key_map": KEY_MAP.version})
     if to == "jova":

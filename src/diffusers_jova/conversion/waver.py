@@ -143,7 +143,7 @@ def build(settings: Mapping[str, Any]) -> JoVATransformer3DModel:
     try:
         return meta_model(JoVATransformer3DModel, settings)
     except (ValueError, TypeError) as error:
-        raise ConversionError(f"The config makes no model: {error}") from error
+        raise ConversionError(f"No model can be made from this config: {error}") from error
 
 
 def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def read_config(
     chosen = PRESETS[preset] if preset else {}
     read = shape_config(shapes, branches)
     differ = [name for name in chosen if read.get(name, chosen[name]) != chosen[name]]
-    if wrong := [f"{name} is {chosen[name]} there and {read[name]} here" for name in differ]:
+    if wrong := [f"{name} is {chosen[name]} in the preset and {read[name]} here" for name in differ]:
         raise ConversionError(
             f"The preset {preset} does not fit the checkpoint: {', '.join(wrong)}. Leave --preset out to read the "
             "config from the shapes."
@@ -260,8 +260,8 @@ def read_config(
         examples = ", ".join(list(shapes)[:3]) or "none"
         raise ConversionError(
             f"Cannot read {', '.join(unread)} from the shapes: {len(shapes)} tensors were recognised ({examples}). "
-            "If tensors are missing, take a complete file; if the layout is another, write a --key_map; else say them "
-            "in --config."
+            "If tensors are missing, take a complete file; if the layout is another one, write a --key_map; otherwise "
+            "give them in --config."
         )
     return settings
 

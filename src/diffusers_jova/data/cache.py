@@ -17,7 +17,7 @@ hold a hash of its row and tensors, which every reading compares; files without 
 | tensor of a sample | shape | meaning |
 |---|---|---|
 | `video_moments` | (2C, F, H, W) | mean and logvar of the clip, raw: before `latents_mean` and `latents_std` |
-| `image_moments` | (2C, 1, H, W) | the same of the reference image, the first frame, encoded alone |
+| `image_moments` | (2C, 1, H, W) | likewise of the reference image, the first frame, encoded alone |
 | `audio_moments` | (2C, A) | mean and logvar of the audio, likewise raw |
 | `prompt_embeds`, `prompt_embeds_2` | (T1, d1), (T2, d2) | the three lines in either text encoder, unpadded |
 | `prompt_embeds.101`, `prompt_embeds_2.101`, ... | (T, d) | with lines left out, see `variant_suffix` |
@@ -296,7 +296,7 @@ def read_fingerprint(cache_dir: str | os.PathLike) -> dict[str, Any]:
     path = Path(cache_dir) / "fingerprint.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"`{cache_dir}` holds no cache, it has no fingerprint.json: run `diffusers-jova preprocess`."
+            f"`{cache_dir}` is not a cache, since it has no fingerprint.json: run `diffusers-jova preprocess`."
         )
     fingerprint = read_json(path)
     for name in ("models", "settings"):

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""What is left of clips after a model's VAEs: what its LoRA can look and sound like at best.
+"""What is left of clips after a model's VAEs: the best that the video and audio of its LoRA can be.
 
 The figures of the clips that a VAE was trained for are in metrics.json beside its weights: {"psnr_db": 34.2} for the
 video, {"log_mel_error_db": 2.4} for the audio.
@@ -36,7 +36,7 @@ class RoundTrip:
     """Figures of a few clips, and of the model's own.
 
     Attributes:
-        clips: by name, {"psnr_db", "log_mel_error_db"} by the digest of the window, what of it was measured.
+        clips: by name, {"psnr_db", "log_mel_error_db"} by the digest of the window, as far as they were measured.
         own: the means of the model's own clips, where it says them.
     """
 

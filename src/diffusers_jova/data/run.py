@@ -116,7 +116,7 @@ def check_cache(run: Run) -> None:
             logger.info("settings taken from the cache: %s", ", ".join(run.summary.from_cache))
     elif next(run.cache_dir.glob("samples/*.safetensors"), None):
         raise ValueError(
-            f"The cache `{run.cache_dir}` has samples but no fingerprint.json, so nobody knows what made them: "
+            f"The cache `{run.cache_dir}` has samples but no fingerprint.json, so it is not known what made them: "
             "choose another --output_dir."
         )
 

@@ -178,7 +178,7 @@ def _complete(config: PreprocessingConfig, facts: ModelFacts) -> PreprocessingCo
         if (value := getattr(config, name)) is not None and value < 1:
             raise ValueError(f"`--{name}` must be at least 1, got {value}.")
     if config.crop == "face" and config.no_mouth:
-        raise ValueError("`--crop face` needs the faces that `--no_mouth` does not look for: give one of them.")
+        raise ValueError("`--crop face` needs the faces that `--no_mouth` does not look for: give only one of them.")
     for name, choices in (("crop", CROPS), ("dtype", DTYPES)):
         if (value := getattr(config, name)) not in (None, *choices):
             raise ValueError(f"`--{name}` must be one of {choices}, got {value!r}.")

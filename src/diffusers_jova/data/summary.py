@@ -93,7 +93,7 @@ class Summary:
         if self.unclear:
             lines.append(
                 f"not in this data, but still in the cache: {_some(map(printable, self.unclear))} (they may be in "
-                f"{_some(map(printable, self.unseen))}, which cannot be read: with --remove_missing they go)"
+                f"{_some(map(printable, self.unseen))}, which cannot be read: --remove_missing deletes them)"
             )
         for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
             if entries:
@@ -128,7 +128,7 @@ class Summary:
             )
         if missing:
             lines += [f"!!! {line}" for line in missing]
-            lines.append("!!! Mend them or take them away, then run again; what is cached is not made again:")
+            lines.append("!!! Repair or remove them, then run again; what is cached already is not made again:")
             lines.append(f"!!! {printable(self.command)}")
         return lines
 

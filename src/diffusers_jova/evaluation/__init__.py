@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of what a model makes: its words, its lips, its pictures.
+"""Measures of what a model makes: its words, its lips, its images.
 
 `words` and `lips` need no weights. The metrics of the paper's tables take published weight files (`weight_files`):
 `lip_sync` (LSE), `word_errors` (WER), `clap` (CS, FD), `audiobox` (CE, CU, PC, PQ), `passt` (KL), `dinov3` (ID),

@@ -1,11 +1,11 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""AS: what three networks think of the pictures, and the first of them, a linear head on SigLIP's.
+"""AS: what three networks think of the images, and the first of them, a linear head on SigLIP's.
 
 The head's names are those of `aesthetic_predictor_v2_5.pth`, which the user supplies. All runs in float32, where
 Verse-Bench takes bfloat16.
 """
-# N pictures, D = 1152 features
+# N images, D = 1152 features
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ PREDICTOR_MAX, MUSIQ_MAX = 10, 100  # the top of their scales; MANIQA's is 1
 
 
 class AestheticHead(nn.Module):
-    """Five linear layers without anything between them, from a picture's embedding to a score of 1 to 10."""
+    """Five linear layers without anything between them, from an image's embedding to a score of 1 to 10."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class AestheticHead(nn.Module):
 
 
 class AestheticPredictor:
-    """Scores pictures with SigLIP and the head."""
+    """Scores images with SigLIP and the head."""
 
     def __init__(self, siglip: SiglipVisionModel, head: AestheticHead):
         self.siglip, self.head = siglip.eval().requires_grad_(False), head
@@ -63,7 +63,7 @@ class AestheticPredictor:
         return cls(siglip.to(device), load_aesthetic_head(head_weights).to(device))
 
     def pixels(self, frame: np.ndarray) -> torch.Tensor:
-        """Return a picture (H, W, 3) uint8 as SigLIP sees it, (3, 384, 384): squeezed to a square, in [-1, 1]."""
+        """Return an image (H, W, 3) uint8 as SigLIP sees it, (3, 384, 384): squeezed to a square, in [-1, 1]."""
         resized = Image.fromarray(frame).resize((self.size, self.size), Image.Resampling.BICUBIC)
         return (torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255 - 0.5) / 0.5
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A clip of each prompt, made by `JoVAPipeline`, in a folder that `score` reads.
 
-`SET/ID.mp4` is a clip, `SET/ID.bench.json` beside it the note of what made it: texts, picture, seed, model, LoRAs and
+`SET/ID.mp4` is a clip, `SET/ID.bench.json` beside it the note of what made it: texts, image, seed, model, LoRAs and
 settings. A clip stays if its note says what would make it now, and its bytes are those that were written.
 """
 
@@ -51,11 +51,11 @@ class BenchSettings:
 
     Attributes:
         model: folder of a pipeline, its name, or its name on the Hub.
-        call: arguments of the pipeline's call, beside texts, picture and noise.
+        call: arguments of the pipeline's call, beside texts, image and noise.
         seed: of the noise, where a prompt has none of its own.
         dtype: of the weights.
         loras: files, folders or names, with their scales.
-        detector: finds the face that pictures are cropped to; None for their centre.
+        detector: finds the face that images are cropped to; None for their centre.
         wav: whether to write the audio as a file of its own, too.
         batch_size: clips at a time.
         shard: "i/n" for the i-th of n parts.
@@ -198,7 +198,7 @@ def _plan(prompts: Sequence[Prompt], folder: Path, settings: BenchSettings, mode
         try:
             image = None if prompt.image is None else sha256_of(prompt.image)
         except OSError as error:
-            yield Result(prompt.name, "failed", f"the picture `{prompt.image}` cannot be read: {error}")
+            yield Result(prompt.name, "failed", f"the image `{prompt.image}` cannot be read: {error}")
             continue
         seed = settings.seed if prompt.seed is None else prompt.seed
         recipe = {**same, "texts": texts_of(prompt), "image": image, "seed": seed}
@@ -265,7 +265,7 @@ def _make_all(jobs: Sequence[Job], settings: BenchSettings, load: Callable[[], J
 
 
 def _batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    """Yield jobs that go into one call: all with a picture, or all without."""
+    """Yield jobs that go into one call: all with an image, or all without."""
     for with_image in (True, False):
         same = iter([job for job in jobs if (job.prompt.image is not None) is with_image])
         while batch := list(islice(same, size)):
@@ -307,7 +307,7 @@ def _image(pipe: JoVAPipeline, job: Job, settings: BenchSettings) -> Image.Image
     try:
         image = load_image(job.prompt.image)
     except OSError as error:
-        raise ValueError(f"the picture `{job.prompt.image}` cannot be read: {error}") from error
+        raise ValueError(f"the image `{job.prompt.image}` cannot be read: {error}") from error
     if settings.detector is None:
         return image
     height, width = (settings.call.get(name) or pipe.config[name] for name in ("height", "width"))

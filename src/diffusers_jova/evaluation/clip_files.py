@@ -53,7 +53,7 @@ DIGITS = ("height", "width", "seed", "step", "rank", "counter", "turn")
 
 # As each model's own code names its clips; of several patterns the first that finds a prompt's clip counts.
 LAYOUTS = {
-    # Dorniwang/UniVerse-1-code @2b9bb02, fastvideo/sample/sample_universe.py: stems of picture and prompt; frames
+    # Dorniwang/UniVerse-1-code @2b9bb02, fastvideo/sample/sample_universe.py: stems of image and prompt; frames
     # beside a wav of the same name, and both in one file, with the audio encoded once more
     "universe1": (
         "{image}_{id}_h{height}_w{width}.mp4",
@@ -61,7 +61,7 @@ LAYOUTS = {
     ),
     # character-ai/Ovi @5b69b25, inference.py; `prompt` in the file of prompts is the text that Ovi was given
     "ovi": ("{ovi_prompt}_{height}x{width}_{seed}_{rank}_{counter}.mp4",),
-    # Fantasy-AMAP/fantasy-talking @8c2d0c9, infer.py: stems of picture and audio
+    # Fantasy-AMAP/fantasy-talking @8c2d0c9, infer.py: stems of image and audio
     "fantasytalking": ("{image}_{audio}_{time}.mp4",),
     # Wan-Video/Wan2.2 @0610493, generate.py, where no --save_file is given
     "wan-s2v": ("{task}_{height}*{width}_{rank}_{wan_prompt}_{time}.mp4",),
@@ -225,6 +225,6 @@ def _each_once(found: dict[str, Path]) -> dict[str, Path]:
 
 def _two_clips(prompt: Prompt, names: Sequence[str]) -> str:
     return (
-        f"The prompt {prompt.name!r} has {len(names)} clips, such as `{names[0]}` and `{names[1]}`: leave one, or say "
+        f"The prompt {prompt.name!r} has {len(names)} clips, such as `{names[0]}` and `{names[1]}`: keep one, or say "
         "with --layout which one counts."
     )

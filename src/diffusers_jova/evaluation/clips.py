@@ -148,7 +148,7 @@ class Subject:
 
     @cached_property
     def image(self) -> np.ndarray | None:
-        """The prompt's picture (H, W, 3) uint8, RGB; None without one.
+        """The prompt's image (H, W, 3) uint8, RGB; None without one.
 
         Raises:
             ValueError: if it cannot be read.

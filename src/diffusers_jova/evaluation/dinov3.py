@@ -1,7 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""ID: how much each frame looks like the reference picture to DINOv3 (arXiv:2508.10104)."""
-# N pictures, D features; tokens: one for the picture, registers, then patches row by row
+"""ID: how much each frame looks like the reference image to DINOv3 (arXiv:2508.10104)."""
+# N images, D features; tokens: one for the image, registers, then patches row by row
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PROTOCOLS = ("patch", "cls", "patchmean")
 
 
 class Dino:
-    """Looks at pictures with a DINOv3 vision transformer."""
+    """Looks at images with a DINOv3 vision transformer."""
 
     def __init__(self, model: DINOv3ViTModel):
         self.model = model.eval().requires_grad_(False)
@@ -32,16 +32,16 @@ class Dino:
         return cls(model.to(device))
 
     @torch.no_grad()
-    def features(self, pictures: np.ndarray | Sequence[np.ndarray], batch_size: int = 8) -> dict[str, torch.Tensor]:
-        """Return the features (N, D) of pictures (H, W, 3) uint8, RGB, for each protocol.
+    def features(self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 8) -> dict[str, torch.Tensor]:
+        """Return the features (N, D) of images (H, W, 3) uint8, RGB, for each protocol.
 
         `patch`, Verse-Bench's, is the last token but one: the patch left of the bottom right corner. `cls` is the
-        token of the whole picture, `patchmean` the mean of all patches.
+        token of the whole image, `patchmean` the mean of all patches.
         """
         found: dict[str, list[torch.Tensor]] = {protocol: [] for protocol in PROTOCOLS}
         first_patch = 1 + self.model.config.num_register_tokens
-        for start in range(0, len(pictures), batch_size):
-            batch = torch.stack([dino_pixels(picture) for picture in pictures[start : start + batch_size]])
+        for start in range(0, len(images), batch_size):
+            batch = torch.stack([dino_pixels(image) for image in images[start : start + batch_size]])
             tokens = self.model(batch.to(self.model.device)).last_hidden_state.cpu()
             found["patch"].append(tokens[:, -2])
             found["cls"].append(tokens[:, 0])
@@ -49,9 +49,9 @@ class Dino:
         return {protocol: torch.cat(parts) for protocol, parts in found.items()}
 
 
-def dino_pixels(picture: np.ndarray) -> torch.Tensor:
-    """Return a picture (H, W, 3) uint8 as the network sees it, (3, 224, 224): squeezed to a square, normalised."""
-    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+def dino_pixels(image: np.ndarray) -> torch.Tensor:
+    """Return an image (H, W, 3) uint8 as the network sees it, (3, 224, 224): squeezed to a square, normalised."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
     pixels = F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""A document of plain texts, tables and pictures, as Markdown and as one HTML page that loads nothing.
+"""A document of plain texts, tables and images, as Markdown and as one HTML page that loads nothing.
 
 Texts may be anybody's: both forms show them as they are.
 """
@@ -84,7 +84,7 @@ Block = Heading | Paragraph | Items | Table | Picture
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """Return the document as Markdown, without its pictures."""
+    """Return the document as Markdown, without its images."""
     return "\n\n".join([f"# {markdown(title)}", *filter(None, map(_markdown, blocks))]) + "\n"
 
 

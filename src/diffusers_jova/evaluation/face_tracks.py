@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Faces in frames -> tracks of one face each -> pictures of it for SyncNet, as the pipeline of its authors does.
+"""Faces in frames -> tracks of one face each -> images of it for SyncNet, as the pipeline of its authors does.
 
 Arithmetic and order are those of syncnet_python's `run_pipeline.py`, so that its scores are met.
 """
@@ -15,7 +15,7 @@ from scipy.ndimage import median_filter
 from .pixels import resize_bilinear
 
 
-GREY = 110  # around the picture, where a face's square reaches beyond it
+GREY = 110  # around the image, where a face's square reaches beyond it
 SMOOTHING = 13  # frames of the median filter over size and position
 FACE_SIZE = 224  # pixels that SyncNet sees
 

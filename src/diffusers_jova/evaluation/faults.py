@@ -42,7 +42,7 @@ class FaultyClip:
     Attributes:
         frames: (F, H, W, 3) uint8.
         waveform: (N,) float32, mono at 16 kHz.
-        image: the reference picture, (H, W, 3) uint8.
+        image: the reference image, (H, W, 3) uint8.
     """
 
     prompt: Prompt
@@ -56,7 +56,7 @@ class FaultyClip:
 
 
 def read_clips(folder: str | os.PathLike) -> list[FaultyClip]:
-    """Return the clips of a folder: prompts.jsonl, a video and a picture for each line."""
+    """Return the clips of a folder: prompts.jsonl, a video and an image for each line."""
     clips = []
     for prompt in read_prompts(Path(folder) / "prompts.jsonl"):
         clip = read_video(Path(folder) / f"{prompt.id}.mp4", sampling_rate=SAMPLING_RATE)
@@ -83,7 +83,7 @@ def add_noise(decibels: float, clip: FaultyClip, other: FaultyClip) -> FaultyCli
 
 
 def hide_half(clip: FaultyClip, other: FaultyClip) -> FaultyClip:
-    """Cover the right half of the picture, and of the face in its middle, with grey."""
+    """Cover the right half of the image, and of the face in its middle, with grey."""
     frames = clip.frames.copy()
     frames[:, :, frames.shape[2] // 2 :] = GREY
     return replace(clip, frames=frames)
@@ -97,8 +97,8 @@ FAULTS: dict[str, Callable[[FaultyClip, FaultyClip], FaultyClip]] = {
     ),
     **{f"noise at {decibels} dB": partial(add_noise, decibels) for decibels in (20, 10, 0)},
     "silence": lambda clip, other: replace(clip, waveform=np.zeros_like(clip.waveform)),
-    "frozen picture": lambda clip, other: replace(clip, frames=np.repeat(clip.frames[:1], len(clip.frames), axis=0)),
-    "another person's picture": lambda clip, other: replace(clip, image=other.image),
+    "frozen image": lambda clip, other: replace(clip, frames=np.repeat(clip.frames[:1], len(clip.frames), axis=0)),
+    "another person's image": lambda clip, other: replace(clip, image=other.image),
     "blur": lambda clip, other: replace(clip, frames=gaussian_filter(clip.frames, (0, BLUR, BLUR, 0))),
     "half the face hidden": hide_half,
 }
@@ -136,8 +136,8 @@ MUST_MOVE = {
     "noise at 10 dB": ("silence",),
     "noise at 0 dB": ("words", "loudness", "silence"),
     "silence": ("words", "loudness", "silence", *LIPS),
-    "frozen picture": ("lips-phones", "lips-loudness", "motion"),
-    "another person's picture": ("face-distance",),
+    "frozen image": ("lips-phones", "lips-loudness", "motion"),
+    "another person's image": ("face-distance",),
     "blur": ("sharpness",),
     "half the face hidden": ("faces",),
 }
@@ -149,8 +149,8 @@ MUST_NOT_MOVE = {
     "noise at 10 dB": ("lag-loudness", *PICTURE),
     "noise at 0 dB": ("lag-loudness", *PICTURE),
     "silence": PICTURE,
-    "frozen picture": (*AUDIO, "faces", "sharpness"),
-    "another person's picture": (*AUDIO, *LIPS, "faces", "motion", "sharpness"),
+    "frozen image": (*AUDIO, "faces", "sharpness"),
+    "another person's image": (*AUDIO, *LIPS, "faces", "motion", "sharpness"),
     "blur": AUDIO,
     "half the face hidden": AUDIO,
 }

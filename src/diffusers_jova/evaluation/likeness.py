@@ -34,19 +34,19 @@ def describe_clip(frames: np.ndarray, network: Path) -> np.ndarray:
 
 
 def measure_likeness(faces: np.ndarray, reference: np.ndarray | None) -> Measurement:
-    """Return `face-distance`, the mean distance of a clip's faces to the reference picture's.
+    """Return `face-distance`, the mean distance of a clip's faces to the reference image's.
 
-    dlib's author takes photographs of a distance below 0.6 for one person. Statuses: `no_reference` without a picture
+    dlib's author takes photographs of a distance below 0.6 for one person. Statuses: `no_reference` without an image
     or a face in it, `no_face` without a face in the clip.
 
     Args:
         faces: descriptors (M, 128) of `describe_clip`.
-        reference: those of the picture; None without one.
+        reference: those of the image; None without one.
     """
     if reference is None:
         return Measurement(Status.NO_REFERENCE)
     if not len(reference):
-        return Measurement(Status.NO_REFERENCE, details={"reason": "the reference picture has no face"})
+        return Measurement(Status.NO_REFERENCE, details={"reason": "the reference image has no face"})
     if not len(faces):
         return Measurement(Status.NO_FACE)
     return Measurement(Status.OK, {"face-distance": face_distance(faces, reference)}, {"faces": len(faces)})
@@ -106,19 +106,19 @@ def face_distance(descriptors: np.ndarray, others: np.ndarray) -> float:
     return float(np.linalg.norm(descriptors[:, None] - others[None], axis=-1).mean())
 
 
-def picture_distance(frames: np.ndarray, pictures: list[np.ndarray]) -> float:
-    """Return how far a sample's mean frame is from pictures: mean absolute difference of thumbnails, of 1.
+def picture_distance(frames: np.ndarray, images: list[np.ndarray]) -> float:
+    """Return how far a sample's mean frame is from images: mean absolute difference of thumbnails, of 1.
 
     Args:
         frames: (N, height, width, 3) uint8.
-        pictures: each (height, width, 3) uint8, of any size.
+        images: each (height, width, 3) uint8, of any size.
     """
     mean = np.mean([thumbnail(frame) for frame in frames], axis=0)
-    return float(np.mean([np.abs(mean - thumbnail(picture)).mean() for picture in pictures]) / 255)
+    return float(np.mean([np.abs(mean - thumbnail(image)).mean() for image in images]) / 255)
 
 
-def thumbnail(picture: np.ndarray) -> np.ndarray:
-    resized = Image.fromarray(picture).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    resized = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return np.asarray(resized, np.float32)
 
 

@@ -14,7 +14,7 @@ FLOOR_DB = -120.0  # what digital silence is given
 
 
 def frame_loudness(waveform: np.ndarray, num_frames: int, frame_rate: float, sampling_rate: int) -> np.ndarray:
-    """Return the root mean square of a sound (N,) during each frame of a video, (num_frames,)."""
+    """Return the root mean square of a waveform (N,) during each frame of a video, (num_frames,)."""
     return np.array(
         [np.sqrt(np.mean(piece**2)) for piece in frame_pieces(waveform, num_frames, frame_rate, sampling_rate)]
     )

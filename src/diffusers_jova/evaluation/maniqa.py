@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""MANIQA (arXiv:2204.08958): the quality of a picture without a reference, from about 0 to 1, a third of AS.
+"""MANIQA (arXiv:2204.08958): the quality of an image without a reference, from about 0 to 1, a third of AS.
 
 The network under the names of `ckpt_koniq10k.pt`.
 """
@@ -139,7 +139,7 @@ class VisionTransformer(nn.Module):
 
 
 class MANIQA(nn.Module):
-    """Scores crops of pictures: features of a vision transformer, attention over channels and over windows."""
+    """Scores crops of images: features of a vision transformer, attention over channels and over windows."""
 
     def __init__(self):
         super().__init__()

@@ -108,7 +108,7 @@ METRICS = (
     ),
     Metric(
         "ID",
-        "frames against the reference picture, by DINOv3",
+        "frames against the reference image, by DINOv3",
         (Column("ID", "higher", "-1 to 1"),),
         ("patch", "cls", "patchmean"),
         ("image",),
@@ -139,7 +139,7 @@ METRICS = (
     Metric("Faces", "frames with a face, by dlib", (Column("faces", "higher", "0 to 1"),), ("dlib",), local=True),
     Metric(
         "Likeness",
-        "faces against the reference picture's, by dlib",
+        "faces against the reference image's, by dlib",
         (Column("face-distance", "lower", "0 to about 1"),),
         ("dlib",),
         ("image",),

@@ -1,10 +1,10 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""MUSIQ (arXiv:2108.05997): the quality of a picture without a reference, from about 0 to 100, a third of AS.
+"""MUSIQ (arXiv:2108.05997): the quality of an image without a reference, from about 0 to 100, a third of AS.
 
 Written from the paper; the names are those of the published `musiq_koniq_ckpt-e95806b9.pth`.
 """
-# B pictures, N patches of all scales, D = 384 features, p = 32 pixels of a patch's side
+# B images, N patches of all scales, D = 384 features, p = 32 pixels of a patch's side
 
 import math
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from .vit_block import Mlp
 
 
 PATCH = 32
-LONGER_SIDES = (224, 384)  # of the smaller scales; the third is the picture itself
+LONGER_SIDES = (224, 384)  # of the smaller scales; the third is the image itself
 GRID = 10  # rows and columns of the table of positions, the same for every scale
 SIZE, DEPTH, NUM_HEADS, MLP_SIZE = 384, 14, 6, 1152
 STEM_SIZE, BLOCK_SIZE = 64, 256
@@ -31,7 +31,7 @@ MASKED = -1e3
 
 @dataclass(frozen=True)
 class Patches:
-    """A picture at three scales, cut into patches.
+    """An image at three scales, cut into patches.
 
     Attributes:
         pixels: (N, 3, p, p) in [-1, 1]; zeros where a scale has fewer patches than slots.
@@ -104,7 +104,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A transformer over patches of all scales and one token for the picture."""
+    """A transformer over patches of all scales and one token for the image."""
 
     def __init__(self):
         super().__init__()
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
         self.encoder_norm = nn.LayerNorm(SIZE, eps=1e-6)
 
     def forward(self, tokens: torch.Tensor, patches: Patches) -> torch.Tensor:
-        """Return the picture's token (1, D), of the tokens (N, D) of its patches."""
+        """Return the image's token (1, D), of the tokens (N, D) of its patches."""
         tokens = tokens + self.posembed_input["position_emb"][0, patches.positions]
         tokens = tokens + self.scaleembed_input["scale_emb"][patches.scales]
         hidden_states = torch.cat([self.cls, tokens[None]], dim=1)
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
 
 
 class MUSIQ(nn.Module):
-    """Scores a picture by its patches at its own size and at two smaller ones."""
+    """Scores an image by its patches at its own size and at two smaller ones."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ class MUSIQ(nn.Module):
 
     @torch.no_grad()
     def score(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the score (1, 1) of a picture (3, H, W) in [0, 1], RGB."""
+        """Return the score (1, 1) of an image (3, H, W) in [0, 1], RGB."""
         patches = multiscale_patches(image)
         return self.head(self.transformer_encoder(self.embed(patches.pixels), patches))
 
@@ -170,7 +170,7 @@ def musiq_scores(network: MUSIQ, frames: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def multiscale_patches(image: torch.Tensor) -> Patches:
-    """Return the patches of a picture (3, H, W) in [0, 1]: at longer sides of 224 and 384 pixels, and as it is."""
+    """Return the patches of an image (3, H, W) in [0, 1]: at longer sides of 224 and 384 pixels, and as it is."""
     image = 2 * image - 1
     parts = []
     for scale, longer_side in enumerate(LONGER_SIDES):

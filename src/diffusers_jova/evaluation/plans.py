@@ -51,7 +51,7 @@ class Options:
         spellings: British to American, for Whisper's normaliser.
         transcripts: what another recogniser heard, by the clip's name; WER then needs no network.
         as_frames: of each clip, that AS looks at; not comparable with any other source.
-        id_reference: "image", or "first-frame" for clips that were made without a picture.
+        id_reference: "image", or "first-frame" for clips that were made without an image.
         seed: of crops that are drawn.
     """
 
@@ -563,7 +563,7 @@ def _identity(variant: str, options: Options) -> Plan:
         reference = clip.frames[0] if first_frame else clip.image
         found = dinov3.measure_identity(network, clip.frames, reference)
         if reference is None and clip.prompt.image is not None:
-            return replace(found, details={"reason": f"there is no picture `{clip.prompt.image}`"})
+            return replace(found, details={"reason": f"there is no image `{clip.prompt.image}`"})
         return found
 
     def combine(prompt: Prompt, findings: Findings) -> Measurement:
@@ -580,7 +580,7 @@ def _identity(variant: str, options: Options) -> Plan:
     metric = metric_named("ID")
     if first_frame:
         metric = replace(metric, expects=())
-    remarks = ["against the first frame of each clip, not the reference picture"] if first_frame else []
+    remarks = ["against the first frame of each clip, not the reference image"] if first_frame else []
     return Plan(
         metric, variant, (Pass(name, network, measure, reads),), combine, remarks=lambda measured: list(remarks)
     )

@@ -5,7 +5,7 @@
 The large network under the names of `raft-things.pth`. MS depends on the size and on the frame rate of a clip: print
 both beside it.
 """
-# B pairs, H W rows and columns of the picture, h w of the features, an eighth; x comes before y in a flow
+# B pairs, H W rows and columns of the image, h w of the features, an eighth; x comes before y in a flow
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features (B, C, h, w) of a picture (B, 3, H, W)."""
+    """Features (B, C, h, w) of an image (B, 3, H, W)."""
 
     def __init__(self, channels: int, norm: type[nn.Module]):
         super().__init__()
@@ -125,7 +125,7 @@ class UpdateBlock(nn.Module):
 
 
 class RAFT(nn.Module):
-    """Optical flow between two pictures, in steps that look up how alike their features are."""
+    """Optical flow between two images, in steps that look up how alike their features are."""
 
     def __init__(self):
         super().__init__()
@@ -137,9 +137,9 @@ class RAFT(nn.Module):
     def flow(
         self, first: torch.Tensor, second: torch.Tensor, num_iterations: int = NUM_ITERATIONS
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the flow from the first to the second picture, (B, 2, h, w) in cells and (B, 2, H, W) in pixels.
+        """Return the flow from the first to the second image, (B, 2, h, w) in cells and (B, 2, H, W) in pixels.
 
-        H and W are those of the padded pictures, see `padded`.
+        H and W are those of the padded images, see `padded`.
 
         Args:
             first, second: (B, 3, H, W), RGB in 0...255, padded sides of 128 or more.
@@ -172,7 +172,7 @@ def load_raft(state_dict: Mapping[str, torch.Tensor]) -> RAFT:
 
 
 def padded(pixels: torch.Tensor) -> torch.Tensor:
-    """Return pictures (B, 3, H, W) with sides divisible by 8: the border repeated, half on each side."""
+    """Return images (B, 3, H, W) with sides divisible by 8: the border repeated, half on each side."""
     down, right = (-size % 8 for size in pixels.shape[2:])
     return F.pad(pixels, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate")
 
@@ -223,9 +223,9 @@ def measured_size(height: int, width: int, protocol: str = "verse") -> tuple[int
 def measure_motion(
     network: RAFT, frames: np.ndarray, frame_rate: float | Fraction, protocol: str = "verse"
 ) -> Measurement:
-    """Return MS of a clip: the mean |flow| from frame to frame over both axes and the padded picture, in pixels.
+    """Return MS of a clip: the mean |flow| from frame to frame over both axes and the padded image, in pixels.
 
-    Status `short` for a single frame. Pictures below 128 pixels are enlarged by their border; `details` says so.
+    Status `short` for a single frame. Images below 128 pixels are enlarged by their border; `details` says so.
 
     Args:
         frames: (M, H, W, 3) uint8, RGB, at the clip's own rate.
@@ -250,7 +250,7 @@ def measure_motion(
 
 
 def _positions(pixels: torch.Tensor) -> torch.Tensor:
-    """Return the position x, y of each cell, (1, 2, h, w), of pictures (B, 3, H, W)."""
+    """Return the position x, y of each cell, (1, 2, h, w), of images (B, 3, H, W)."""
     height, width = (size // 8 for size in pixels.shape[2:])
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([x, y])[None].to(pixels)

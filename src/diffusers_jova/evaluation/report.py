@@ -1,8 +1,8 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The report of `score` -> lines of text, Markdown, and an HTML page with plots and pictures of the worst clips.
+"""The report of `score` -> lines of text, Markdown, and an HTML page with plots and images of the worst clips.
 
-What the report holds is written in `scoring`. Only it is read, and the clips for their pictures: networks and weights
+What the report holds is written in `scoring`. Only it is read, and the clips for their images: networks and weights
 are not needed. The same report and clips give the same bytes.
 """
 
@@ -51,12 +51,12 @@ def load_report(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def write_markdown(report: Report, path: str | os.PathLike) -> None:
-    """Write the report as Markdown: all tables and notes, without pictures."""
+    """Write the report as Markdown: all tables and notes, without images."""
     _write(path, to_markdown(_title(report), list(_blocks(report))))
 
 
 def write_html(report: Report, path: str | os.PathLike) -> None:
-    """Write the report as one HTML page that carries its plots and pictures in itself."""
+    """Write the report as one HTML page that carries its plots and images in itself."""
     check_output(path, {f"the clip {clip['name']}": clip["file"] for clip in report["clips"]})
     _write(path, to_html(_title(report), list(_blocks(report, pictures=True))))
 
@@ -240,8 +240,8 @@ def _strip(clip: Mapping[str, Any], alt: str, caption: str) -> Picture | Paragra
         strip = picture_strip(clip["file"], clip["num_frames"], alt, caption)
         return strip or Paragraph(f"{caption} (no video)")
     except (ValueError, OSError) as error:
-        logger.warning("No picture of `%s`: %s", clip["file"], error)
-        return Paragraph(f"{caption} (no picture: the clip cannot be read any more)")
+        logger.warning("No image of `%s`: %s", clip["file"], error)
+        return Paragraph(f"{caption} (no image: the clip cannot be read any more)")
 
 
 def _problems(report: Report) -> Iterator[Block]:

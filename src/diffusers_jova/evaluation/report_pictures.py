@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a report: where the clips' values lie, and frames of a clip beside each other."""
+"""Images of a report: where the clips' values lie, and frames of a clip beside each other."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def plot_values(
     """Return a plot of one column: a line of dots, one per clip, for each set, with mean and interval.
 
     Args:
-        title: what the picture shows, for those who do not see it.
+        title: what the image shows, for those who do not see it.
         label: of the axis.
         values: of the clips of each set.
         means: mean and interval of each set, where there are any.

@@ -4,7 +4,7 @@
 
 A dilated VGG16 with six heads on strides of 4 to 128 pixels, each with one square prior per cell, of 16 to 512 pixels.
 """
-# B batch, H W rows and columns of the picture, h w of a head, P priors; boxes are x1, y1, x2, y2
+# B batch, H W rows and columns of the image, h w of a head, P priors; boxes are x1, y1, x2, y2
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ from .pixels import resize_bilinear
 
 MEAN_RGB = (123.0, 117.0, 104.0)
 STRIDES = (4, 8, 16, 32, 64, 128)
-PRIOR_SIZES = (16, 32, 64, 128, 256, 512)  # pixels of the picture that the network sees
+PRIOR_SIZES = (16, 32, 64, 128, 256, 512)  # pixels of the image that the network sees
 VARIANCES = (0.1, 0.2)
 MIN_CONFIDENCE, MAX_OVERLAP, MAX_FACES = 0.05, 0.3, 750  # of the network's own selection
 MAX_CANDIDATES = 5000
@@ -43,7 +43,7 @@ class L2Norm(nn.Module):
 
 
 class S3FD(nn.Module):
-    """Finds faces in pictures, from 16 pixels of the size that the network is given."""
+    """Finds faces in images, from 16 pixels of the size that the network is given."""
 
     def __init__(self):
         super().__init__()
@@ -77,7 +77,7 @@ class S3FD(nn.Module):
         return maps
 
     def raw(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return box offsets (P, 4), scores (P, 2) of background and face, and priors (P, 4), of one picture.
+        """Return box offsets (P, 4), scores (P, 2) of background and face, and priors (P, 4), of one image.
 
         Args:
             pixels: (1, 3, H, W), RGB in 0...255 minus `MEAN_RGB`.
@@ -94,7 +94,7 @@ class S3FD(nn.Module):
 
     @torch.no_grad()
     def detect(self, image: np.ndarray, min_confidence: float = 0.9, scale: float = 0.25) -> np.ndarray:
-        """Return the faces in a picture, (N, 5) float64: box in pixels and confidence, the surest first.
+        """Return the faces in an image, (N, 5) float64: box in pixels and confidence, the surest first.
 
         Args:
             image: (H, W, 3) uint8, RGB.
@@ -103,7 +103,7 @@ class S3FD(nn.Module):
         height, width = image.shape[:2]
         if min(height, width) * scale < MIN_SIDE:
             raise ValueError(
-                f"S3FD at {scale} of the size needs pictures of {MIN_SIDE / scale:g} pixels or more to each side, "
+                f"S3FD at {scale} of the size needs images of {MIN_SIDE / scale:g} pixels or more to each side, "
                 f"got {width} x {height}: take a larger `scale`."
             )
         device = self.L2Norm3_3.weight.device
@@ -156,7 +156,7 @@ def non_maximum_suppression(boxes: torch.Tensor, max_overlap: float) -> list[int
 
 
 def scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    """Return the picture (H, W, C) uint8 times `scale`, with the rounding of OpenCV."""
+    """Return the image (H, W, C) uint8 times `scale`, with the rounding of OpenCV."""
     height, width = round(image.shape[0] * scale), round(image.shape[1] * scale)
     return resize_bilinear(image, height, width, step=(1 / scale, 1 / scale))
 
@@ -176,7 +176,7 @@ def _vgg_layers() -> list[nn.Module]:
 
 
 def _priors(map_size, image_size, stride: int, prior_size: int) -> torch.Tensor:
-    """Return (h * w, 4): centre and size of each cell's prior, x before y, in parts of the picture."""
+    """Return (h * w, 4): centre and size of each cell's prior, x before y, in parts of the image."""
     (rows, columns), (height, width) = map_size, image_size
     y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
     centres = torch.stack([x * stride / width, y * stride / height], dim=-1).reshape(-1, 2)

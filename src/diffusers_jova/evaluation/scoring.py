@@ -23,7 +23,7 @@ The report, format 1, by keys:
 `mean` is null where no clip could be measured. For metrics of a whole set it is the set's value and a clip has no
 values. `interval` is the 95 % interval of the mean over clips, drawn anew 2000 times (bootstrap, percentiles).
 `n_expected` counts the clips whose prompts ask for the metric: those that are missing or damaged, or lack a face, are
-among them; those without text, picture or reference in their prompt are not. Keys may be added; none changes meaning.
+among them; those without text, image or reference in their prompt are not. Keys may be added; none changes meaning.
 """
 
 import gc

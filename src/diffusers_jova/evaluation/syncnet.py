@@ -96,7 +96,7 @@ def load_syncnet(state_dict: Mapping[str, torch.Tensor]) -> SyncNet:
 
 @torch.no_grad()
 def score_faces(network: SyncNet, faces: np.ndarray, waveform: np.ndarray, batch_size: int = 20) -> SyncScore | None:
-    """Return how the lips in pictures of one face follow the audio; None for fewer than six frames of both.
+    """Return how the lips in images of one face follow the audio; None for fewer than six frames of both.
 
     Args:
         faces: (N, 224, 224, 3) uint8, RGB, at 25 fps, cut as `face_tracks` does.

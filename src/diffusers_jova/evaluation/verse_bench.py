@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verse-Bench's folders -> prompts that say which clip counts for which metric, as its own code has it.
 
-The data are `dorni/Verse-Bench` on Hugging Face: `set1/NNNNN.json`, with texts and pictures of `set2` and `set3` in
+The data are `dorni/Verse-Bench` on Hugging Face: `set1/NNNNN.json`, with texts and images of `set2` and `set3` in
 `data/` and `clips/`. Its code expects all files of a set in one folder; both are read.
 """
 

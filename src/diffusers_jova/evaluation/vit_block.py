@@ -1,7 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
 """The layer of a vision transformer under timm's names, which PaSST and MANIQA share."""
-# B pictures, N tokens, D features
+# B images, N tokens, D features
 
 import torch
 from torch import nn

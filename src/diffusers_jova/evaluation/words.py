@@ -37,14 +37,14 @@ class WordListener:
         self.cepstral_mean = self.decoder.get_cmn(False)
 
     def hear(self, waveform: np.ndarray) -> str:
-        """Return the words in a mono sound (N,) at 16 kHz in [-1, 1], whatever was heard before; "" for none."""
+        """Return the words in mono audio (N,) at 16 kHz in [-1, 1], whatever was heard before; "" for none."""
         listen(self.decoder, np.concatenate([SILENCE, waveform, SILENCE]), self.cepstral_mean)
         hypothesis = self.decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""
 
 
 def listen(decoder: Decoder, waveform: np.ndarray, cepstral_mean: str) -> None:
-    """Let pocketsphinx hear a mono sound (N,) at 16 kHz in [-1, 1], as if it were its first.
+    """Let pocketsphinx hear mono audio (N,) at 16 kHz in [-1, 1], as if it were its first.
 
     Args:
         cepstral_mean: of the new decoder; it adapts it to what it hears, and then heard words in silence.

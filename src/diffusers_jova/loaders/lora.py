@@ -46,7 +46,7 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, or is no LoRA of a JoVA transformer as a whole.
+            ValueError: If it is damaged, or is not a LoRA of a JoVA transformer as a whole.
         """
         source = pretrained_model_name_or_path_or_dict
         return_lora_metadata = kwargs.pop("return_lora_metadata", False)
@@ -84,8 +84,8 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
         adapter_name = adapter_name or get_adapter_name(transformer)
         if "." in adapter_name or hasattr(nn.ModuleDict(), adapter_name):
             raise ValueError(
-                f"`adapter_name` becomes the name of modules, which cannot be {adapter_name!r}: no dots, and not what "
-                "torch calls its own (`half`, `train`, `type`). Take another."
+                f"`adapter_name` becomes the name of modules, which cannot be {adapter_name!r}: it must have no dots, "
+                "and not be a name of torch's own (`half`, `train`, `type`). Choose another."
             )
         settings = peft_settings(contents.layers)
         swap = hotswap and adapter_name in getattr(transformer, "peft_config", {})
@@ -200,12 +200,12 @@ def check_hotswap(
 ) -> None:
     """Raise ValueError unless a LoRA can take the place of a loaded one."""
     if settings["use_dora"] != transformer.peft_config[adapter_name].use_dora:
-        raise ValueError("A LoRA and a DoRA cannot take each other's place: load it under another `adapter_name`.")
+        raise ValueError("A LoRA and a DoRA cannot replace each other: load it under another `adapter_name`.")
     modules = dict(transformer.named_modules())
     for module in layers:
         if adapter_name not in getattr(modules[module], "lora_A", {}):
             raise ValueError(
-                f"`hotswap` needs the layers of the LoRA that is there, and {adapter_name!r} has none at {module}: "
+                f"`hotswap` replaces only layers that the loaded LoRA has, and {adapter_name!r} has none at {module}: "
                 "load the new one under another `adapter_name`, or unload the old one first."
             )
     # PEFT takes every key with the name in it for the adapter's, and sets to zero what the new file does not have.

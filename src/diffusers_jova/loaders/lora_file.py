@@ -24,7 +24,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 USER_AGENT = {"file_type": "attn_procs_weights", "framework": "pytorch"}
 HOW_TO_LEAVE_OUT = (
     "Nothing was loaded. `diffusers-jova convert-lora --to diffusers --allow_missing 'PATTERN'` writes a LoRA without "
-    "what you can do without."
+    "the layers that you can do without."
 )
 
 
@@ -50,7 +50,7 @@ def read_file(
         _, metadata, _ = read_header(file)
     except ValueError as error:
         raise ValueError(
-            f"The LoRA {str(source)!r} is no whole safetensors file ({error}): copy or download it again."
+            f"The LoRA {str(source)!r} is not a complete safetensors file ({error}): copy or download it again."
         ) from error
     return load_file(file), metadata, adapter_config
 
@@ -87,7 +87,7 @@ def find_hub_file(source: str, weight_name: str | None, suffix: str, **kwargs) -
         except IndexError:
             weight_name = None
         if weight_name is None:
-            raise FileNotFoundError(f"{source!r} has no LoRA that can be told by its name: pass `weight_name`.")
+            raise FileNotFoundError(f"{source!r} has no file that its name shows to be a LoRA: pass `weight_name`.")
     file = Path(get_model_file(source, weights_name=weight_name, user_agent=USER_AGENT, **kwargs))
     if file.stem != "adapter_model":
         return file, {}
@@ -133,7 +133,7 @@ def warn_of_dropped(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> 
     if names:
         shown = ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
         logger.warning(
-            f"This LoRA also changes norms, tables or convolutions, which stay as they are (as in diffusers' "
+            f"This LoRA also changes norms, tables or convolutions, which stay unchanged (as in diffusers' "
             f"WanPipeline): {shown}."
         )
 

@@ -69,7 +69,7 @@ NAMES_OF = {
     "jova_wan": re.compile(r"transformer_blocks[._][0-9]+[._](?:video|audio)[._](?:attn[12]|ffn)[._]"),
 }
 
-# Names of tensors that are no LoRA layer of the transformer, and what they are
+# Names of tensors that are not LoRA layers of the transformer, and what they are
 OTHER_TENSORS = {
     r"\.(lokr_|hada_|oft_|glora|lora_mid|boft|vera_|on_input|scalar)": "a LyCORIS adapter (LoKr, LoHa, ...), not LoRA",
     r"dora_scale": "DoRA in kohya's form, which is not supported",
@@ -136,7 +136,7 @@ def read_layers(
     adapter_config: Mapping[str, Any] = NOTHING,
     alpha: float | None = None,
 ) -> Contents:
-    """Return the layers of a LoRA in any of the formats above, and what of it cannot be used.
+    """Return the layers of a LoRA in any of the formats above, and which of its tensors cannot be used.
 
     Args:
         shapes: of its tensors, by name.
@@ -364,10 +364,10 @@ def peft_alpha(settings: Mapping[str, Any], module: str, layer: Layer) -> float:
     paths = (module, name.removeprefix("base_model.model."))
     said = pattern_value(settings, "rank_pattern", paths, settings.get("r"))
     if said is not None and to_number(said, "r") != rank:
-        raise ValueError(f"The settings say rank {said} for {module}, its lora_A has rank {rank}: they do not belong.")
+        raise ValueError(f"The settings say rank {said} for {module}, its lora_A has rank {rank}: they differ.")
     alpha = pattern_value(settings, "alpha_pattern", paths, settings.get("lora_alpha"))
     if alpha is None:
-        raise ValueError(f"The settings of this LoRA say no `lora_alpha` for {module}: its strength is unknown.")
+        raise ValueError(f"The settings of this LoRA give no `lora_alpha` for {module}: its strength is unknown.")
     return to_number(alpha, "lora_alpha") * (math.sqrt(rank) if settings.get("use_rslora") else 1)
 
 
@@ -403,9 +403,9 @@ def trainer_alpha(metadata: Mapping[str, str], module: str, layer: Layer) -> flo
         alpha = to_number(text, f"{key} of the metadata")
         if alpha != layer.rank and ".lora_A" in layer.names["down"]:
             raise ValueError(
-                f"The metadata says {key} {text}, but {module} has PEFT's names, rank {layer.rank} and no alpha: it "
-                "may be in the weights already. Say which alpha is meant with `diffusers-jova convert-lora --alpha`; "
-                "the rank is for weights as they are."
+                f"The metadata says {key} {text}, but {module} has PEFT's names, rank {layer.rank} and no alpha: the "
+                "strength may be in the weights already. Say which alpha is meant with `diffusers-jova convert-lora "
+                "--alpha`: the rank leaves the weights unchanged."
             )
         return alpha
     return None

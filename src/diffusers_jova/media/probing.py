@@ -96,14 +96,14 @@ class _Extent:
 
 
 def probe_media(path: str | os.PathLike) -> MediaInfo:
-    """Return what a file holds. All its packets are looked at, its first frame is decoded, and audio up to a sound.
+    """Return what a file holds, by all its packets, its first frame, and its audio up to what is not silent.
 
     Raises:
         FileNotFoundError, ValueError: see `read_video`.
     """
     timeline = read_timeline(path)
     if timeline.is_empty:
-        raise ValueError(f"`{path}` may be damaged: not one frame can be decoded.")
+        raise ValueError(f"`{path}` may be damaged: none of its frames can be decoded.")
     with naming(timeline.path):
         extents, header_s, num_tracks = _read_packets(timeline)
         video, audio = extents.get(timeline.video), extents.get(timeline.audio)

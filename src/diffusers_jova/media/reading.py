@@ -26,7 +26,7 @@ from .sound import collect_waveform, fit, join_tracks
 # the bit reservoir of MP3 a quarter of a second.
 AUDIO_PREROLL_S = Fraction(3, 10)
 
-# Streams that are cut anywhere, as broadcasts are: what their decoder cannot read before the first key frame is no
+# Streams that are cut anywhere, as broadcasts are: what their decoder cannot read before the first key frame is not
 # damage.
 CUT_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "vc1", "cavsvideo", "aac", "mp3", "ac3", "eac3")
 
@@ -45,7 +45,7 @@ class Clip:
     """What `read_video` returns. Both streams start at the same moment and last equally long.
 
     Attributes:
-        frames: `(F, H, W, 3)` uint8, or None for a file without pictures.
+        frames: `(F, H, W, 3)` uint8, or None for a file without video.
         frame_rate: frames per second, exactly.
         waveform: `(C, N)` float32 in [-1, 1], one or two channels, or None for a file without audio; N is
             F / frame_rate seconds of samples.
@@ -60,15 +60,15 @@ class Clip:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What of a file is read and when it begins. Time zero is the first picture, or the first sample without one.
+    """The streams of a file that are read, and its start. Time zero is the first frame, else the first sample.
 
     Attributes:
         video, audio: the numbers of the streams, or None.
         zero: the file's own time of time zero, in seconds.
         clock: the timestamps of video frames that hold: "pts", or "dts" for AVI, which has no others and of which
             FFmpeg guesses wrong ones for frames out of order; None where there are none, and frames follow each other.
-        frame_rate: the file's average, or None without pictures.
-        display: how frames are shown, or None without pictures.
+        frame_rate: the file's average, or None without video.
+        display: how frames are shown, or None without video.
         is_bare_audio: whether it is audio without a container.
         is_empty: whether not one frame of the stream that begins can be decoded.
         audio_end_s: when the audio ends by the file's header, after `zero`; None where it does not say.
@@ -96,8 +96,8 @@ def read_video(
 ) -> Clip:
     """Return the frames and the audio of a file, at the rates asked for and from the same moment on.
 
-    Time zero is the first picture. Frame k is what the file shows in the middle of its own interval, at
-    (k + 1/2) / frame_rate: a change in the picture lands within half a frame of its sound, also with the variable
+    Time zero is the first frame. Frame k is what the file shows in the middle of its own interval, at
+    (k + 1/2) / frame_rate: a change in the image lands within half a frame of its audio, also with the variable
     frame rate of phones. Frames are as a player shows them: upright, also mirrored where the file says so, and with
     square pixels. Audio is placed by its timestamps, then cut, or padded with silence, to the length of the frames;
     more than two channels are mixed into one.
@@ -108,7 +108,7 @@ def read_video(
         path: any container and codec that FFmpeg reads; audio alone is fine.
         frame_rate: frames per second, as in `exact_frame_rate`; None for the file's own average.
         sampling_rate: samples per second; None for the file's own.
-        start_s: where to begin, in seconds after the first picture.
+        start_s: where to begin, in seconds after the first frame.
         duration_s: how long to read, in seconds; None for the rest.
 
     Raises:
@@ -162,7 +162,7 @@ def read_audio(
 ) -> tuple[np.ndarray | None, int | None]:
     """Return the waveform `(C, N)` float32 of a file and its sampling rate, (None, None) for a file without audio.
 
-    Its time is that of the frames of `read_video` and `iter_frames`: zero is the first picture, if there is one.
+    Its time is that of the frames of `read_video` and `iter_frames`: zero is the first frame, if there is one.
 
     Args:
         path: as for `read_video`.
@@ -170,7 +170,7 @@ def read_audio(
         num_channels: 1 or 2; None to keep mono and stereo and mix more channels into one. Stereo becomes mono as the
             mean; surround sound is mixed as FFmpeg does, so that speech in the centre keeps its loudness.
         start_s: where to begin, in seconds after time zero.
-        duration_s: how long to read, in seconds; None for the rest. Beside pictures, silence fills up what is missing;
+        duration_s: how long to read, in seconds; None for the rest. Beside video, silence fills up what is missing;
             audio alone ends where it ends.
 
     Raises:
@@ -183,7 +183,7 @@ def read_audio(
 
 
 def read_timeline(path: str | os.PathLike) -> Timeline:
-    """Return what of a file is read; its first frame is decoded, which shows most damage.
+    """Return which streams of a file are read; its first frame is decoded, which shows most damage.
 
     Raises:
         FileNotFoundError, ValueError: see `read_video`.
@@ -383,7 +383,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def jump_back(path: Path, time_s: Fraction, step_s: Fraction) -> ValueError:
     return ValueError(
-        f"`{path}` is several recordings in one: at {float(time_s):.2f} s its timestamps go back by "
+        f"`{path}` is several recordings in one file: at {float(time_s):.2f} s its timestamps go back by "
         f"{float(step_s):.2f} s. Split it there, or encode it anew."
     )
 

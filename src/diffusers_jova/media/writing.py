@@ -45,7 +45,7 @@ def write_video(
     comment: str | None = None,
     crf: int = 18,
 ) -> Path:
-    """Write frames, and sound if there is any, as H.264 + AAC and return the path.
+    """Write frames, and audio if there is any, as H.264 + AAC and return the path.
 
     The file appears whole or not at all. An odd width or height is padded by repeating its last column or row: players
     need 4:2:0 colour, which needs even sizes.
@@ -130,7 +130,7 @@ class _Pieces:
 
     def open(self, audio: np.ndarray | None) -> None:
         # Without a limit on the interleaving delay, packets come in the order of time however the streams are encoded.
-        # The movie's clock counts edits: at its default of 1 ms they would cut the sound short of its last samples.
+        # The movie's clock counts edits: at its default of 1 ms they would cut the audio short of its last samples.
         options = {"movflags": "+faststart", "max_interleave_delta": "0"}
         if audio is not None:
             options["movie_timescale"] = str(_aac_rate(self.rate))
@@ -155,8 +155,8 @@ class _Pieces:
             raise ValueError("Some pieces of this clip have audio and others have none: give it to all or to none.")
         self._encode_pending()
         self.pending = audio
-        for picture in _unbatch(frames):
-            array = _pad_to_even(_to_uint8(picture))
+        for image in _unbatch(frames):
+            array = _pad_to_even(_to_uint8(image))
             if self.num_frames == 0:
                 self.stream.height, self.stream.width = array.shape[:2]
             elif array.shape[:2] != (self.stream.height, self.stream.width):
@@ -201,8 +201,8 @@ def write_wav(
         path: ends in .wav; its folder exists.
         audio: `(N,)` or `(C, N)` with one or two channels, float; beyond [-1, 1] it is clipped.
         sampling_rate: samples per second.
-        ai_generated: say in the file's comment that the sound is AI-generated.
-        title: of the sound, for players and media libraries.
+        ai_generated: say in the file's comment that the audio is AI-generated.
+        title: of the audio, for players and media libraries.
         comment: a remark of your own, before the note on AI.
     """
     audio = _to_int16(_to_waveform(audio))
@@ -251,8 +251,8 @@ def _unbatch(frames):
     """Return the frames of the only clip in `frames`, which diffusers may have wrapped in a batch of one."""
     is_array = isinstance(frames, np.ndarray | torch.Tensor)
     if not is_array and not isinstance(frames, list | tuple):
-        raise ValueError(f"`frames` must be a list of pictures, an array or a tensor, got {type(frames).__name__}.")
-    # A picture has three axes (PIL images have no `ndim`), a clip four, a batch five.
+        raise ValueError(f"`frames` must be a list of images, an array or a tensor, got {type(frames).__name__}.")
+    # An image has three axes (PIL images have no `ndim`), a clip four, a batch five.
     num_axes = frames.ndim if is_array else 1 + max((_num_axes(item) for item in frames), default=3)
     if num_axes < 5:
         return frames
@@ -272,24 +272,24 @@ def _to_numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
     return np.asarray(array)
 
 
-def _to_uint8(picture: Image.Image | np.ndarray | torch.Tensor) -> np.ndarray:
+def _to_uint8(image: Image.Image | np.ndarray | torch.Tensor) -> np.ndarray:
     """Return one frame as `(H, W, 3)` uint8."""
-    if isinstance(picture, Image.Image):
-        return np.asarray(picture.convert("RGB"))
-    channel_axis = 0 if isinstance(picture, torch.Tensor) else -1  # "pt" is (3, H, W), "np" is (H, W, 3)
-    picture = _to_numpy(picture)
-    if picture.ndim == 3 and picture.shape[channel_axis] != 3:
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    channel_axis = 0 if isinstance(image, torch.Tensor) else -1  # "pt" is (3, H, W), "np" is (H, W, 3)
+    image = _to_numpy(image)
+    if image.ndim == 3 and image.shape[channel_axis] != 3:
         channel_axis = -1 - channel_axis
-    if picture.ndim != 3 or picture.shape[channel_axis] != 3:
-        raise ValueError(f"A frame must be (H, W, 3) or (3, H, W), got {picture.shape}.")
-    picture = np.moveaxis(picture, channel_axis, -1)
-    if np.issubdtype(picture.dtype, np.floating):
-        if not (picture.min() >= -1e-3 and picture.max() <= 1 + 1e-3):  # false for NaN
-            raise ValueError(f"Frames must be in [0, 1] without NaN, got {picture.min()} to {picture.max()}.")
-        picture = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
-    if picture.dtype != np.uint8:
-        raise ValueError(f"Frames must be uint8 or float in [0, 1], got {picture.dtype}.")
-    return np.ascontiguousarray(picture)
+    if image.ndim != 3 or image.shape[channel_axis] != 3:
+        raise ValueError(f"A frame must be (H, W, 3) or (3, H, W), got {image.shape}.")
+    image = np.moveaxis(image, channel_axis, -1)
+    if np.issubdtype(image.dtype, np.floating):
+        if not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):  # false for NaN
+            raise ValueError(f"Frames must be in [0, 1] without NaN, got {image.min()} to {image.max()}.")
+        image = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"Frames must be uint8 or float in [0, 1], got {image.dtype}.")
+    return np.ascontiguousarray(image)
 
 
 def _pad_to_even(array: np.ndarray) -> np.ndarray:
@@ -307,7 +307,7 @@ def _to_yuv(array: np.ndarray, index: int) -> av.VideoFrame:
 
 
 def _to_waveform(audio: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Return the sound as `(C, N)` float32 in [-1, 1]."""
+    """Return the audio as `(C, N)` float32 in [-1, 1]."""
     audio = _to_numpy(audio)
     audio = audio[None] if audio.ndim == 1 else audio
     if audio.ndim != 2 or audio.shape[0] not in (1, 2) or audio.shape[1] == 0:

@@ -29,7 +29,7 @@ from .vocoder import train_vocoder
 logger = logging.getLogger(__name__)
 
 SIZE = 64  # pixels
-# Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 picture + 1 mask channels.
+# Each frame has its own latent frame (see autoencoders.VIDEO_VAE): 16 noisy + 16 image + 1 mask channels.
 TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compression": 1}
 # The sampler: the shift of its noise levels, and new noise in every step, which corrects words laid out wrongly.
 SCHEDULER = {"shift": 5.0, "stochastic_sampling": True}
@@ -48,7 +48,7 @@ def train_component(
     if num_steps == 0:
         return
     if (output_dir / LAST_FOLDER[name]).is_dir():
-        logger.warning(f"{name}: `{output_dir / LAST_FOLDER[name]}` is there and is kept; remove it to train it anew.")
+        logger.warning(f"{name}: `{output_dir / LAST_FOLDER[name]}` exists and is kept; remove it to train it anew.")
         return
     output_dir.mkdir(parents=True, exist_ok=True)
     TRAINERS[name](corpus / "train", output_dir, num_steps, seed, mixed_precision)
@@ -130,7 +130,7 @@ def pack(pipe: JoVAPipeline, output_dir: Path, metrics: Mapping[str, dict] | Non
     float16 and not bfloat16: weights of this size fit its range, and it rounds eight times finer.
 
     Args:
-        metrics: Of components, for a metrics.json beside their weights; see `training.round_trip`.
+        metrics: Of components, for a metrics.json beside their weights; see `data.round_trip`.
     """
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):

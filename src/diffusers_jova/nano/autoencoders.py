@@ -24,7 +24,7 @@ from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 
 
 # Wan 2.2's layout, small: pixels folded 4 x 4 before the convolutions, 16 x 16 pixels per latent. One latent frame per
-# frame: no temporal compression, so that it can be trained on single pictures, and lips keep their timing.
+# frame: no temporal compression, so that it can be trained on single images, and lips keep their timing.
 VIDEO_VAE = {
     "base_dim": 32,
     "z_dim": 16,
@@ -164,10 +164,10 @@ def on_single_frames(vae: AutoencoderKLWan) -> Iterator[None]:
 
     def forward(module: WanCausalConv3d, hidden_states: torch.Tensor, cache_x=None) -> torch.Tensor:
         padding = module._padding[0]
-        picture = F.conv2d(
+        image = F.conv2d(
             hidden_states[:, :, 0], module.weight[:, :, -1], module.bias, module.stride[1:], padding=padding
         )
-        return picture[:, :, None]
+        return image[:, :, None]
 
     convolutions = [module for module in vae.modules() if isinstance(module, WanCausalConv3d)]
     for module in convolutions:

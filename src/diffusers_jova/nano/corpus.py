@@ -153,7 +153,7 @@ def make_captions(identity: Identity, voice_caption: str, rng: np.random.Generat
 
 
 def make_waveform(plan: ClipPlan) -> np.ndarray:
-    """Return a clip's sound, (N,) float32 at 16 kHz."""
+    """Return a clip's audio, (N,) float32 at 16 kHz."""
     waveform = np.zeros(round(DURATION_S * SAMPLING_RATE), np.float32)
     sound = speak(plan.voice, plan.text, plan.pace, plan.pitch)
     start = round(plan.onset_s * SAMPLING_RATE)
@@ -163,7 +163,7 @@ def make_waveform(plan: ClipPlan) -> np.ndarray:
 
 
 def make_poses(waveform: np.ndarray, motion: int, num_frames: int = NUM_FRAMES) -> list[Pose]:
-    """Return how the head looks in each frame: the mouth follows the sound, lids and head a seed."""
+    """Return how the head looks in each frame: the mouth follows the audio, lids and head a seed."""
     rng = np.random.default_rng(motion)
     loudness = frame_loudness(waveform, num_frames, FRAME_RATE, SAMPLING_RATE)
     brightness = frame_brightness(waveform, num_frames, FRAME_RATE, SAMPLING_RATE)

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Drawn faces, nobody's likeness: who somebody is (`Identity`), how they look at a moment (`Pose`) -> a picture."""
+"""Drawn faces, nobody's likeness: who somebody is (`Identity`), how they look at a moment (`Pose`) -> an image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Colour = tuple[int, int, int]
 
-# The words of the captions and their colours. Apart enough that a program can tell them from a picture.
+# The words of the captions and their colours. Apart enough that a program can tell them from an image.
 HAIR_COLOURS: dict[str, Colour] = {
     "black": (34, 30, 34),
     "brown": (104, 62, 34),
@@ -32,13 +32,13 @@ HAIR_LENGTHS = ("short", "long")
 EYES: tuple[Colour, ...] = ((70, 46, 30), (60, 96, 130), (74, 104, 70), (60, 60, 66))
 LIGHTEST_SKIN, DARKEST_SKIN = np.array([238, 200, 172]), np.array([150, 100, 72])
 
-SUPERSAMPLING = 4  # drawn at four times the size of the model's 64 pixels, whatever the size of the picture
+SUPERSAMPLING = 4  # drawn at four times the size of the model's 64 pixels, whatever the size of the image
 DRAWN_SIZE = 64 * SUPERSAMPLING
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who somebody is. The five words are what a caption says; the numbers are what only a picture can tell.
+    """Who somebody is. The five words are what a caption says; the numbers are what only an image can tell.
 
     Attributes:
         person, hair, hair_length, shirt, wall: words, see the tables above.
@@ -121,7 +121,7 @@ class Pose:
         opening: of the mouth, 0 (closed) to 1.
         spread: of the mouth's width, −1 (rounded) to 1 (wide).
         lids: 0 (open) to 1 (closed).
-        x, y: of the head's centre from its place, over the picture's size.
+        x, y: of the head's centre from its place, over the image's size.
         turn: of the head, −1 (left) to 1 (right): features move over the head, by 3 % of its width.
     """
 
@@ -134,7 +134,7 @@ class Pose:
 
 
 def draw_face(identity: Identity, pose: Pose = Pose(), size: int = 64) -> Image.Image:
-    """Return the picture of somebody, RGB, `size` x `size` pixels.
+    """Return the image of somebody, RGB, `size` x `size` pixels.
 
     Args:
         size: at most 256, the size at which it is drawn.

@@ -45,7 +45,7 @@ class Measures:
 
     Attributes:
         transcripts, heard: N texts each.
-        gaps, loudness: (N, F), the lips' gap (NaN without a face) and the sound's root mean square in each frame.
+        gaps, loudness: (N, F), the lips' gap (NaN without a face) and the audio's root mean square in each frame.
     """
 
     transcripts: list[str]
@@ -79,7 +79,7 @@ class Measures:
 
     @property
     def shuffled(self) -> float:
-        """The mean r at lag 0 of each clip's lips with the sounds of all the others: the floor."""
+        """The mean r at lag 0 of each clip's lips with the audio of all the others: the floor."""
         pairs = [
             correlation(gaps, loudness)
             for i, gaps in enumerate(self.gaps)

@@ -1,13 +1,13 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""What a picture of the nano model shows: which colours, and whose face."""
+"""What an image of the nano model shows: which colours, and whose face."""
 
 import numpy as np
 
 from .faces import COLOURS, HAIR_COLOURS
 
 
-# Where things are in a drawn picture, over its size: top, bottom, left, right.
+# Where things are in a drawn image, over its size: top, bottom, left, right.
 REGIONS = {
     "wall": ((0.0, 0.3, 0.0, 0.08), (0.0, 0.3, 0.92, 1.0)),
     "hair": ((0.07, 0.12, 0.42, 0.58),),
@@ -33,5 +33,5 @@ def colour_word(frames: np.ndarray, name: str) -> str:
 
 
 def identity_distance(frames: np.ndarray, reference: np.ndarray) -> float:
-    """Return the mean absolute difference of a clip's mean frame and a picture (H, W, 3) uint8, over 255."""
+    """Return the mean absolute difference of a clip's mean frame and an image (H, W, 3) uint8, over 255."""
     return float(np.abs(frames.astype(np.float32).mean(axis=0) - reference.astype(np.float32)).mean() / 255)

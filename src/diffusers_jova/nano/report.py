@@ -53,7 +53,7 @@ def neutral(plan: ClipPlan) -> dict:
 
 
 def pictured(plan: ClipPlan) -> dict:
-    """Return the call's arguments with a picture of somebody no training clip shows; the caption tells no looks."""
+    """Return the call's arguments with an image of somebody no training clip shows; the caption tells no looks."""
     prompt = f"A {plan.face().person} is talking."
     return {"prompt": prompt, "audio_prompt": VOICES[plan.voice].caption, "transcript": plan.transcript} | {
         "image": draw_face(plan.face(), Pose(), 64)
@@ -68,7 +68,7 @@ def compare(pipe: JoVAPipeline, plans: Sequence[ClipPlan], num_pictured: int) ->
         "round trip through VAEs and vocoder": round_trip(pipe, recordings),
         "generated, full captions": generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED),
         "generated, neutral captions": generate(pipe, [neutral(plan) for plan in plans], NOISE_SEED),
-        "generated, with a picture": generate(pipe, [pictured(plan) for plan in plans[:num_pictured]], NOISE_SEED),
+        "generated, with an image": generate(pipe, [pictured(plan) for plan in plans[:num_pictured]], NOISE_SEED),
     }
     return [Row(name, clips, measure(clips)) for name, clips in sources.items()]
 
@@ -111,7 +111,7 @@ def lag_table(rows: Sequence[Row]) -> str:
 
 
 def identity_lines(clips: TalkingClips, plans: Sequence[ClipPlan]) -> str:
-    """How far clips made from a picture are from it, and from the pictures of other people."""
+    """How far clips made from an image are from it, and from the images of other people."""
     people = {plan.identity: np.asarray(draw_face(plan.face(), Pose(), 64)) for plan in plans}
     own, others, first = [], [], 0
     for frames, plan in zip(clips.frames, plans):
@@ -120,8 +120,8 @@ def identity_lines(clips: TalkingClips, plans: Sequence[ClipPlan]) -> str:
         others.append(np.mean([distance for name, distance in distances.items() if name != plan.identity]))
         first += min(distances, key=distances.get) == plan.identity
     return (
-        f"Mean absolute difference of a clip's mean frame and its own picture: {np.mean(own):.4f} (of 1); and the "
-        f"pictures of the {len(people) - 1} other held-out people: {np.mean(others):.4f}. Its own picture is the "
+        f"Mean absolute difference of a clip's mean frame and its own image: {np.mean(own):.4f} (of 1); and the "
+        f"images of the {len(people) - 1} other held-out people: {np.mean(others):.4f}. Its own image is the "
         f"nearest of all for {first} of {len(plans)} clips."
     )
 
@@ -202,7 +202,7 @@ def write_report(
     Args:
         command: that repeats the report, to be quoted in it.
         num_clips: held-out clips of each kind.
-        num_pictured: of them with a picture.
+        num_pictured: of them with an image.
         steps: numbers of denoising steps to compare.
         seed: of the corpus.
     """
@@ -256,13 +256,13 @@ REPORT = """# What jova-nano can do
 Written by `{command}` (torch {torch}), from the shipped weights; the same command writes it again. All clips say
 combinations of digits that no training clip says, and show people that none shows: the corpus's split `held_out`, seed
 0, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, noise levels shifted by {shift},
-`stochastic_sampling` {stochastic}, guidance scale {guidance_scale} for video and {audio_guidance_scale} for sound,
+`stochastic_sampling` {stochastic}, guidance scale {guidance_scale} for video and {audio_guidance_scale} for audio,
 vocoder `{vocoder}`.
 
 - **Words**: pocketsphinx with its English model and a grammar of the ten digits, its default settings. The interval is
   a bootstrap over clips.
-- **Lips**: the gap between the inner lips in dlib's landmarks, over the nose's length, against the sound's root mean
-  square in each frame; Pearson's r per clip, averaged. "Shuffled" pairs each clip's lips with all other clips' sounds.
+- **Lips**: the gap between the inner lips in dlib's landmarks, over the nose's length, against the audio's root mean
+  square in each frame; Pearson's r per clip, averaged. "Shuffled" pairs each clip's lips with all other clips' audio.
 
 {main}
 
@@ -280,7 +280,7 @@ Frames of 80 ms; positive: the lips are late.
 
 ![Mean correlation over lags](images/nano_lags.png)
 
-## Pictures
+## Images
 
 {identity}
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Spoken digits of flite's voices, and how bright a sound is in each frame of a video."""
+"""Spoken digits of flite's voices, and how bright the audio is in each frame of a video."""
 
 import subprocess
 import tempfile
@@ -71,7 +71,7 @@ def speak(voice: str, text: str, pace: float = 0.85, pitch: float = 1.0) -> np.n
             )
         except FileNotFoundError:
             raise FileNotFoundError(
-                "The program flite is not there: install it (Debian: apt install flite)."
+                "The program flite was not found: install it (Debian: apt install flite)."
             ) from None
         with wave.open(str(path)) as file:
             if file.getframerate() != SAMPLING_RATE:
@@ -94,7 +94,7 @@ def speak(voice: str, text: str, pace: float = 0.85, pitch: float = 1.0) -> np.n
 
 
 def frame_brightness(waveform: np.ndarray, num_frames: int, frame_rate: float, sampling_rate: int) -> np.ndarray:
-    """Return the spectral centroid in Hz of a sound (N,) during each frame of a video, (num_frames,)."""
+    """Return the spectral centroid in Hz of a waveform (N,) during each frame of a video, (num_frames,)."""
     centroids = []
     for piece in frame_pieces(waveform, num_frames, frame_rate, sampling_rate):
         power = np.abs(np.fft.rfft(piece * np.hanning(len(piece)))) ** 2

@@ -91,7 +91,7 @@ def read_recordings(audio: Any, sampling_rate: int | None) -> Recording:
         if peak < SILENCE:
             raise ValueError(
                 f"`audio` is silent{f' (recording {number})' if several else ''}: its loudest sample is {peak:.1g} of "
-                f"full scale, less than {SILENCE:g}. A video would keep its mouth shut. Give a recording with sound, "
+                f"full scale, less than {SILENCE:g}. A video would keep its mouth shut. Give a recording that is not, "
                 "or leave out `audio`."
             )
     return join_recordings(recordings)
@@ -157,7 +157,7 @@ def _read_recording(item: Any, sampling_rate: int | None) -> Recording:
 
 
 def read_recording_file(path: str | os.PathLike, duration_s: Fraction | None = None) -> Recording:
-    """Return the audio of a file, from its first picture on if it has pictures; see `media.read_audio`.
+    """Return the audio of a file, from its first frame on if it has a video; see `media.read_audio`.
 
     Raises:
         ValueError: If it has no audio.
@@ -166,7 +166,7 @@ def read_recording_file(path: str | os.PathLike, duration_s: Fraction | None = N
 
     waveform, sampling_rate = read_audio(path, duration_s=duration_s)
     if waveform is None:
-        raise ValueError(f"`{path}` has no audio: give a recording, or a clip with sound.")
+        raise ValueError(f"`{path}` has no audio: give a recording, or a clip that has audio.")
     return Recording(torch.from_numpy(np.ascontiguousarray(waveform))[None], sampling_rate)
 
 
@@ -257,7 +257,7 @@ def _given_clip(item: Any) -> GivenClip:
         return GivenClip(Path(item))
     if hasattr(item, "waveform") and hasattr(item, "frames"):  # a `media.Clip`, which needs PyAV to be named
         if item.frames is None:
-            raise ValueError("`video` is a clip without frames: give its sound as `audio`.")
+            raise ValueError("`video` is a clip without frames: give its audio as `audio`.")
         return GivenClip(item)
     if not isinstance(item, list | tuple) and getattr(item, "ndim", 0) != 4:
         raise ValueError(

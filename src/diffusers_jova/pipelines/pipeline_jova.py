@@ -942,7 +942,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 themselves, cut or padded; the model reads a copy in mono at its own rate. With it `num_frames=None`
                 means as long as the recording, and texts are optional.
             audio_sampling_rate (`int`, *optional*):
-                Samples per second of `audio`, where it is no file.
+                Samples per second of `audio`, where it is not a file.
             video (`str`, `Path`, `media.Clip`, frames, *optional*):
                 A clip that is given. Alone: its frames stay, and audio is made for them; the clip's own audio is not
                 read. A file, a `media.Clip`, a list of PIL images, an array (F, H, W, 3) or a tensor (F, 3, H, W); or
