@@ -68,7 +68,7 @@ class Preparation:
     Args:
         frame_rate, sampling_rate: of the model; no `sampling_rate`, no audio.
         has_video: whether frames are wanted.
-        detector: None to look for no mouths.
+        detector: finds faces; None not to look for mouths.
         detect_every: see `find_mouths`.
         crop: "face" or "centre", see `settings.CROPS`; without a detector, the centre.
     """
