@@ -45,14 +45,14 @@ DIVIDED = {  # old name: the modules that share what was in it
 
 
 def find_moved_modules() -> None:
-    """Let `import` find modules under their old names, behind everything that is there."""
+    """Let `import` find modules under their old names, after all other finders."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds under the name of before the module of today, the same object: what is set on one is set on both. Of one
-    that was divided it makes a module with all that is public in its pieces."""
+    """Finds a module under its old name as the same object: what is set on one is set on both. For one that was
+    divided it makes a module with all that is public in its pieces."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target=None) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")

@@ -251,7 +251,7 @@ def test_alpha_in_the_metadata_of_other_trainers_is_read(tmp_path, names, metada
 def test_metadata_that_may_mean_two_strengths_is_refused_and_alpha_says_which(tmp_path):
     metadata = {"ss_network_alpha": "1", "ss_network_dim": "4"}
     path = save_one_layer(tmp_path / "lora.safetensors", PEFT, metadata)
-    with pytest.raises(ConversionError, match="it may be in the weights already.*--alpha"):
+    with pytest.raises(ConversionError, match="strength may be in the weights already.*--alpha"):
         run(path, "diffusers", tmp_path / "out")
     run(path, "comfyui", tmp_path / "out", alpha=4.0)
     assert load_file(tmp_path / "out" / "lora_comfyui.safetensors")["diffusion_model.proj_out.alpha"] == 4

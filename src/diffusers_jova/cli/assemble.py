@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Put parts together to one pipeline folder that JoVAPipeline.from_pretrained loads, if they fit each other:
+"""Put parts together into one pipeline folder that JoVAPipeline.from_pretrained loads, if they fit each other:
 
     diffusers-jova assemble --transformer transformer --vae vae --audio_vae audio_vae --vocoder vocoder \\
         --text_encoder t5 --tokenizer t5 --text_encoder_2 qwen --tokenizer_2 qwen --output jova

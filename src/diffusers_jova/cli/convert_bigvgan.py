@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Make a BigVGANVocoder of a BigVGAN generator, or go back (best_netG.pt as MMAudio hosts it is CC-BY-NC 4.0):
+"""Make a BigVGANVocoder from a BigVGAN generator, or go back (best_netG.pt as MMAudio hosts it is CC-BY-NC 4.0):
 
 diffusers-jova convert-bigvgan --input bigvgan_generator.pt --config config.json --output vocoder
 diffusers-jova convert-bigvgan --input best_netG.pt --audio_mode 16k --output vocoder

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Convert a LoRA between diffusers, ComfyUI and kohya names; the format that it is in is seen from its names:
+"""Convert a LoRA between diffusers, ComfyUI and kohya names; its own format is told by its names:
 
 diffusers-jova convert-lora --to comfyui --input pytorch_lora_weights.safetensors --output lora-comfyui
 diffusers-jova convert-lora --to diffusers --input lora_kohya.safetensors --output lora

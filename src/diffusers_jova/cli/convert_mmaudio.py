@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Make an AutoencoderMMAudio of MMAudio's autoencoder, or go back (the published weights are CC-BY-NC 4.0):
+"""Make an AutoencoderMMAudio from MMAudio's autoencoder, or go back (the published weights are CC-BY-NC 4.0):
 
 diffusers-jova convert-mmaudio --input v1-16.pth --output audio_vae
 diffusers-jova convert-mmaudio --to mmaudio --raw --input audio_vae --output v1-16

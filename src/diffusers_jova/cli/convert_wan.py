@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Make a JoVA of a Wan, whose video branch is Wan's transformer, or a Wan transformer of that branch again:
+"""Make a JoVA from a Wan, whose transformer becomes the video branch, or a Wan transformer from that branch:
 
 diffusers-jova convert-wan --to jova --input Wan2.1-T2V-1.3B-Diffusers --output jova-wan
 diffusers-jova convert-wan --to wan --input jova-wan/transformer --output wan-transformer

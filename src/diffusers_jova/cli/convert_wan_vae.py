@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Make an AutoencoderKLWan of the original Wan 2.1 VAE, or go back:
+"""Make an AutoencoderKLWan from the original Wan 2.1 VAE, or go back:
 
 diffusers-jova convert-wan-vae --input Wan2.1_VAE.pth --output vae
 diffusers-jova convert-wan-vae --to wan --input vae --output wan

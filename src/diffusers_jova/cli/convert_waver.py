@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Make a JoVA transformer of a Waver checkpoint, or a Waver checkpoint of one branch of a JoVA transformer:
+"""Make a JoVA transformer from a Waver checkpoint, or a Waver checkpoint from one branch of a JoVA transformer:
 
 diffusers-jova convert-waver --to jova --input waver.safetensors --output jova/transformer
 diffusers-jova convert-waver --to waver --branch audio --input jova/transformer --output waver-audio

@@ -42,7 +42,7 @@ GROUPS = {
         "convert-wan": "a Wan pipeline or transformer <-> JoVA on a Wan base",
         "convert-wan-vae": "the original Wan 2.1 VAE <-> AutoencoderKLWan",
         "convert-lora": "LoRA files between the names of diffusers, ComfyUI and kohya",
-        "assemble": "put parts together to one pipeline folder",
+        "assemble": "put parts together into one pipeline folder",
     },
 }
 VERBS = {verb: help for verbs in GROUPS.values() for verb, help in verbs.items()}

@@ -38,7 +38,7 @@ def read_row_or_none(path: Path) -> dict[str, Any] | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a cached file is as it was written; a damaged one is said, and made anew."""
+    """Whether a cached file is as it was written; a damaged one is reported, and made anew."""
     try:
         cache.read_tensors(path)
         return True
