@@ -35,7 +35,7 @@ FORMATS = {
 
 
 def convert(checkpoint: Checkpoint, to: str, alpha: float | None = None) -> Plan:
-    """Return the plan of a LoRA file in another format; the one it is in is seen from its names.
+    """Return the plan of a LoRA file in another format; its own format is told by its names.
 
     Args:
         checkpoint: opened with `strip=False`.
