@@ -129,6 +129,19 @@ def test_a_checkpoint_trained_with_clean_conditions_sees_the_recording_at_timest
     assert all(torch.equal(call["timestep"], call["audio_timestep"]) for call, _ in calls)
 
 
+def test_a_checkpoint_trained_with_clean_conditions_sees_a_beginning_of_audio_at_timestep_0(make_pipeline, record):
+    pipe = make_pipeline(condition_mode="clean")
+    clip = clip_of(5)
+    calls = record(pipe.transformer)
+    run(pipe, video=clip, keep=0.4, num_frames=9, guidance_scale=1.0)
+    clean = encoded_audio(pipe, clip.waveform[:, : 12 * 512], 12)
+    for call, _ in calls:
+        timestep = call["audio_timestep"][0]
+        assert timestep.shape == (23,) and (timestep[:12] == 0).all()  # 31.25 a second, of which 12 end within 0.4 s
+        assert call["timestep"].item() > 0 and (timestep[12:] == call["timestep"]).all()
+        torch.testing.assert_close(call["audio_hidden_states"][:, :, :12], clean)
+
+
 def test_another_recording_makes_another_video_and_the_texts_are_optional(pipe):
     recordings = noise_like_speech(CLIP_S), noise_like_speech(CLIP_S, 4000)[:, :1600].repeat(4, axis=1)
     one, same, other = (

@@ -191,8 +191,9 @@ class GivenLatents:
         clean: `(B, C, F, H, W)` and `(B, C, A)` on the transformer's scale; where it is not given, any values.
         is_given: `(F,)` and `(A,)` bool.
         noise: Like `clean`: what the given part is noised with.
-        condition_mode: "noised": the given part has the noise level of the rest. "clean": a modality that is given
-            whole has none, and timestep 0; which one is right depends on how the transformer was trained.
+        condition_mode: "noised": the given part has the noise level of the rest. "clean": it has none, and timestep 0,
+            but for a part of the video, whose frames have one timestep for all. Which one is right depends on how the
+            transformer was trained.
         pixels: `(R, 3, num_frames, height, width)` in [-1, 1], the clips up to their last frame that is given; None
             where nothing of the video is.
     """
@@ -209,7 +210,8 @@ class GivenLatents:
         return tuple(name for name, is_given in self.is_given.items() if is_given.all())
 
     def stands_clean(self, name: str) -> bool:
-        return self.condition_mode == "clean" and name in self.whole
+        is_able = name in self.whole or (name == LATENTS["audio"] and name in self.clean)
+        return self.condition_mode == "clean" and is_able
 
     def at(self, tensors: dict[str, Any], sigma: torch.Tensor | float) -> dict[str, Any]:
         """Return `tensors` with the given part at noise level `sigma`: (1 - sigma) · clean + sigma · noise."""
@@ -221,10 +223,14 @@ class GivenLatents:
         return tensors | replaced
 
     def timesteps(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the timesteps of the video and of the audio where the rest is at `timestep`."""
-        clean = torch.zeros_like(timestep)
-        video, audio = (clean if self.stands_clean(name) else timestep for name in LATENTS.values())
-        return video, audio
+        """Return the timesteps (1,) of the video, and (1,) or (1, A) of the audio, where the rest is at `timestep`."""
+        timesteps = {name: timestep.reshape(1) for name in LATENTS.values()}
+        for name in filter(self.stands_clean, timesteps):
+            is_given = self.is_given[name]
+            timesteps[name] = (
+                torch.zeros_like(timesteps[name]) if name in self.whole else torch.where(is_given, 0, timestep)[None]
+            )
+        return timesteps["latents"], timesteps["audio_latents"]
 
 
 def check_directions(arguments: Mapping[str, Any]) -> None:

@@ -708,7 +708,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                     hidden_states=latents,
                     audio_hidden_states=audio_latents.to(dtype) if audio_latents is not None else None,
                     timestep=timesteps[0].expand(batch_size),
-                    audio_timestep=timesteps[1].expand(batch_size),
+                    audio_timestep=timesteps[1].expand(batch_size, *timesteps[1].shape[1:]),
                     frame_rate=frame_rate,
                     cross_modal_attention=cross_modal_attention,
                     attention_kwargs=self.attention_kwargs,
