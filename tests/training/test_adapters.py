@@ -334,10 +334,11 @@ def test_a_branch_that_is_not_there_is_named(tmp_path):
 
 
 def test_scales_are_read_without_loading_the_vaes(model):
-    scales = read_scales(model, {"in_channels": 36, "vae_temporal_compression": 4})
+    config = {"in_channels": 36, "vae_temporal_compression": 4, "audio_latent_rate": 31.25}
+    scales = read_scales(model, config)
     assert len(scales.vae.latents_mean) == 16 and scales.in_channels == 36
     with pytest.raises(FileNotFoundError, match="not the folder of a pipeline"):
-        read_scales(model / "vae", {"in_channels": 36, "vae_temporal_compression": 4})
+        read_scales(model / "vae", config)
 
 
 def test_the_model_card_says_how_it_was_made():

@@ -577,4 +577,7 @@ def test_durations_are_told_in_few_words(seconds, text):
 
 
 def test_the_scales_of_a_pipeline_fit_its_step(model):
-    assert read_scales(model, {"in_channels": 36, "vae_temporal_compression": 4}).audio_vae is not None
+    assert (
+        read_scales(model, {"in_channels": 36, "vae_temporal_compression": 4, "audio_latent_rate": 31.25}).audio_vae
+        is not None
+    )

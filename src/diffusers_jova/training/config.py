@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of a training run, one frozen dataclass; `flags` fills it from a YAML file and from flags."""
 
+import math
 from dataclasses import MISSING, dataclass
+from typing import Any
 
 from ..pipeline_folder import find_model
+from ..text import nearest
 from .flags import convert_settings, setting
 
 
@@ -14,6 +17,7 @@ MOUTH_LOSS_REDUCTIONS = ("mask", "all")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 TRACKERS = ("tensorboard", "wandb", "none")
+TASKS = ("t2av", "a2v", "v2a", "continuation")
 BASE_QUANTIZATIONS = ("nf4", "int8")
 
 MOUTH_LOSS_WEIGHT = 5.0  # lambda, Table 3
@@ -72,6 +76,10 @@ class TrainingConfig:
         None, "shift of the audio's own noise levels, with --independent_timesteps; by default as sigma_shift"
     )
     independent_timesteps: bool = setting(False, "draw a noise level for each modality instead of one for both")
+    task_probabilities: dict | None = setting(
+        None,
+        f"how often a clip is asked for which task ({', '.join(TASKS)}), as t2av=0.6 a2v=0.4; by default t2av always",
+    )
     video_loss_weight: float = setting(1.0, "weight of the video loss")
     audio_loss_weight: float = setting(1.0, "weight of the audio loss")
     mouth_loss_weight: float | None = setting(
@@ -111,7 +119,14 @@ class TrainingConfig:
             weight = MOUTH_LOSS_WEIGHT if self.branch == "joint" else 0.0
             object.__setattr__(self, "mouth_loss_weight", weight)
         check_ranges(self)
+        check_tasks(self.task_probabilities)
         check_combinations(self)
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """The tasks that occur, with their probabilities."""
+        probabilities: dict[str, Any] = self.task_probabilities or {"t2av": 1.0}
+        return {task: float(probabilities[task]) for task in TASKS if probabilities.get(task)}
 
 
 @dataclass(frozen=True)
@@ -172,8 +187,34 @@ def check_ranges(config: TrainingConfig) -> None:
             raise ValueError(f"`{name}` must be between 0 and 1, got {value}.")
 
 
+def check_tasks(probabilities: dict | None) -> None:
+    """Raise ValueError unless these are probabilities of tasks that there are."""
+    if probabilities is None:
+        return
+    for task, value in probabilities.items():
+        if task not in TASKS:
+            raise ValueError(
+                f"`task_probabilities` has the unknown task {task!r}{nearest(str(task), TASKS)} Allowed are "
+                f"{', '.join(TASKS)}."
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"`task_probabilities` must be numbers between 0 and 1, got {value!r} for {task}.")
+    total = math.fsum(probabilities.values())
+    if abs(total - 1) > 1e-6:
+        raise ValueError(
+            f"`task_probabilities` must sum to 1, got {total:g}. Name every task that shall occur, also "
+            "t2av, the plain one."
+        )
+
+
 def check_combinations(config: TrainingConfig) -> None:
     """Raise ValueError for values that exclude each other."""
+    others = [task for task in config.tasks if task != "t2av"]
+    if config.branch != "joint" and others:
+        raise ValueError(
+            f"`task_probabilities` has {', '.join(others)}, which need both branches (`branch: joint`), got "
+            f"{config.branch!r}: stage 1 trains on t2av alone."
+        )
     if config.branch != "joint" and config.mouth_loss_weight:
         raise ValueError(
             f"`mouth_loss_weight` is {config.mouth_loss_weight:g}, but stage 1 (`branch: {config.branch}`) trains on "

@@ -354,9 +354,32 @@ class StepSampler(BatchSampler):
 
 def open_clips(config: TrainingConfig) -> CachedClips:
     """Return the clips of a run's cache; see `CachedClips` for the errors."""
-    return CachedClips(
+    clips = CachedClips(
         config.cache_dir, config.branch, config.seed, config.caption_dropout, config.line_dropout, config.model
     )
+    check_tasks(clips, config)
+    return clips
+
+
+def check_tasks(clips: CachedClips, config: TrainingConfig) -> None:
+    """Raise ValueError if the clips cannot teach the tasks of a run."""
+    tasks = [task for task in config.tasks if task != "t2av"]
+    if not tasks:
+        return
+    whole = [clips.rows[key] for key, modalities in clips.modalities.items() if len(modalities) == 2]
+    if not whole:
+        raise ValueError(
+            f"`task_probabilities` has {', '.join(tasks)}, which need clips with video and audio, but the cache "
+            f"`{clips.cache_dir}` has {' and '.join(sorted(clips.kinds))} alone: leave these tasks out, or preprocess "
+            "clips with both."
+        )
+    short = [row["key"] for row in whole if row["num_frames"] == 1]
+    if "continuation" in tasks and short:
+        raise ValueError(
+            f"`task_probabilities` has continuation, but {len(short)} clip(s) of the cache `{clips.cache_dir}` have "
+            f"one frame, such as {short[0]}: nothing follows a beginning. Leave the task out, or preprocess longer "
+            "clips."
+        )
 
 
 def create_batches(

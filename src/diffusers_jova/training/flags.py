@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
-NAMES_OF_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list"}
+NAMES_OF_TYPES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    dict: "a mapping",
+}
 
 
 def setting(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -151,11 +158,32 @@ def add_flag(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
         options["action"] = argparse.BooleanOptionalAction
     elif kind is tuple:
         options["nargs"] = "+"
+    elif kind is dict:
+        options |= {"nargs": "+", "type": pair, "action": Mapping, "metavar": "NAME=NUMBER"}
     else:
         options |= {"type": or_none(kind) if is_optional else kind, "choices": choices}
         if not choices:
             options["metavar"] = kind.__name__.upper()
     parser.add_argument(f"--{item.name}", **options)
+
+
+def pair(text: str) -> tuple[str, float]:
+    """Return "name=0.5" as name and number."""
+    name, _, number = text.partition("=")
+    return name, float(number)
+
+
+pair.__name__ = "name=number"  # argparse names it in its errors
+
+
+class Mapping(argparse.Action):
+    """Keeps pairs as a mapping."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        names = [name for name, _ in values]
+        if len(set(names)) < len(names):
+            parser.error(f"argument {option_string}: a name stands twice in {', '.join(names)}")
+        setattr(namespace, self.dest, dict(values))
 
 
 def or_none(kind: type) -> Callable[[str], Any]:

@@ -36,11 +36,15 @@ def shift_sigmas(sigmas: torch.Tensor, shift: float) -> torch.Tensor:
 
 
 def add_noise(latents: torch.Tensor, noise: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """Return the point at noise level `sigmas` (B,) on the straight path from `latents` (0) to `noise` (1).
+    """Return the point at noise level `sigmas` on the straight path from `latents` (0) to `noise` (1).
 
     x_sigma = (1 - sigma) · x + sigma · noise   (arXiv:2403.03206, eq. 13; the paper's v_t, Eq. 2)
+
+    Args:
+        latents, noise: (B, C, ...).
+        sigmas: (B,), or (B, L) for latents (B, C, L).
     """
-    sigmas = sigmas.view(-1, *[1] * (latents.ndim - 1))
+    sigmas = sigmas.view(-1, *[1] * (latents.ndim - 1)) if sigmas.ndim == 1 else sigmas[:, None]
     return (1 - sigmas) * latents + sigmas * noise
 
 

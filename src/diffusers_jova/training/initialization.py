@@ -157,7 +157,20 @@ def read_scales(model: str | os.PathLike, transformer_config: dict[str, Any]) ->
         audio_vae=read_component_config(model, "audio_vae"),
         in_channels=transformer_config["in_channels"],
         temporal_compression=transformer_config["vae_temporal_compression"],
+        audio_latent_rate=transformer_config["audio_latent_rate"],
+        condition_mode=transformer_config.get("condition_mode") or "noised",
     )
+
+
+def settle_condition_mode(transformer: JoVATransformer3DModel, config: TrainingConfig) -> None:
+    """Write into a transformer's config how it learns what is given: "clean", unless the config says it already.
+
+    The pipeline reads it there. What is trained without a task in which a modality is given stays as it is.
+    """
+    if set(config.tasks) != {"t2av"} and transformer.config.get("condition_mode") is None:
+        # where the file has no such key, diffusers remembers to take the default whenever it copies the config
+        defaults = [name for name in transformer.config.get("_use_default_values", ()) if name != "condition_mode"]
+        transformer.register_to_config(condition_mode="clean", _use_default_values=defaults)
 
 
 def read_component_config(model: str | os.PathLike, name: str) -> Any:

@@ -8,9 +8,21 @@ B batch, C channels, F latent frames, H W latent rows and columns
 import torch
 
 
-def flow_matching_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared error of each sample's velocity (B, ...): (B,). Eq. 2 for video, Eq. 3 for audio."""
-    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+def flow_matching_loss(
+    prediction: torch.Tensor, target: torch.Tensor, is_given: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean squared error of each sample's velocity (B, C, L, ...): (B,). Eq. 2 for video, Eq. 3 for audio.
+
+    Args:
+        prediction, target: (B, C, F, H, W) or (B, C, A) velocities.
+        is_given: (B, F) or (B, A) bool, what is given and has no loss: the mean is that of the rest, zero where there
+            is none. None: nothing is given.
+    """
+    error = (prediction.float() - target.float()).square()
+    if is_given is None:
+        return error.flatten(1).mean(1)
+    error = error.transpose(1, 2).flatten(2).mean(2)  # (B, F) or (B, A)
+    return torch.where(is_given, 0.0, error).sum(1) / (~is_given).sum(1).clamp(min=1)
 
 
 def mouth_loss(

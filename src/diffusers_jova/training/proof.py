@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +145,10 @@ def measure_losses(
 ) -> dict[str, list[float]]:
     """Return the losses of each clip, by modality, averaged over visits that training never makes.
 
-    The visits decide noises and noise levels, from the density of the settings: every model meets the same.
+    The visits decide noises and noise levels, from the density of the settings: every model meets the same. Whatever
+    the tasks of the run, the clips are judged by the plain one, which every model knows.
     """
+    config = replace(config, task_probabilities=None)
     losses: dict[str, list[float]] = {"video": [], "mouth": [], "audio": []}
     for key in clips.rows:
         visits = [Visit(key, -number) for number in range(1, NUM_NOISES + 1)]

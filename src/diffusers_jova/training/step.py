@@ -3,6 +3,7 @@
 """One training step: cached clips in, losses out. What can be wrong in silence is here.
 
 B batch, C latent channels, F latent frames, H W latent rows and columns, A audio latents
+What is given of a clip, and what it is asked for, is in `tasks`.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from .dataset import Batch, Visit
 from .flow_matching import add_noise, sample_sigma, shift_sigmas, timesteps_of, velocity
 from .losses import flow_matching_loss, mouth_loss
 from .randomness import make_generator
+from .tasks import draw_given, draw_tasks, place_given
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,16 @@ class LatentScales:
         vae, audio_vae: Configs with `latents_mean` and `latents_std`; None for a VAE that is not there.
         in_channels: Channels of the transformer's video input; as many as the latents have means no condition.
         temporal_compression: Frames per latent frame.
+        audio_latent_rate: Audio latents per second.
+        condition_mode: How a modality that is given enters; see `tasks`.
     """
 
     vae: Any
     audio_vae: Any
     in_channels: int | None
     temporal_compression: int = 4
+    audio_latent_rate: float = 44100 / 1024
+    condition_mode: str = "noised"
 
 
 @dataclass
@@ -44,11 +50,13 @@ class StepOutput:
         loss: The mean over the batch of the weighted sum, with its gradient.
         losses: "video", "mouth" and "audio", unweighted and without gradient; and "total", weighted.
         sigmas: Noise levels of "video" and "audio".
+        tasks: Of each sample.
     """
 
     loss: torch.Tensor
     losses: dict[str, torch.Tensor]
     sigmas: dict[str, torch.Tensor]
+    tasks: list[str]
 
 
 def training_step(
@@ -65,21 +73,29 @@ def training_step(
         scales: Of the latents.
         config: Settings of noise levels and losses.
     """
+    tasks = draw_tasks(batch, config)
+    given = draw_given(batch, tasks, config, scales.audio_latent_rate, scales.temporal_compression)
     sigmas = draw_sigmas(batch, config)
+    if given:
+        sigmas = place_given(sigmas, tasks, scales.condition_mode)
+    levels = dict(sigmas)  # those that the transformer is told; the audio has one for each latent where that is needed
+    if "continuation" in tasks and scales.condition_mode == "clean":
+        levels["audio"] = torch.where(given["audio"], 0.0, sigmas["audio"][:, None])  # (B, A)
+
     inputs: dict[str, torch.Tensor | None] = {"hidden_states": None, "audio_hidden_states": None}
     targets = {}
     if "video" in sigmas:
-        latents = sample_posterior(batch.video_moments, batch.visits, config.seed, "video")
+        latents = sample_posterior(batch.video_moments, batch.visits, config.seed, "video", given.get("video"))
         latents = normalize_latents(latents, scales.vae)
-        noisy, targets["video"] = noise_latents(latents, sigmas["video"], batch.visits, config.seed, "video")
-        inputs["hidden_states"] = with_condition(noisy, batch, scales, config)
+        noisy, targets["video"] = noise_latents(latents, levels["video"], batch.visits, config.seed, "video")
+        inputs["hidden_states"] = with_condition(noisy, batch, scales, config, given.get("video"))
     if "audio" in sigmas:
-        latents = sample_posterior(batch.audio_moments, batch.visits, config.seed, "audio")
+        latents = sample_posterior(batch.audio_moments, batch.visits, config.seed, "audio", given.get("audio"))
         latents = normalize_latents(latents, scales.audio_vae)
-        noisy, targets["audio"] = noise_latents(latents, sigmas["audio"], batch.visits, config.seed, "audio")
+        noisy, targets["audio"] = noise_latents(latents, levels["audio"], batch.visits, config.seed, "audio")
         inputs["audio_hidden_states"] = noisy
 
-    first = sigmas.get("video", sigmas.get("audio"))
+    first = levels.get("video", levels.get("audio"))
     outputs = transformer(
         **inputs,
         encoder_hidden_states=batch.prompt_embeds,
@@ -87,27 +103,36 @@ def training_step(
         encoder_attention_mask=batch.prompt_attention_mask,
         encoder_attention_mask_2=batch.prompt_attention_mask_2,
         timestep=timesteps_of(first),
-        audio_timestep=timesteps_of(sigmas["audio"]) if "audio" in sigmas else None,
+        audio_timestep=timesteps_of(levels["audio"]) if "audio" in levels else None,
         frame_rate=batch.frame_rate,
         return_dict=False,
     )
     predictions = dict(zip(("video", "audio"), outputs))
-    return weigh_losses({name: predictions[name] for name in targets}, targets, sigmas, batch, config)
+    losses = modality_losses({name: predictions[name] for name in targets}, targets, given, batch, config)
+    total = weigh_losses(losses, config)
+    losses = {name: loss.detach() for name, loss in losses.items()}
+    return StepOutput(total.mean(), losses | {"total": total.detach()}, sigmas, tasks)
 
 
-def weigh_losses(
+def modality_losses(
     predictions: dict[str, torch.Tensor],
     targets: dict[str, torch.Tensor],
-    sigmas: dict[str, torch.Tensor],
+    given: dict[str, torch.Tensor],
     batch: Batch,
     config: TrainingConfig,
-) -> StepOutput:
-    """Return the losses of velocities, by modality, and their weighted sum. A weight of zero adds nothing at all."""
-    losses = {name: flow_matching_loss(predictions[name], targets[name]) for name in targets}
+) -> dict[str, torch.Tensor]:
+    """Return the losses (B,) of velocities, by modality, and of the video's mouth: of what is not given."""
+    losses = {name: flow_matching_loss(predictions[name], targets[name], given.get(name)) for name in targets}
     if "video" in losses:
-        losses["mouth"] = mouth_loss(
-            predictions["video"], targets["video"], batch.mouth_mask, config.mouth_loss_reduction
-        )
+        mask = batch.mouth_mask
+        if "video" in given:
+            mask = mask & ~given["video"][..., None, None]
+        losses["mouth"] = mouth_loss(predictions["video"], targets["video"], mask, config.mouth_loss_reduction)
+    return losses
+
+
+def weigh_losses(losses: dict[str, torch.Tensor], config: TrainingConfig) -> torch.Tensor:
+    """Return the weighted sum of losses, (B,). A weight of zero adds nothing at all."""
     weights = {
         "video": config.video_loss_weight,
         "audio": config.audio_loss_weight,
@@ -116,9 +141,7 @@ def weigh_losses(
     terms = [weights[name] * loss for name, loss in losses.items() if weights[name]]
     # with every weight zero there is nothing to learn, but still a graph for `backward`
     terms = terms or [0.0 * loss for loss in losses.values()]
-    total = sum(terms[1:], start=terms[0])
-    losses = {name: loss.detach() for name, loss in losses.items()}
-    return StepOutput(total.mean(), losses | {"total": total.detach()}, sigmas)
+    return sum(terms[1:], start=terms[0])
 
 
 # --- what is random ---
@@ -153,14 +176,23 @@ def draw_normal(shape: tuple[int, ...], visits: list[Visit], seed: int, purpose:
     return torch.stack([torch.randn(shape, generator=make_generator(seed, *visit, purpose)) for visit in visits])
 
 
-def sample_posterior(moments: torch.Tensor, visits: list[Visit], seed: int, modality: str) -> torch.Tensor:
+def sample_posterior(
+    moments: torch.Tensor, visits: list[Visit], seed: int, modality: str, is_given: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return latents (B, C, ...) drawn from N(mean, exp(logvar)), whose moments are (B, 2C, ...). VAE scale.
 
-    Drawn anew at each visit, so that a clip is not always the same point of its posterior.
+    Drawn anew at each visit, so that a clip is not always the same point of its posterior. What `is_given` (B, F) or
+    (B, A) marks is the mean, as the pipeline encodes what it is given.
     """
     mean, logvar = moments.chunk(2, dim=1)
     std = torch.exp(0.5 * logvar.clamp(-30, 20))  # the bounds of both VAEs
-    return mean + std * draw_normal(mean.shape[1:], visits, seed, f"{modality} posterior").to(mean)
+    latents = mean + std * draw_normal(mean.shape[1:], visits, seed, f"{modality} posterior").to(mean)
+    return latents if is_given is None else torch.where(along_time(is_given, latents), mean, latents)
+
+
+def along_time(values: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Return (B, F) or (B, A) so that it spreads over `latents` (B, C, F, H, W) or (B, C, A)."""
+    return values.reshape(len(values), 1, -1, *[1] * (latents.ndim - 3))
 
 
 def noise_latents(
@@ -177,11 +209,18 @@ def draw_images(visits: list[Visit], config: TrainingConfig) -> torch.Tensor:
     return torch.stack(drawn) < config.image_conditioning_probability
 
 
-def with_condition(latents: torch.Tensor, batch: Batch, scales: LatentScales, config: TrainingConfig) -> torch.Tensor:
-    """Return the transformer's video input (B, in_channels, F, H, W): noisy latents, and the first frame where drawn.
+def with_condition(
+    latents: torch.Tensor,
+    batch: Batch,
+    scales: LatentScales,
+    config: TrainingConfig,
+    given_frames: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the transformer's video input (B, in_channels, F, H, W): noisy latents, and what is given.
 
-    The channels are those of `JoVAPipeline.prepare_condition`. The image and the black frame that fills the rest are
-    the mode of their posterior, not a sample.
+    The channels are those of `JoVAPipeline.prepare_condition`: the first frame where it is drawn, and the latent
+    frames that `given_frames` (B, F) marks. They and the black frame that fills the rest are the mode of their
+    posterior, not a sample.
     """
     if scales.in_channels == latents.shape[1]:
         return latents
@@ -190,7 +229,13 @@ def with_condition(latents: torch.Tensor, batch: Batch, scales: LatentScales, co
         for moments in (batch.image_moments, batch.black_moments)
     )
     is_given = draw_images(batch.visits, config).to(latents.device)[:, None]  # (B, 1)
+    clean_latents = image_latents
+    if given_frames is not None:
+        clean_latents = normalize_latents(batch.video_moments.chunk(2, dim=1)[0], scales.vae)
+        first = torch.where(along_time(given_frames[:, :1], latents), clean_latents[:, :, :1], image_latents)
+        clean_latents = torch.cat([first, clean_latents[:, :, 1:]], dim=2)
+        is_given = torch.cat([is_given | given_frames[:, :1], given_frames[:, 1:]], dim=1)  # (B, F)
     condition = condition_channels(
-        image_latents, is_given, black_latents, latents.shape[2], scales.temporal_compression
+        clean_latents, is_given, black_latents, latents.shape[2], scales.temporal_compression
     )
     return video_input(latents, condition)

@@ -17,9 +17,10 @@ from PIL import Image
 
 from ..files import whole_file
 from ..pipelines.pipeline_output import JoVAPipelineOutput
-from .config import TrainingConfig
+from .config import TASKS, TrainingConfig
 from .flags import to_dict
 from .step import StepOutput
+from .tasks import is_asked
 
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,24 @@ def bin_by_sigma(losses: torch.Tensor, sigmas: torch.Tensor, num_bins: int = NUM
         chosen = losses[bins == index]
         if len(chosen):
             means[f"{index / num_bins:.2f}-{(index + 1) / num_bins:.2f}"] = chosen.mean().item()
+    return means
+
+
+def split_by_task(losses: dict[str, torch.Tensor], tasks: list[str]) -> dict[str, float]:
+    """Return the mean loss of each task that has a sample: {"loss/task_a2v": 3.1, "loss/video/task_a2v": 0.7, ...}.
+
+    Args:
+        losses: (N,) of each name, and their "total".
+        tasks: Of each sample.
+    """
+    means = {}
+    asked = {"total": [True] * len(tasks), **is_asked(tasks)}
+    for task in TASKS:
+        for name in losses:
+            chosen = torch.tensor([one == task and is_in for one, is_in in zip(tasks, asked[name])])
+            if chosen.any():
+                key = f"loss/task_{task}" if name == "total" else f"loss/{name}/task_{task}"
+                means[key] = losses[name][chosen].mean().item()
     return means
 
 
@@ -76,6 +95,8 @@ class TrainingLog:
             self.columns[f"loss {name}"].append(loss)
         for name, sigmas in output.sigmas.items():
             self.columns[f"sigma {name}"].append(sigmas)
+        tasks = [TASKS.index(task) for task in output.tasks]
+        self.columns["task"].append(torch.tensor(tasks, device=output.loss.device))
 
     def write(self, step: int, learning_rate: float, norms: dict[str, float], grad_norm: float) -> dict[str, Any]:
         """Write the line of an optimizer step, which is `step` from 1, and return it. Called by all processes."""
@@ -83,12 +104,17 @@ class TrainingLog:
         self.columns.clear()
         losses = {name.split()[1]: x.cpu() for name, x in columns.items() if name.startswith("loss")}
         sigmas = {name.split()[1]: x.cpu() for name, x in columns.items() if name.startswith("sigma")}
+        tasks = [TASKS[index] for index in columns["task"].tolist()]
         metrics = {"loss": losses["total"].mean().item()}
-        for name, of in SIGMA_OF.items():
-            if name in losses:
-                metrics[f"loss/{name}"] = losses[name].mean().item()
-                binned = bin_by_sigma(losses[name], sigmas[of])
+        for name, asked in is_asked(tasks).items():
+            if name in losses and any(asked):  # a given modality has no loss, and a mean with it would say nothing
+                chosen = torch.tensor(asked)
+                loss, levels = losses[name][chosen], sigmas[SIGMA_OF[name]][chosen]
+                metrics[f"loss/{name}"] = loss.mean().item()
+                binned = bin_by_sigma(loss, levels)
                 metrics |= {f"loss/{name}/sigma_{where}": mean for where, mean in binned.items()}
+        if set(self.config.tasks) != {"t2av"}:
+            metrics |= split_by_task(losses, tasks)
         metrics |= {"grad_norm": grad_norm} | {f"grad_norm/{modality}": norm for modality, norm in norms.items()}
         metrics |= {"learning_rate": learning_rate, "clips": len(losses["total"])}
         metrics |= {"num_processes": self.accelerator.num_processes, "seconds": round(self._lap_s(), 3)}
@@ -99,7 +125,9 @@ class TrainingLog:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
             silent_s = self.started_s - self.told_s
             if step % self.config.logging_steps == 0 or silent_s >= LONGEST_SILENCE_S:
-                parts = " ".join(f"{name} {losses[name].mean():.4f}" for name in SIGMA_OF if name in losses)
+                parts = " ".join(
+                    f"{name} {metrics[f'loss/{name}']:.4f}" for name in SIGMA_OF if f"loss/{name}" in metrics
+                )
                 logger.info(
                     f"step {step}/{self.config.max_train_steps} loss {metrics['loss']:.4f} ({parts}) "
                     f"grad {grad_norm:.3f} lr {learning_rate:.2e} {metrics['seconds']:.2f} s{self._pace(step)}"

@@ -14,7 +14,7 @@ from .accelerator import create_accelerator
 from .checkpoint import find_checkpoint
 from .config import TrainingConfig
 from .dataset import open_clips
-from .initialization import load_transformer
+from .initialization import load_transformer, settle_condition_mode
 from .loop import training_loop
 from .memory import check_plan, print_plan
 from .optimization import averaged
@@ -43,6 +43,7 @@ def train(config: TrainingConfig) -> None:
         # 2. Text encoders come and go before the transformer is loaded
         prompts = encode_validation_prompts(config, accelerator)
         transformer = load_transformer(config)
+        settle_condition_mode(transformer, config)
 
         # 3. The loop
         trained = training_loop(transformer, clips, config, accelerator, prompts, checkpoint)

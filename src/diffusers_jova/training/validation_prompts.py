@@ -17,6 +17,7 @@ from accelerate.utils.memory import clear_device_cache
 from ..data.cache import read_sample, read_shared
 from ..files import reading_folder
 from ..headers import read_json_lines
+from ..pipelines.directions import Given
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.prompts import PROMPT_EMBEDS
 from .config import TrainingConfig
@@ -68,13 +69,21 @@ def read_prompt_file(path: Path) -> list[dict[str, Any]]:
     return [{"prompt": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
-def check_prompts(prompts: list[dict[str, Any]]) -> None:
-    """Raise ValueError for a validation prompt with an argument that the pipeline does not know."""
-    known = set(inspect.signature(JoVAPipeline.__call__).parameters)
+def check_prompts(prompts: list[dict[str, Any]], branch: str = "joint") -> None:
+    """Check the validation prompts, files that they give as `audio` or `video` included.
+
+    Raises:
+        ValueError: If the pipeline does not know an argument, or cannot use what is given.
+        FileNotFoundError: If a file is missing.
+    """
+    parameters = inspect.signature(JoVAPipeline.__call__).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    defaults["modalities"] = BRANCH_MODALITIES[branch]
     for prompt in prompts:
-        unknown = sorted(set(prompt) - known)
+        unknown = sorted(set(prompt) - set(defaults))
         if unknown:
             raise ValueError(f"A validation prompt has `{unknown[0]}`, which `JoVAPipeline` does not take.")
+        Given.from_arguments(defaults | prompt)
 
 
 def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[str, Any]]:
@@ -83,7 +92,7 @@ def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[st
     Called before the transformer is loaded: the two are never in memory together.
     """
     prompts = read_validation_prompts(config.validation_prompts)
-    check_prompts(prompts)
+    check_prompts(prompts, config.branch)
     if not prompts:
         return []
     logger.info(f"Loading the text encoders of `{config.model}` for {len(prompts)} validation prompt(s) ...")
