@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 from drawn_faces import write_talking_clip
 from hatchling.builders.wheel import WheelBuilder
+from warm_python import WarmPython
 
+import diffusers_jova
 from diffusers_jova.media import read_video
 
 
 REPOSITORY = Path(__file__).parents[1]
+# What most verbs import, from the wheel and not once per verb
+MODULES = ["peft", "diffusers_jova.training.train_lora", "diffusers_jova.data.preprocessing"]
 
 pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
 
@@ -63,26 +67,28 @@ def test_verbs_lead_from_clips_to_a_lora_to_a_clip_without_the_checkout(programs
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
 
-    def run(program, *arguments):
-        command = [str(programs / program), *map(str, arguments)]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    def run(*arguments):
+        done = python.run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    where = run("python", "-c", "import diffusers_jova; print(diffusers_jova.__file__)")
-    assert Path(where.strip()).is_relative_to(programs.parent)
     (tmp_path / "clips").mkdir()
     for seed in range(2):
         write_talking_clip(tmp_path / "clips" / f"{seed}.mp4", 5, seed=seed)
-    texts = {"--prompt": "A face.", "--audio_prompt": "A voice.", "--transcript": "one"}
+    texts = ["--prompt", "A face.", "--audio_prompt", "A voice.", "--transcript", "one"]
     model = ["--model", folder]
 
-    said = run("diffusers-jova", "preprocess", *model, "--data", "clips", "--output_dir", "cache")
-    assert "2 samples of 2 of 2 clips" in said and "with a mouth: 2 of 2" in said
-    settings = ["--config", "lora_nano", "--max_train_steps", 2, "--num_held_out", 0, "--num_proof_samples", 1]
-    run("diffusers-jova", "train-lora", *model, *settings, "--cache_dir", "cache", "--output_dir", "lora")
-    run("diffusers-jova", "convert-lora", "--to", "comfyui", "--input", "lora", "--output", "comfyui")
-    arguments = [argument for pair in texts.items() for argument in pair]
-    run("diffusers-jova", "generate", *model, *arguments, "--lora", "comfyui", "--output", "out.mp4")
+    program = programs / "diffusers-jova"
+    version = subprocess.run([program, "--version"], env=environment, capture_output=True, text=True).stdout
+    assert version == f"diffusers-jova {diffusers_jova.__version__}\n"
+    with WarmPython(MODULES, str(programs / "python"), environment) as python:
+        where = run("-c", "import diffusers_jova; print(diffusers_jova.__file__)")
+        assert Path(where.strip()).is_relative_to(programs.parent)
+        said = run(program, "preprocess", *model, "--data", "clips", "--output_dir", "cache")
+        assert "2 samples of 2 of 2 clips" in said and "with a mouth: 2 of 2" in said
+        settings = ["--config", "lora_nano", "--max_train_steps", 2, "--num_held_out", 0, "--num_proof_samples", 1]
+        run(program, "train-lora", *model, *settings, "--cache_dir", "cache", "--output_dir", "lora")
+        run(program, "convert-lora", "--to", "comfyui", "--input", "lora", "--output", "comfyui")
+        run(program, "generate", *model, *texts, "--lora", "comfyui", "--output", "out.mp4")
     clip = read_video(tmp_path / "out.mp4")
     assert clip.frames.shape == (5, 32, 32, 3) and clip.waveform.std() > 0
