@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, AutoModel, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES, _get_custom_components_and_folders
+from warm_python import WarmPython
 
 import diffusers_jova
 from diffusers_jova import JoVAPipeline, JoVATransformer3DModel
@@ -92,6 +93,7 @@ def test_auto_model_loads_the_transformer_with_and_without_the_index(folder):
 
 FRESH = """
 import sys
+assert not sys.modules.keys() & {{"diffusers", "diffusers_jova"}}
 {imports}
 import diffusers
 from diffusers import AutoModel, DiffusionPipeline
@@ -103,6 +105,13 @@ assert not hasattr(diffusers, "JoVASomethingElse") and diffusers.AutoencoderKLWa
 """
 
 
+@pytest.fixture(scope="module")
+def python():
+    """A Python that has imported what diffusers needs, but neither diffusers nor this package."""
+    with WarmPython(["torch._dynamo", "peft", "scipy.stats"]) as python:
+        yield python
+
+
 @pytest.mark.parametrize(
     "imports",
     [
@@ -111,9 +120,8 @@ assert not hasattr(diffusers, "JoVASomethingElse") and diffusers.AutoencoderKLWa
         "import diffusers_jova.text, diffusers.utils",
     ],
 )
-def test_pipeline_loads_whichever_package_is_imported_first(folder, imports):
-    code = FRESH.format(imports=imports, folder=str(folder))
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_pipeline_loads_whichever_package_is_imported_first(python, folder, imports):
+    run = python.run("-c", FRESH.format(imports=imports, folder=str(folder)))
     assert run.returncode == 0, run.stderr
 
 
