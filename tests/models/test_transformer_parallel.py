@@ -5,6 +5,7 @@
 import itertools
 import os
 import socket
+import sys
 
 import pytest
 import torch
@@ -64,7 +65,9 @@ def parallel_outputs(tmp_path_factory):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, str(path)), nprocs=2)
+    # copies of this process where that is safe: on macOS libraries do not go on in a fork
+    method = "fork" if sys.platform == "linux" else "spawn"
+    torch.multiprocessing.start_processes(work, (port, str(path)), nprocs=2, start_method=method)
     return [torch.load(path / f"{rank}.pt") for rank in range(2)]
 
 
