@@ -7,6 +7,7 @@ B batch, C channels, F latent frames, H W latent rows and columns, A audio laten
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 
@@ -25,6 +26,7 @@ def nearest_num_frames(num_frames: int, compression: int = 4) -> tuple[int, int]
     return below, below + compression
 
 
+@lru_cache(maxsize=256)
 def exact_frame_rate(frame_rate: float | Fraction) -> Fraction:
     """Return the frame rate that a number stands for: 23.976 -> 24000/1001, 12.5 -> 25/2, a Fraction as it is.
 
