@@ -288,7 +288,7 @@ def test_what_is_not_a_wan_or_a_jova_already_is_refused(tmp_path):
 # Size
 
 
-def test_dry_run_of_14_billion_parameters_takes_seconds_and_little_memory(tmp_path):
+def test_dry_run_of_14_billion_parameters_takes_less_than_a_gigabyte(tmp_path):
     """A checkpoint with the headers of Wan2.1-T2V-14B and no data: a file with a hole."""
     with torch.device("meta"):
         wan = WanTransformer3DModel(text_dim=4096, in_channels=16, out_channels=16).to(torch.bfloat16)
@@ -303,17 +303,14 @@ def test_dry_run_of_14_billion_parameters_takes_seconds_and_little_memory(tmp_pa
         out.truncate(8 + len(header) + end)
     assert end > 28e9
     code = (
-        "import resource, sys, time\n"
+        "import sys\n"
         "from diffusers_jova.cli.dispatch import main\n"
         "import diffusers_jova.conversion.wan_transformer, diffusers_jova.conversion.wan_pipeline\n"
-        "start = time.process_time()\n"
         f"status = main(['convert-wan', '--to', 'jova', '--input', {str(file)!r}, '--dry_run'])\n"
-        "print('seconds', time.process_time() - start)\n"
-        "print('kilobytes', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(open('/proc/self/status').read())\n"  # `ru_maxrss` begins with what the parent had
         "sys.exit(status)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr + run.stdout
     assert "dry run: nothing was written" in run.stdout
-    assert float(re.search(r"seconds (\S+)", run.stdout)[1]) < 20
-    assert int(re.search(r"kilobytes (\S+)", run.stdout)[1]) < 1_000_000
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", run.stdout)[1]) < 1_000_000
