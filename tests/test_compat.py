@@ -32,27 +32,20 @@ OUR_OWN = {"_running_call", "_exit"}  # set in another way; Python's os._exit
 LOOKED_AT = [place for place in ATTRIBUTES if place.endswith(("._cache_config", "._parallel_config", "._cp_plan"))]
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
-    """What went wrong without each name: in making a clip, and in what needs the name."""
+def test_a_clip_is_made_without_a_private_name_and_what_needs_the_name_says_which_versions_have_it(tmp_path):
+    """One child for all names, hence one test: importing everything takes longer than taking a name away."""
     names = json.dumps({name: list(private.places.values()) for name, private in NAMES.items()})
-    command = [sys.executable, str(CHILD), str(tmp_path_factory.mktemp("compat")), names, json.dumps(LOOKED_AT)]
+    command = [sys.executable, str(CHILD), str(tmp_path), names, json.dumps(LOOKED_AT)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize("name", [*NAMES, *LOOKED_AT, "all"])
-def test_a_clip_is_made_without_a_private_name(reports, name):
-    assert reports[name][0] == ""
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_needs_a_private_name_says_which_versions_have_it(reports, name):
-    feature, library = NAMES[name].feature, NAMES[name].library
-    error = reports[name][1]
-    assert error.startswith(f"MissingNameError: {feature} cannot be used here: {library} "), error
-    assert f"`pip install '{library}{VERSIONS[library]}'`" in error
+    reports = json.loads(result.stdout.splitlines()[-1])
+    assert reports.keys() == {*NAMES, *LOOKED_AT, "all"}
+    assert {name: clip for name, (clip, _) in reports.items() if clip} == {}
+    for name, private in NAMES.items():
+        error = reports[name][1]
+        start = f"MissingNameError: {private.feature} cannot be used here: {private.library} "
+        assert error.startswith(start), (name, error)
+        assert f"`pip install '{private.library}{VERSIONS[private.library]}'`" in error, (name, error)
 
 
 def test_a_name_is_found_where_the_newest_version_has_it():
