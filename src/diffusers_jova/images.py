@@ -205,6 +205,17 @@ def resize_frames(frames: Iterable[np.ndarray], crop: Crop, height: int, width: 
     return np.stack([resize_frame(frame, crop, height, width) for frame in frames])
 
 
+def normalize_frames(frames: np.ndarray) -> torch.Tensor:
+    """Return frames (N, ..., 3) uint8 as a VAE reads them: (N, 3, ...), float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1).float() / 127.5 - 1
+
+
+def fit_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return (height, width, 3) uint8: the largest part of a frame that has this shape, around its centre, resized."""
+    crop = centre_crop(frame.shape[0], frame.shape[1], height, width)
+    return resize_frame(frame, crop, height, width)
+
+
 def resize_frame(frame: np.ndarray, crop: Crop, height: int, width: int) -> np.ndarray:
     """Return (height, width, 3) uint8: `crop`, x1, y1, x2, y2, of a frame (H, W, 3), resized."""
     if frame.shape[:2] == (height, width):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from .images import normalize_frames
 from .latents import num_latent_frames
 
 
@@ -161,7 +162,7 @@ def draw_mask_test(test: MaskTest, frames: np.ndarray, boxes: np.ndarray) -> Ima
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
     """Return frames (N, height, width, 3) uint8 as a batch of one (1, 3, N, height, width), float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    return normalize_frames(frames[None])
 
 
 def to_frames(pixels: torch.Tensor) -> np.ndarray:

@@ -9,13 +9,14 @@ diffusers-jova convert-bigvgan --to bigvgan --input vocoder --output bigvgan
 
 import argparse
 
+from ..presets import AUDIO_MODES
 from .converting import add_conversion_arguments, execute, open_input, read_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", default="jova", choices=["jova", "bigvgan"], help="layout to write, jova by default")
     add_conversion_arguments(parser)
-    parser.add_argument("--audio_mode", choices=["16k", "44k"], help="one of MMAudio's two vocoders")
+    parser.add_argument("--audio_mode", choices=list(AUDIO_MODES), help="one of MMAudio's two vocoders")
     parser.add_argument("--config", metavar="FILE", help="NVIDIA's config.json, by default the one beside the weights")
 
 

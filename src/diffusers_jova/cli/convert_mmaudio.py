@@ -9,6 +9,7 @@ diffusers-jova convert-mmaudio --to upstream --input v1-44.pth --output mmaudio_
 
 import argparse
 
+from ..presets import AUDIO_MODES
 from .converting import add_conversion_arguments, execute, open_input
 
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", default="jova", choices=targets, help="jova by default; upstream: diffusers' MMAudioVAE"
     )
     add_conversion_arguments(parser)
-    parser.add_argument("--audio_mode", choices=["16k", "44k"], help="by default what the latent channels say")
+    parser.add_argument("--audio_mode", choices=list(AUDIO_MODES), help="by default what the latent channels say")
     parser.add_argument("--raw", action="store_true", help="to mmaudio: unfold the weights, as MMAudio loads them")
 
 

@@ -13,7 +13,8 @@ branch: it has to be trained before it is worth hearing.
 import argparse
 
 from ..conversion.errors import ConversionError
-from .converting import add_conversion_arguments, execute
+from ..presets import AUDIO_MODES
+from .converting import add_conversion_arguments, check_has_output, execute
 
 
 # flags of one direction, and what they are where they are not given
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, choices=["jova", "wan"], help="what to write")
     add_conversion_arguments(parser)
     parser.add_argument("--expert", choices=["high", "low"], help="to jova: which noise, of a Wan2.2-A14B")
-    parser.add_argument("--audio_mode", choices=["16k", "44k"], help="to jova: audio VAE of the audio branch (44k)")
+    parser.add_argument("--audio_mode", choices=list(AUDIO_MODES), help="to jova: audio VAE of the audio branch (44k)")
     parser.add_argument("--audio_vae", metavar="DIR", help="to jova: AutoencoderMMAudio, or a pipeline that has one")
     parser.add_argument("--vocoder", metavar="DIR", help="to jova: its vocoder, or a pipeline that has one")
     parser.add_argument(
@@ -44,8 +45,7 @@ def main(args: argparse.Namespace) -> None:
     from ..conversion import wan_pipeline, wan_transformer  # late: it takes seconds
     from ..conversion.checkpoint import open_checkpoint
 
-    if args.output is None and not args.dry_run:
-        raise ConversionError("Say where to write with --output DIR, or pass --dry_run.")
+    check_has_output(args)
     path = wan_pipeline.find_transformer(args.input, args.expert)
     checkpoint = open_checkpoint(path, prefix=args.prefix)
     if args.to == "wan":

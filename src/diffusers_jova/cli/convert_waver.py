@@ -9,7 +9,7 @@ diffusers-jova convert-waver --to waver --branch audio --input jova/transformer 
 import argparse
 
 from ..conversion.errors import ConversionError
-from ..presets import PRESETS
+from ..presets import AUDIO_MODES, PRESETS
 from .converting import add_conversion_arguments, execute, open_input, read_json
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", help=f"preset that must fit: {', '.join(PRESETS)}")
     parser.add_argument("--config", metavar="FILE", help="config.json whose entries overrule what the shapes say")
     parser.add_argument("--audio_checkpoint", metavar="FILE_OR_DIR", help="to jova: an audio branch trained apart")
-    parser.add_argument("--audio_mode", choices=["16k", "44k"], help="to jova: audio VAE of the audio branch")
+    parser.add_argument("--audio_mode", choices=list(AUDIO_MODES), help="to jova: audio VAE of the audio branch")
     parser.add_argument("--seed", type=int, default=0, help="to jova: seed of newly initialised tensors")
 
 

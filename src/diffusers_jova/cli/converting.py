@@ -42,12 +42,17 @@ def add_conversion_arguments(parser: argparse.ArgumentParser, key_map: str | Non
         parser.add_argument("--key_map", default=key_map, metavar="FILE.yaml", help="table of names to use")
 
 
+def check_has_output(args: argparse.Namespace) -> None:
+    """Raise ConversionError unless --output is given, or nothing is to be written."""
+    if args.output is None and not args.dry_run:
+        raise ConversionError("Say where to write with --output DIR, or pass --dry_run.")
+
+
 def open_input(args: argparse.Namespace, strip: bool = True) -> Checkpoint:
     """Return the checkpoint of --input; see `open_checkpoint`."""
     from ..conversion.checkpoint import open_checkpoint
 
-    if args.output is None and not args.dry_run:
-        raise ConversionError("Say where to write with --output DIR, or pass --dry_run.")
+    check_has_output(args)
     return open_checkpoint(args.input, prefix=args.prefix, strip=strip)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..faces import FaceDetector, find_cuts, find_mouths, map_boxes, thumbnail
-from ..images import centre_crop, face_crop, resize_frame
+from ..images import centre_crop, face_crop, fit_frame, resize_frame
 from ..latents import nearest_num_frames, num_audio_samples
 from ..media import iter_frames, read_audio
 from ..media.reading import read_timeline
@@ -103,7 +103,7 @@ class Preparation:
         num_read = 0
         for frame in frames:
             size = (frame.shape[0], frame.shape[1])
-            images[num_read] = resize_frame(frame, centre_crop(*size, height, width), height, width)
+            images[num_read] = fit_frame(frame, height, width)
             if self.detector is not None:
                 thumbnails.append(thumbnail(frame))
             num_read += 1

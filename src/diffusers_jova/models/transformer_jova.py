@@ -22,9 +22,9 @@ from diffusers.utils import apply_lora_scale
 
 from ..presets import PRESETS  # noqa: F401  # its public place
 from .attention import (
-    ATTENTION_FUSIONS,
+    ATTENTION_FUSIONS,  # noqa: F401  # older code imports it from here
     JoVAAttention,
-    JoVAAttnProcessor,  # noqa: F401  # older code imports it from here
+    JoVAAttnProcessor,  # noqa: F401  # likewise
     pack,
 )
 from .caching import two_stream_block
@@ -40,7 +40,7 @@ from .embeddings import (
     split_head,
 )
 from .modulation import modulate, split_timestep
-from .two_branches import TwoBranchMixin, check_condition_mode
+from .two_branches import TwoBranchMixin, check_branches
 
 
 class JoVAContext(NamedTuple):
@@ -331,13 +331,9 @@ class JoVATransformer3DModel(
         condition_mode: str | None = None,
     ):
         super().__init__()
-        check_condition_mode(condition_mode)
-        if in_channels is None and audio_in_channels is None:
-            raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
+        check_branches(in_channels, audio_in_channels, attention_fusion, condition_mode)
         if not text_embed_dim and not text_embed_dim_2:
             raise ValueError("`text_embed_dim` and `text_embed_dim_2` are both None: a model needs at least one text.")
-        if attention_fusion not in ATTENTION_FUSIONS:
-            raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
         if rope_axes_dim is None:
             rope_axes_dim = split_head(attention_head_dim)
         if sum(rope_axes_dim) != attention_head_dim or any(dim % 2 for dim in rope_axes_dim):

@@ -10,6 +10,7 @@ B batch, C channels, F latent frames, H W latent rows and columns, V video token
 D width, d width of one head. Text is not among the tokens of a branch: each branch reads it by cross-attention.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -26,11 +27,11 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from diffusers.utils import apply_lora_scale
 
 from ..presets import WAN_PRESETS  # noqa: F401  # its public place
-from .attention import ATTENTION_FUSIONS, JoVAAttention, pack
+from .attention import JoVAAttention, pack
 from .caching import two_stream_block
 from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_padding, zero_padding
 from .modulation import modulate, split_timestep
-from .two_branches import TwoBranchMixin, check_condition_mode
+from .two_branches import TwoBranchMixin, check_branches
 
 
 CONDITION_FILLS = ("black", "grey")
@@ -43,6 +44,13 @@ class JoVAWanContext(NamedTuple):
     encoder_hidden_states: torch.Tensor  # (B, T, D)
     rotary_emb: tuple[torch.Tensor, torch.Tensor]  # cos, sin: (1, V, 1, d/2)
     is_given: torch.Tensor | None = None  # (B, V, 1) bool, which tokens have the first of two timesteps
+
+
+def scale_and_shift(
+    hidden_states: torch.Tensor, is_given: torch.Tensor | None, shift: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Return tokens (B, V, D), modulated; see `modulate`."""
+    return modulate(lambda shift, scale: hidden_states * (1 + scale) + shift, is_given, shift, scale)
 
 
 class JoVAWanRotaryPosEmbed(nn.Module):
@@ -130,10 +138,8 @@ class JoVAWanStream(nn.Module):
         """
         modulation = self.scale_shift_table + context.timestep_proj.float()  # (B, N, 6, D)
         shift, scale, *modulation = modulation.unbind(dim=2)  # (B, N, D) each
-        norm_hidden_states = self.norm1(hidden_states.float())
-        norm_hidden_states = modulate(
-            lambda shift, scale: norm_hidden_states * (1 + scale) + shift, context.is_given, shift, scale
-        ).type_as(hidden_states)
+        norm_hidden_states = scale_and_shift(self.norm1(hidden_states.float()), context.is_given, shift, scale)
+        norm_hidden_states = norm_hidden_states.type_as(hidden_states)
         return self.attn1.project(norm_hidden_states, context.rotary_emb), tuple(modulation)
 
     def post_attention(
@@ -157,11 +163,8 @@ class JoVAWanStream(nn.Module):
         norm_hidden_states = self.norm2(hidden_states.float()).type_as(hidden_states)
         hidden_states = hidden_states + self.attn2(norm_hidden_states, context.encoder_hidden_states)
 
-        norm_hidden_states = self.norm3(hidden_states.float())
-        norm_hidden_states = modulate(
-            lambda shift, scale: norm_hidden_states * (1 + scale) + shift, is_given, shift_ff, scale_ff
-        ).to(dtype)
-        ff_output = self.ffn(norm_hidden_states).float()
+        norm_hidden_states = scale_and_shift(self.norm3(hidden_states.float()), is_given, shift_ff, scale_ff)
+        ff_output = self.ffn(norm_hidden_states.to(dtype)).float()
         return modulate(lambda gate: hidden_states.float() + ff_output * gate, is_given, gate_ff).to(dtype)
 
 
@@ -239,10 +242,7 @@ class JoVAWanBranch(nn.Module):
         `patch_embedding` and `condition_embedder`.
         """
         shift, scale = (self.scale_shift_table + temb[:, :, None]).unbind(dim=2)  # (B, N, D) each
-        norm_hidden_states = self.norm_out(hidden_states.float())
-        norm_hidden_states = modulate(
-            lambda shift, scale: norm_hidden_states * (1 + scale) + shift, is_given, shift, scale
-        )
+        norm_hidden_states = scale_and_shift(self.norm_out(hidden_states.float()), is_given, shift, scale)
         return self.proj_out(norm_hidden_states.type_as(hidden_states))
 
 
@@ -322,11 +322,7 @@ class JoVAWanTransformer3DModel(
         condition_mode: str | None = None,
     ):
         super().__init__()
-        check_condition_mode(condition_mode)
-        if in_channels is None and audio_in_channels is None:
-            raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
-        if attention_fusion not in ATTENTION_FUSIONS:
-            raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
+        check_branches(in_channels, audio_in_channels, attention_fusion, condition_mode)
         if condition_fill not in CONDITION_FILLS:
             raise ValueError(f"`condition_fill` must be one of {CONDITION_FILLS}, got {condition_fill!r}.")
         dim = num_attention_heads * attention_head_dim
@@ -335,11 +331,8 @@ class JoVAWanTransformer3DModel(
         # 1. Both ends of each branch
         self.video = self.audio = None
         if in_channels is not None:
-            depth, height, width = patch_size
-            patch = (depth, height, width)
-            patches = nn.Conv3d(in_channels, dim, kernel_size=patch, stride=patch)
-            patch_volume = depth * height * width
-            self.video = JoVAWanBranch(patches, out_channels * patch_volume, *ends)
+            patches = nn.Conv3d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+            self.video = JoVAWanBranch(patches, out_channels * math.prod(patch_size), *ends)
         if audio_in_channels is not None:
             latents = nn.Linear(audio_in_channels, dim)
             self.audio = JoVAWanBranch(latents, audio_out_channels or audio_in_channels, *ends)

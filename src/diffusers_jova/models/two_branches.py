@@ -9,6 +9,7 @@ import torch
 from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 
 from .. import compat
+from .attention import ATTENTION_FUSIONS
 from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
 
@@ -16,10 +17,16 @@ from .embeddings import audio_positions
 CONDITION_MODES = ("clean", "noised")
 
 
-def check_condition_mode(condition_mode: str | None) -> None:
-    """Raise a ValueError unless `condition_mode` is one that there is, or None."""
+def check_branches(
+    in_channels: int | None, audio_in_channels: int | None, attention_fusion: str, condition_mode: str | None
+) -> None:
+    """Raise a ValueError unless these settings, which every two-branch transformer has, can be used."""
     if condition_mode is not None and condition_mode not in CONDITION_MODES:
         raise ValueError(f"`condition_mode` must be one of {CONDITION_MODES} or None, got {condition_mode!r}.")
+    if in_channels is None and audio_in_channels is None:
+        raise ValueError("`in_channels` and `audio_in_channels` are both None: a model needs at least one branch.")
+    if attention_fusion not in ATTENTION_FUSIONS:
+        raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
 
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm import trange
 
 from ..files import whole_folder
-from ..images import resize_frames
+from ..images import normalize_frames, resize_frames
 from ..media import read_video
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 
@@ -203,7 +203,7 @@ def train_audio_vae(waveforms: np.ndarray, num_steps: int, batch_size: int = 16,
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
     """Return frames (F, H, W, 3) uint8 as pixels (3, F, H, W) in [-1, 1]."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+    return normalize_frames(frames[None])[0]
 
 
 def kl_per_element(posterior) -> torch.Tensor:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from diffusers.utils import logging
 
-from ..latents import exact_frame_rate, nearest_num_frames
+from ..latents import exact_frame_rate, nearest_num_frames, num_latent_frames
 from .given_media import GivenClip, Recording, given_clips, join_recordings, nearest_to_recording, read_recordings
-from .inputs import MODALITIES, CallSettings
+from .inputs import MODALITIES, CallSettings, named_modalities
 
 
 logger = logging.get_logger(__name__)
@@ -32,11 +32,6 @@ LATENTS = {"video": "latents", "audio": "audio_latents"}
 Span = tuple[Fraction, Fraction | float]
 EVERYTHING: Span = (Fraction(0), math.inf)
 NOTHING: Span = (Fraction(0), Fraction(0))
-
-
-def named_modalities(modalities: Any) -> tuple[str, ...]:
-    """Return modalities as a tuple; a single one may come by its name."""
-    return (modalities,) if isinstance(modalities, str) else tuple(modalities)
 
 
 def seconds(time_s: float) -> Fraction:
@@ -129,11 +124,11 @@ class Given:
                 f"`audio` is too short: {float(self.recording.duration_s):.3f} s, less than the "
                 f"{float(1 / frame_rate):.3f} s of one frame."
             )
-        num_latent_frames = (settings.num_frames - 1) // compression + 1
-        if "audio" in self.whole and max_latent_frames is not None and num_latent_frames > max_latent_frames:
+        num_latents = num_latent_frames(settings.num_frames, compression)
+        if "audio" in self.whole and max_latent_frames is not None and num_latents > max_latent_frames:
             raise ValueError(
                 f"`audio` is too long for one piece: {float(duration_s):.1f} s are {settings.num_frames} frames, "
-                f"{num_latent_frames} latent frames, and this transformer has learned to place {max_latent_frames}. "
+                f"{num_latents} latent frames, and this transformer has learned to place {max_latent_frames}. "
                 "Make it window by window with `window_num_frames`, or set `num_frames` to cut it."
             )
         for modality, (start_s, end_s) in self.made.items():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..images import centre_crop, resize_frame, to_uint8
+from ..images import fit_frame, to_uint8
 from ..latents import exact_frame_rate, fit_audio, nearest_num_frames
 
 
@@ -207,7 +207,7 @@ class GivenClip:
         else:
             times = (math.floor((k + Fraction(1, 2)) / frame_rate * self.source.frame_rate) for k in range(num_frames))
             frames = (self.source.frames[time] for time in times if time < len(self.source.frames))
-        resized = [resize_frame(x, centre_crop(x.shape[0], x.shape[1], height, width), height, width) for x in frames]
+        resized = [fit_frame(frame, height, width) for frame in frames]
         if len(resized) < num_frames:
             raise ValueError(
                 f"`video` has {len(resized)} frames at {float(frame_rate):g} frames/s, but {num_frames} are needed. "

@@ -26,6 +26,11 @@ DEFAULTS = ("height", "width", "num_frames", "frame_rate", "num_inference_steps"
 SCALES = ("guidance_scale", "audio_guidance_scale", "modality_scale", "audio_modality_scale", "apg_norm_threshold")
 
 
+def named_modalities(modalities: Any) -> tuple[str, ...]:
+    """Return modalities as a tuple; a single one may come by its name."""
+    return (modalities,) if isinstance(modalities, str) else tuple(modalities)
+
+
 @dataclass(frozen=True)
 class CallSettings:
     """How a call makes its clips: its arguments, with the checkpoint's values where a call was given None.
@@ -58,8 +63,7 @@ class CallSettings:
         if values["num_inference_steps"] is None and values["sigmas"] is not None:
             values["num_inference_steps"] = len(values["sigmas"])
         values |= {name: config[name] for name in DEFAULTS if values[name] is None}
-        modalities = values["modalities"]
-        values["modalities"] = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+        values["modalities"] = named_modalities(values["modalities"])
         return cls(**values)
 
 

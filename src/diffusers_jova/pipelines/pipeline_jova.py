@@ -34,7 +34,7 @@ from diffusers.video_processor import VideoProcessor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import compat
-from ..images import centre_crop, resize_frame, to_uint8
+from ..images import fit_frame, normalize_frames, to_uint8
 from ..latents import (
     denormalize_latents,
     exact_frame_rate,
@@ -466,8 +466,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         images = to_uint8(image)
         if len(images) not in (1, num_prompts):
             raise ValueError(f"Got {len(images)} images for {num_prompts} prompts: pass one, or one per prompt.")
-        resized = [resize_frame(x, centre_crop(x.shape[0], x.shape[1], height, width), height, width) for x in images]
-        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return normalize_frames(np.stack([fit_frame(image, height, width) for image in images]))
 
     def _encode_pixels(self, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
         """(B, 3, frames, height, width) in [-1, 1] -> (B, C, F, H, W)"""
@@ -509,7 +508,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             device, num_given = one_noise.device, int(masks[name].nonzero().max()) + 1
             if name == "latents":
                 frames = given.frames(settings, self.vae_scale_factor_temporal * (num_given - 1) + 1)
-                pixels = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+                pixels = normalize_frames(frames)
                 latents = self._encode_pixels(pixels, device)
             else:
                 num_samples = num_given * MEL_FRAMES_PER_LATENT * self.audio_vae.config.hop_length
