@@ -14,6 +14,7 @@ from diffusers_jova.cli.training import settings_of
 from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
+from diffusers_jova.training.dataset import Visit, collate
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -98,6 +99,25 @@ def write_cache(
     models = cache.model_fingerprint(model) if model is not None else {}
     cache.write_fingerprint(folder, {"models": models, "settings": {}})
     return folder
+
+
+def make_config(**settings):
+    """Return settings of training without files, for single steps."""
+    return TrainingConfig(model="m", cache_dir="c", output_dir="o", **{"caption_dropout": 0.0, **settings})
+
+
+def make_batch(clips, *visits):
+    """Return the batch of visits, each (number of a clip, number of the visit)."""
+    return collate([clips[Visit(f"clip{key:03d}", number)] for key, number in visits])
+
+
+class Recorder:
+    """Stands where the transformer stands: keeps what it is given and predicts zero."""
+
+    def __call__(self, **inputs):
+        self.inputs = inputs
+        video, audio = inputs["hidden_states"], inputs["audio_hidden_states"]
+        return (None if video is None else 0 * video[:, :16], None if audio is None else 0 * audio)
 
 
 def environment(**extra):

@@ -1,10 +1,12 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
+from autograd_memory import bytes_kept_for_the_gradient
 from diffusers import (
     FasterCacheConfig,
     FirstBlockCacheConfig,
@@ -18,7 +20,7 @@ from diffusers.models.attention_dispatch import attention_backend
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
-from diffusers_jova import PRESETS, JoVATransformer3DModel
+from diffusers_jova import PRESETS, WAN_PRESETS, JoVATransformer3DModel, JoVAWanTransformer3DModel
 from diffusers_jova.latents import num_audio_latents
 from diffusers_jova.models.attention import ATTENTION_FUSIONS, JoVAAttnProcessor
 from diffusers_jova.models.embeddings import JoVAPositionEmbedding, apply_rotary_emb, rotary_embedding, split_head
@@ -82,9 +84,14 @@ def test_large_presets_have_the_published_size_in_each_branch(preset, billions):
         assert branch.num_parameters() == pytest.approx(billions * 1e9, rel=0.02)
 
 
-def test_nano_preset_runs():
+@pytest.mark.parametrize(
+    "model_class, settings",
+    [(JoVATransformer3DModel, PRESETS["jova-nano"]), (JoVAWanTransformer3DModel, WAN_PRESETS["jova-wan-nano"])],
+    ids=["jova-nano", "jova-wan-nano"],
+)
+def test_nano_preset_runs(model_class, settings):
     torch.manual_seed(0)
-    model = JoVATransformer3DModel(**PRESETS["jova-nano"])
+    model = model_class(**settings)
     assert model.num_parameters() < 30e6
     with torch.no_grad():
         sample, audio_sample = model(
@@ -415,16 +422,18 @@ def test_samples_of_one_batch_have_beginnings_of_their_own(tiny):
 # Training
 
 
+def gradients(model, inputs, checkpointing=False):
+    """Return the gradient of every parameter."""
+    model.zero_grad()
+    if checkpointing:
+        model.enable_gradient_checkpointing()
+    sum(output.square().mean() for output in model(**inputs)).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
 def test_gradient_of_a_given_beginning_is_the_same_with_checkpointing(tiny):
-    model = tiny.model()
-    grads = []
-    for enable in (False, True):
-        model.zero_grad()
-        if enable:
-            model.enable_gradient_checkpointing()
-        outputs = model(**tiny.inputs(audio_timestep=prefix_timestep(4, 7)))
-        sum(output.square().mean() for output in outputs).backward()
-        grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    model, inputs = tiny.model(), tiny.inputs(audio_timestep=prefix_timestep(4, 7))
+    grads = [gradients(model, inputs, checkpointing) for checkpointing in (False, True)]
     assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
     assert all(grad.isfinite().all() and grad.any() for grad in grads[0].values())
 
@@ -433,16 +442,8 @@ def test_a_given_beginning_keeps_no_modulation_of_every_tokens_own(tiny):
     model = tiny.model()
     numbers = []
     for audio_timestep in (None, prefix_timestep(4, 7)):
-        kept = {}
-
-        def keep(tensor, kept=kept):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(**tiny.inputs(audio_timestep=audio_timestep))
-        numbers.append(sum(storage.nbytes() for storage in kept.values()))
+        inputs = tiny.inputs(audio_timestep=audio_timestep)
+        numbers.append(bytes_kept_for_the_gradient(model, partial(model, **inputs)))
     width = model.config.num_attention_heads * model.config.attention_head_dim
     modulation_bytes = 4 * 2 * 11 * 6 * width * len(blocks_of(model))
     assert numbers[1] - numbers[0] < modulation_bytes / 2
@@ -458,14 +459,8 @@ def test_gradient_reaches_every_parameter(tiny, fusion):
 
 
 def test_gradient_checkpointing_changes_no_gradient(tiny):
-    model = tiny.model()
-    grads = []
-    for enable in (False, True):
-        model.zero_grad()
-        if enable:
-            model.enable_gradient_checkpointing()
-        sum(output.square().mean() for output in model(**tiny.inputs(**tiny.ragged_masks()))).backward()
-        grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    model, inputs = tiny.model(), tiny.inputs(**tiny.ragged_masks())
+    grads = [gradients(model, inputs, checkpointing) for checkpointing in (False, True)]
     assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
 
 

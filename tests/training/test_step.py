@@ -5,12 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_training import TINY, write_cache
+from tiny_training import TINY, Recorder, make_batch, make_config, write_cache
 
 from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training.config import TrainingConfig
-from diffusers_jova.training.dataset import CachedClips, Visit, collate
+from diffusers_jova.training.dataset import CachedClips, Visit
 from diffusers_jova.training.step import (
     LatentScales,
     draw_images,
@@ -36,23 +35,6 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scales(pipe):
     return LatentScales(pipe.vae.config, pipe.audio_vae.config, pipe.transformer.config.in_channels)
-
-
-def make_config(**settings):
-    return TrainingConfig(model="m", cache_dir="c", output_dir="o", **{"caption_dropout": 0.0, **settings})
-
-
-def make_batch(clips, *visits):
-    return collate([clips[Visit(f"clip{key:03d}", number)] for key, number in visits])
-
-
-class Recorder:
-    """Stands where the transformer stands: keeps what it is given and predicts zero."""
-
-    def __call__(self, **inputs):
-        self.inputs = inputs
-        video, audio = inputs["hidden_states"], inputs["audio_hidden_states"]
-        return (None if video is None else 0 * video[:, :16], None if audio is None else 0 * audio)
 
 
 def record(batch, scales, **settings):

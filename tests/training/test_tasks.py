@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from tiny_training import TINY, hide_accelerators, parse_config, save_tiny_pipeline, write_cache
+from tiny_training import (
+    TINY,
+    Recorder,
+    hide_accelerators,
+    make_batch,
+    make_config,
+    parse_config,
+    save_tiny_pipeline,
+    write_cache,
+)
 
 from diffusers_jova import write_wav
 from diffusers_jova.latents import normalize_latents
@@ -19,7 +28,7 @@ from diffusers_jova.media import read_video
 from diffusers_jova.pipelines.directions import Given, GivenLatents
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training.config import TASKS, LoraTrainingConfig, TrainingConfig
-from diffusers_jova.training.dataset import CachedClips, Visit, collate, open_clips
+from diffusers_jova.training.dataset import CachedClips, Visit, open_clips
 from diffusers_jova.training.flags import write_yaml
 from diffusers_jova.training.losses import flow_matching_loss
 from diffusers_jova.training.proof import measure_losses
@@ -63,23 +72,6 @@ def pipe():
 @pytest.fixture(params=["clean", "noised"])
 def scales(pipe, request):
     return LatentScales(pipe.vae.config, pipe.audio_vae.config, 36, 4, 31.25, request.param)
-
-
-def make_config(**settings):
-    return TrainingConfig(model="m", cache_dir="c", output_dir="o", **{"caption_dropout": 0.0, **settings})
-
-
-def make_batch(clips, *visits):
-    return collate([clips[Visit(f"clip{key:03d}", number)] for key, number in visits])
-
-
-class Recorder:
-    """Stands where the transformer stands: keeps what it is given and predicts zero."""
-
-    def __call__(self, **inputs):
-        self.inputs = inputs
-        video, audio = inputs["hidden_states"], inputs["audio_hidden_states"]
-        return (None if video is None else 0 * video[:, :16], None if audio is None else 0 * audio)
 
 
 def record(batch, scales, **settings):

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from autograd_memory import bytes_kept_for_the_gradient
 from safetensors.torch import load_file
 from tiny_training import (
     TINY,
@@ -463,19 +464,11 @@ def test_the_estimate_counts_weights_exactly_and_activations_as_autograd_keeps_t
     estimate = make_estimate()
     assert (estimate.parameters, estimate.gradients, estimate.optimizer) == (num_bytes, num_bytes, 2 * num_bytes)
 
-    own = {parameter.untyped_storage().data_ptr() for parameter in transformer.parameters()}
-    kept = {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    def run():
         outputs = transformer(**memory.fake_inputs(transformer, SHAPE), return_dict=False)
-        sum(output.float().square().mean() for output in outputs)
-    counted = sum(storage.nbytes() for storage in kept.values())
+        return sum(output.float().square().mean() for output in outputs)
+
+    counted = bytes_kept_for_the_gradient(transformer, run)
     assert estimate.activations == pytest.approx(counted, rel=0.02)
 
 
