@@ -225,8 +225,13 @@ def test_a_process_does_not_lock_itself_out(tmp_path):
 
 
 def test_children_of_a_killed_run_do_not_keep_its_lock(tmp_path, hold):
-    work = "import os; child = os.fork(); child or time.sleep(600); Path({!r}).write_text(str(child))"
-    process = hold(f"lock_folder({str(tmp_path)!r})", work.format(str(tmp_path / "pid")))
+    # the child says itself that it lives: by then it has given up its part in the lock
+    work = (
+        "import os; reader, writer = os.pipe(); child = os.fork(); "
+        f"child or (Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())), os.close(writer), time.sleep(600)); "
+        "os.close(writer); os.read(reader, 1)"
+    )
+    process = hold(f"lock_folder({str(tmp_path)!r})", work)
     child = int((tmp_path / "pid").read_text())
     kill(process)
     try:

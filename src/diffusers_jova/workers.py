@@ -65,7 +65,7 @@ class Workers:
     def accept(self, function: Callable) -> bool:
         """Return whether `function` reaches the processes: classes of a notebook or in a function do not."""
         try:
-            return self.num_workers == 0 or self._started().submit(callable, function).result(self.timeout_s)
+            return self.num_workers == 0 or self._submit(callable, function).result(self.timeout_s)
         except RuntimeError:
             if self._pool is None:  # not one could be started
                 raise
@@ -85,7 +85,7 @@ class Workers:
         while waiting or running:
             try:
                 while waiting and len(running) < 2 * self.num_workers:
-                    running.append((waiting[0], self._started().submit(_try, function, waiting[0])))
+                    running.append((waiting[0], self._submit(_try, function, waiting[0])))
                     waiting.popleft()
                 result = running[0][1].result(self.timeout_s)
             except BrokenProcessPool:  # one of those under way crashed its process: try each alone, to find out which
@@ -105,7 +105,7 @@ class Workers:
     def _try_alone(self, function: Callable, item: Any) -> Any:
         with Workers(1, self.timeout_s) as worker:
             try:
-                return worker._started().submit(_try, function, item).result(self.timeout_s)
+                return worker._submit(_try, function, item).result(self.timeout_s)
             except BrokenProcessPool:
                 return Failure("reading it crashed the process")
             except FutureTimeoutError:
@@ -113,6 +113,13 @@ class Workers:
 
     def _too_long(self) -> Failure:
         return Failure(f"reading it took more than {self.timeout_s:g} s")
+
+    def _submit(self, function: Callable, *args: Any) -> Future:
+        pool = self._started()
+        try:
+            return pool.submit(function, *args)
+        except OSError as error:  # a process crashed while another was being started: its pipes are closed already
+            raise BrokenProcessPool(str(error)) from error
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

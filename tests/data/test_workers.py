@@ -31,6 +31,12 @@ def test_items_that_crash_or_hang_cost_themselves_alone(num_workers):
     assert [failure.is_lasting for failure in failures] == [False, False, True, False]
 
 
+def test_a_pool_that_closes_its_pipes_before_it_says_that_it_broke_is_broken():
+    with Workers(3) as workers:
+        workers._started()._call_queue._reader.close()  # as its thread does first when a process has crashed
+        assert list(workers.map(halve, range(6))) == [(item, item / 2) for item in range(6)]
+
+
 def test_without_processes_errors_are_results_too():
     results = dict(Workers(0).map(halve, [2, "damage"]))
     assert results == {2: 1, "damage": "damaged file"} and isinstance(results["damage"], Failure)
