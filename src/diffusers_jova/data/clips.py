@@ -11,6 +11,9 @@
 
 Fields: `video_caption`, `audio_caption`, `transcript`, and `segments`: `[{"start": s, "end": s, "text": words}]`.
 What a row of metadata leaves out, the files beside the clip may say.
+
+A row may also be a piece of a file, with `start` and `end` in seconds and `crop`, four pixels; several rows may be of
+one file then, and it may lie elsewhere. Such a row says all there is to say about its piece.
 """
 
 import csv
@@ -25,6 +28,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +45,7 @@ METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 DATASET_SUFFIXES = (".parquet", ".arrow")
 MEDIA_COLUMNS = ("video", "audio", "file_name", "file", "path")
 SPLITS_IN_ONE = "train"
+MAX_BEYOND_END_S = Fraction(1, 10)  # by which a row may be wrong about the end of its file: the last frame or two
 
 # Every other file is taken for a clip: PyAV reads more containers than anyone lists.
 NO_CLIPS = {
@@ -65,12 +70,15 @@ class Source:
     """A file, or an entry of a dataset, and what is said about it.
 
     Attributes:
-        name: path relative to the data folder.
+        name: path relative to the data folder; of a piece of a file with its times, "talk.mp4#t=12.48,17.36".
         texts: by the names of `cache.TEXTS`; what is not said is not there.
         segments: sorted by time.
         path: of the file; None for an entry of a dataset, of which `content` returns the bytes.
         caption: a text beside the clip of which it is not known yet whether it is of the video or of the audio.
         problem: why the clip cannot be used, or "".
+        start_s, end_s: of the piece of the file that is the clip, in seconds after its first frame; None: all of it.
+        crop: x1, y1, x2, y2 of the part of each frame that is the clip's, in pixels as it is shown; None: all of it.
+        row: what its row of metadata says, as it stands there.
     """
 
     name: str
@@ -80,6 +88,10 @@ class Source:
     content: Callable[[], bytes] | None = None
     problem: str = ""
     caption: str = ""
+    start_s: Fraction | None = None
+    end_s: Fraction | None = None
+    crop: tuple[int, int, int, int] | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_there(self) -> bool:
@@ -154,7 +166,10 @@ def _folder_sources(folder: Path) -> list[Source]:
             problems[f"{name}/"] = problem
         elif path.suffix.lower() not in NO_CLIPS:
             problems[name] = problem
-    names, rows = FileNames(files), {}
+    names = FileNames(files)
+    rows: dict[str, dict[str, Any]] = {}
+    pieces: dict[str, Source] = {}
+    in_pieces: set[str] = set()
     for path in files.values():
         if path.name.lower() not in METADATA_NAMES:
             continue
@@ -165,14 +180,81 @@ def _folder_sources(folder: Path) -> list[Source]:
             except ValueError as error:
                 problems[given] = str(error)
                 continue
-            if name in rows:
-                raise ValueError(f"{where} names `{name}` a second time: give one row per clip, with `segments`.")
-            rows[name] = row
-    clips = {name: path for name, path in files.items() if path.suffix.lower() not in NO_CLIPS}
+            is_piece = any(_is_given(row.get(key)) for key in ("start", "end"))
+            if is_piece or (name not in files and (folder / name).is_file()):
+                source = _piece(folder / name, name, row)
+                if source.name in pieces:
+                    raise ValueError(f"{where} names `{source.name}` a second time: give one row per clip.")
+                pieces[source.name] = source
+                in_pieces.add(name)
+            elif name in rows:
+                raise ValueError(
+                    f"{where} names `{name}` a second time: give one row per clip, with `segments`, or with `start` "
+                    "and `end`."
+                )
+            else:
+                rows[name] = row
+    clips = {n: path for n, path in files.items() if path.suffix.lower() not in NO_CLIPS and n not in in_pieces}
     missing = sorted(set(rows) - set(clips) - set(problems))
     problems |= dict.fromkeys(missing, "the metadata name it, but there is no such clip")
     sources = [_with_sidecars(path, name, rows.get(name, {}), names) for name, path in clips.items()]
-    return _tell_apart(sources + [Source(name, problem=problem) for name, problem in problems.items()])
+    sources += [Source(name, problem=problem) for name, problem in problems.items()]
+    return _tell_apart([*sources, *pieces.values()])
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a row says something: a cell of a table that is left empty does not."""
+    return value is not None and value != ""
+
+
+def _piece(path: Path, name: str, row: Mapping[str, Any]) -> Source:
+    """Return the clip that is a piece of the file at `path`, or the whole of a file that lies elsewhere."""
+    try:
+        start_s, end_s = _parse_times(row)
+    except ValueError as error:
+        return Source(f"{name}#t={row.get('start')},{row.get('end')}", problem=str(error), row=row)
+    if start_s is not None:
+        name = piece_name(name, start_s, end_s)
+    if not path.is_file():
+        return Source(name, problem="the metadata name it, but there is no such file", row=row)
+    try:
+        texts, segments = _parse_fields(row)
+        crop = _parse_crop(row)
+    except ValueError as error:
+        return Source(name, path=path, problem=str(error), row=row)
+    return Source(name, texts, segments, path, start_s=start_s, end_s=end_s, crop=crop, row=row)
+
+
+def piece_name(name: str, start_s: Fraction, end_s: Fraction) -> str:
+    """Return "talk.mp4#t=12.48,17.36", as W3C's Media Fragments name a piece of a file."""
+    return f"{name}#t={round(float(start_s), 6):.10g},{round(float(end_s), 6):.10g}"
+
+
+def _parse_times(row: Mapping[str, Any]) -> tuple[Fraction | None, Fraction | None]:
+    given = [row.get(key) if _is_given(row.get(key)) else None for key in ("start", "end")]
+    if given == [None, None]:
+        return None, None
+    try:
+        start_s, end_s = (float(value) for value in given)
+    except (TypeError, ValueError):
+        start_s = end_s = math.nan
+    if not 0 <= start_s < end_s < math.inf:
+        raise ValueError(f"`start` and `end` must be seconds, the end later, got {given[0]!r} and {given[1]!r}")
+    return Fraction(start_s).limit_denominator(10**6), Fraction(end_s).limit_denominator(10**6)
+
+
+def _parse_crop(row: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
+    value = row.get("crop")
+    if not _is_given(value):
+        return None
+    try:
+        x1, y1, x2, y2 = json.loads(value) if isinstance(value, str) else value  # a text in a csv file
+        crop = (int(x1), int(y1), int(x2), int(y2))
+        if crop != (x1, y1, x2, y2) or not (0 <= crop[0] < crop[2] and 0 <= crop[1] < crop[3]):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"`crop` must be four whole pixels, [x1, y1, x2, y2], got {value!r}") from None
+    return crop
 
 
 def _tell_apart(sources: list[Source]) -> list[Source]:
@@ -227,6 +309,7 @@ def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNam
     stem, caption = posixpath.splitext(name)[0], ""
     try:
         texts, segments = _parse_fields(row)
+        crop = _parse_crop(row)
         if (described := names.find_path(f"{stem}.json")) is not None:
             try:
                 content = json.loads(_read_text(described))
@@ -241,8 +324,8 @@ def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNam
             if is_labelled(caption):
                 texts, caption = parse_labelled(caption) | texts, ""
     except ValueError as error:
-        return Source(name, path=path, problem=str(error))
-    return Source(name, texts, segments, path, caption=caption)
+        return Source(name, path=path, problem=str(error), row=row)
+    return Source(name, texts, segments, path, caption=caption, crop=crop, row=row)
 
 
 def _read_text(path: Path) -> str:
@@ -376,7 +459,7 @@ def _dataset_bytes(dataset, column: str, index: int) -> bytes:
 
 
 def examine(source: Source) -> tuple[Probe, str]:
-    """Return what a clip says about itself, and the sha256 of its content.
+    """Return what the file of a clip says about itself, and the sha256 of its content.
 
     Raises:
         ValueError: if it is not a clip or cannot be read.
@@ -387,3 +470,21 @@ def examine(source: Source) -> tuple[Probe, str]:
         found = probe(path)
         with path.open("rb") as file:
             return found, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def probe_of_piece(source: Source, found: Probe) -> Probe:
+    """Return what a clip holds that is a piece of its file, of which `found` was said.
+
+    Raises:
+        ValueError: if the file has no such piece.
+    """
+    start_s, end_s = source.start_s or Fraction(0), found.duration_s if source.end_s is None else source.end_s
+    if end_s > found.duration_s + MAX_BEYOND_END_S or start_s >= found.duration_s:
+        raise ValueError(f"it ends at {float(end_s):.2f} s, but its file lasts {float(found.duration_s):.2f} s")
+    height, width = found.height, found.width
+    if source.crop is not None:
+        x1, y1, x2, y2 = source.crop
+        if x2 > width or y2 > height:
+            raise ValueError(f"its crop {list(source.crop)} does not fit into the {width}x{height} pixels of its file")
+        height, width = y2 - y1, x2 - x1
+    return replace(found, height=height, width=width, duration_s=min(end_s, found.duration_s) - start_s)

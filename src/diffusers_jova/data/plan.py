@@ -3,11 +3,12 @@
 """The plan: which clips there are, what each holds, and the windows of it that become samples."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ..images import centre_crop
 from ..progress import progress
 from ..workers import Failure, Workers
-from .clips import Source, examine, find_sources
+from .clips import Source, examine, find_sources, probe_of_piece
 from .probe import Probe
 from .run import Run
 from .windows import Bucket, Window, choose_bucket, plan_windows
@@ -46,16 +47,22 @@ def make_plan(run: Run) -> Plan:
     for source in plan.sources:
         if source.problem:
             run.summary.skip(source.name, source.problem)
-    usable = [source for source in plan.sources if not source.problem]
+    by_file: dict[str | Path, list[Source]] = {}  # a film is read once, however many clips are pieces of it
+    for source in plan.sources:
+        if not source.problem:
+            by_file.setdefault(source.path or source.name, []).append(source)
     with Workers(run.config.num_workers) as workers:
-        for source, found in progress(workers.map(examine, usable), "plan", len(usable)):
-            try:
-                if isinstance(found, Failure):
-                    plan.unread |= set() if found.is_lasting else {source.name}
-                    raise ValueError(found)
-                plan.windows += _plan_source(run, source, *found)
-            except ValueError as error:
-                run.summary.skip(source.name, " ".join(str(error).split()))
+        examined = workers.map(examine, [pieces[0] for pieces in by_file.values()])
+        for pieces, (_, found) in progress(zip(by_file.values(), examined), "plan", len(by_file)):
+            for source in pieces:
+                try:
+                    if isinstance(found, Failure):
+                        plan.unread |= set() if found.is_lasting else {source.name}
+                        raise ValueError(found)
+                    plan.windows += _plan_source(run, source, probe_of_piece(source, found[0]), found[1])
+                    found = replace(found[0], warnings=()), found[1]  # what there is to say of the file is said once
+                except ValueError as error:
+                    run.summary.skip(source.name, " ".join(str(error).split()))
     return plan
 
 

@@ -55,10 +55,16 @@ class SourceFrames:
     frame_rate: Fraction
     start_s: Fraction
     num_frames: int
+    crop: tuple[int, int, int, int] | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         duration_s = self.num_frames / self.frame_rate
-        return iter_frames(self.path, self.frame_rate, start_s=self.start_s, duration_s=duration_s)
+        frames = iter_frames(self.path, self.frame_rate, start_s=self.start_s, duration_s=duration_s)
+        return frames if self.crop is None else map(self._cropped, frames)
+
+    def _cropped(self, frame: np.ndarray) -> np.ndarray:
+        x1, y1, x2, y2 = self.crop
+        return frame[y1:y2, x1:x2]
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ class Preparation:
         with window.source.file() as path:
             if not self.has_video or read_timeline(path).video is None:
                 return self._audio_alone(window, path)
-            frames = SourceFrames(path, self.frame_rate, window.start_s, window.num_frames)
+            source = window.source
+            frames = SourceFrames(path, self.frame_rate, window.start_s, window.num_frames, source.crop)
             clip, num_read = self._video(window, frames)
             if self.sampling_rate is not None:
                 duration_s = num_read / self.frame_rate

@@ -97,7 +97,7 @@ class Summary:
             )
         for title, entries in (("warnings", self.warnings), ("skipped", self.skipped)):
             if entries:
-                lines += [f"{title}: {len(entries)}", *_grouped(entries)]
+                lines += [f"{title}: {len(entries)}", *grouped(entries)]
         return "\n".join(lines + self._alarm())
 
     def _counts(self) -> list[str]:
@@ -165,7 +165,7 @@ def groups(entries: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     return sorted(found.values(), key=lambda group: (-len(group), group))
 
 
-def _grouped(entries: Sequence[tuple[str, str]]) -> list[str]:
+def grouped(entries: Sequence[tuple[str, str]]) -> list[str]:
     """Return a line for each clip; where a reason has more clips than are named, one line for all of them."""
     lines = []
     for group in groups(entries):

@@ -34,11 +34,11 @@ class Window:
     Attributes:
         key: the sample's name, from the source's name and the window's number.
         bucket: what it is cut to; `num_frames` is the most frames it may have.
-        start_s: where it begins, in seconds.
+        start_s: where it begins, in seconds of the file.
         num_frames: the frames to read at most, 4k + 1.
         texts: the three texts, "" where there is none.
         source_sha256: of the file's content.
-        source_area: pixels of a frame of the file; 0 without video.
+        source_area: pixels of a frame of the file, or of its crop; 0 without video.
     """
 
     source: Source
@@ -55,6 +55,7 @@ class Window:
         """A hash of all that decides about the sample: the file's content, the window and the texts."""
         content = [self.source_sha256, str(self.start_s), self.num_frames, sorted(self.texts.items())]
         content += [self.bucket.height, self.bucket.width, self.bucket.num_frames]
+        content += [list(self.source.crop)] if self.source.crop else []
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
@@ -86,6 +87,7 @@ def plan_windows(
     """
     texts = {name: source.texts.get(name, "") for name in TEXTS}
     make = partial(Window, source, bucket=bucket, source_sha256=sha256, source_area=found.height * found.width)
+    begin_s = source.start_s or Fraction(0)
     num_frames = round(found.duration_s * frame_rate)
     if num_frames > bucket.num_frames and source.segments:
         windows: list[Window] = []
@@ -96,7 +98,7 @@ def plan_windows(
             if kept:
                 key = f"{sample_key(source.name)}-{len(windows):03d}"
                 spoken = texts | {"transcript": _words(group)}
-                windows.append(make(key=key, start_s=start_s, num_frames=kept, texts=spoken))
+                windows.append(make(key=key, start_s=begin_s + start_s, num_frames=kept, texts=spoken))
         return windows, warnings
 
     texts["transcript"] = texts["transcript"] or _words(source.segments)
@@ -112,7 +114,7 @@ def plan_windows(
                 reason += "; the transcript may say more than is heard, and is dropped"
                 texts["transcript"] = ""
         warnings.append(f"loses {lost} of {num_frames} frames ({float(lost / frame_rate):.2f} s): {reason}")
-    return [make(key=sample_key(source.name), start_s=Fraction(0), num_frames=kept, texts=texts)], warnings
+    return [make(key=sample_key(source.name), start_s=begin_s, num_frames=kept, texts=texts)], warnings
 
 
 def _group(segments: tuple[Segment, ...], longest_s: Fraction) -> list[list[Segment]]:
