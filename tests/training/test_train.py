@@ -40,7 +40,7 @@ from diffusers_jova.training import train_lora as train_lora_module
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
 from diffusers_jova.training.initialization import read_scales
-from diffusers_jova.training.memory import BatchShape, check_memory, container_limits, estimate_memory
+from diffusers_jova.training.memory import BatchShape, check_memory, estimate_memory
 from diffusers_jova.training.step import LatentScales, training_step
 from diffusers_jova.training.tracking import bin_by_sigma
 from diffusers_jova.training.train import train
@@ -489,14 +489,6 @@ def test_a_run_that_cannot_fit_says_so_before_anything_is_loaded(model, clips, t
         run(train, model, clips, tmp_path / "out")
     estimate = make_estimate()
     check_memory(estimate, 0, TrainingConfig(model="m", cache_dir="c", output_dir="o", ignore_memory_estimate=True))
-
-
-def test_the_limit_of_a_container_counts(tmp_path):
-    for name, text in (("memory.max", "1000\n"), ("memory.current", "700\n"), ("memory.stat", "anon 1\nfile 200\n")):
-        (tmp_path / name).write_text(text)
-    assert container_limits(tmp_path) == [500]
-    (tmp_path / "memory.max").write_text("max\n")
-    assert container_limits(tmp_path) == []
 
 
 # --- bad input ---

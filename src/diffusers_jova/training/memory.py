@@ -7,15 +7,12 @@ batch tells which activations autograd keeps: a count, not a rule of thumb.
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
@@ -24,6 +21,7 @@ from safetensors import safe_open
 
 from .. import compat
 from ..data.cache import readable, sample_path
+from ..machine import free_memory
 from .accelerator import is_sharded
 from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches, weight_dtype
 from .config import LoraTrainingConfig, TrainingConfig
@@ -307,24 +305,6 @@ def format_estimate(estimate: MemoryEstimate) -> str:
     """Return the estimate as lines to print."""
     rows = {name.replace("_", " "): size for name, size in asdict(estimate).items()} | {"peak": estimate.peak}
     return "\n".join(f"{name:<18} {size / GIB:9.3f} GiB" for name, size in rows.items())
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that a process may still take on `device`; on CPU also by the limits of its container."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return min([psutil.virtual_memory().available, *container_limits()])
-
-
-def container_limits(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Return what the control group leaves free, where it sets a limit. Files that it holds in memory can go."""
-    try:
-        limit = int((root / "memory.max").read_text())
-        used = int((root / "memory.current").read_text())
-        cached = re.search(r"^file (\d+)$", (root / "memory.stat").read_text(), re.MULTILINE)
-    except (OSError, ValueError):  # no control group, or "max": no limit
-        return []
-    return [max(limit - used + (int(cached[1]) if cached else 0), 0)]
 
 
 def check_memory(estimate: MemoryEstimate, free: int, config: TrainingConfig) -> None:
