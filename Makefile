@@ -9,11 +9,12 @@ VENV := .venv
 RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test test-docs lint docs clean
 
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
+	@echo "make test-docs  run every code block of the tutorials and guides: minutes"
 	@echo "make lint    check style, format and types"
 	@echo "make docs    build the site in site/"
 	@echo "make setup   make .venv with everything above but the docs"
@@ -42,6 +43,10 @@ demo: setup
 # One thread per process: the models in the tests are tiny, and WORKERS processes share the cores.
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n $(WORKERS) --dist worksteal $(if $(SEED),--randomly-seed=$(SEED))
+
+# Minutes: every code block of the tutorials and guides, on small real models.
+test-docs: setup
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -m pages
 
 lint: setup
 	$(RUN) ruff check .

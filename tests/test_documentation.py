@@ -13,7 +13,7 @@ from diffusers_jova.nano.report import folded
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(
-    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / ".github").rglob("*.md")]
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / ".github").rglob("*.md")]
 )
 MAX_LINE = 119
 # the row of a table and a line of JSON Lines end where they end: neither can be folded

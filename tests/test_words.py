@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
-PAGES = [*sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "README.md", REPOSITORY / "training/README.md"]
+PAGES = [*sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "README.md", REPOSITORY / "training/README.md"]
 
 PRIVATE = {
     r"(?<!here )\b(?:is|are) no\b(?! (?:longer|more|less|better|faster)\b)(?= \w)": "say: is not a ...",

@@ -72,11 +72,8 @@ def serve(name: str, modules: Sequence[str]) -> None:
             connection, _ = listener.accept()
             with connection:
                 message, streams, _, _ = socket.recv_fds(connection, 2**20, 3)
-                if not (pid := os.fork()):
+                if is_program(connection, streams):
                     break
-                for stream in streams:
-                    os.close(stream)
-                connection.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
         else:
             return
     for number, (name, stream) in enumerate(zip(("stdin", "stdout", "stderr"), streams)):
@@ -85,6 +82,23 @@ def serve(name: str, modules: Sequence[str]) -> None:
         old = getattr(sys, name)  # what it has found out about its file does not hold for another
         setattr(sys, name, open(number, old.mode, old.line_buffering or -1, old.encoding, old.errors, closefd=False))
     start(**json.loads(message))
+
+
+def is_program(connection: socket.socket, streams: Sequence[int]) -> bool:
+    """Return True in the process that is to become the program, False in this one.
+
+    A third process waits for the program and tells how it ended: so a program may start others.
+    """
+    waiter = os.fork()
+    if not waiter:
+        if not (program := os.fork()):
+            return True
+        status = os.waitpid(program, 0)[1]
+        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    for stream in streams:
+        os.close(stream)
+    return False
 
 
 def start(arguments: list[str], environment: dict[str, str], folder: str) -> None:

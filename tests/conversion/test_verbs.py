@@ -1,10 +1,9 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs for the VAEs, the vocoder and the whole pipeline, and the examples of docs/conversion.md."""
+"""The verbs for the VAEs, the vocoder and the whole pipeline; the examples of the docs are in test_pages_run.py."""
 
 import json
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from diffusers import AutoencoderKLWan, DiffusionPipeline, MMAudioVAE
 from safetensors.torch import load_file
 
 from diffusers_jova import AutoencoderMMAudio, BigVGANVocoder, JoVAPipeline
-from diffusers_jova.cli.dispatch import main
 from diffusers_jova.conversion.wan_vae import original_names
 from diffusers_jova.pipeline_folder import find_model
 
@@ -184,22 +182,6 @@ def test_a_truncated_part_is_refused(run_verb, folder, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1])
     out = run_verb("assemble_jova", *parts_of(tmp_path / "parts"), "--output", tmp_path / "jova")
     assert out.status == 2 and "truncated" in out.error
-
-
-def test_the_examples_of_the_docs_page_run(tmp_path, monkeypatch):
-    """All blocks in order, as they stand there, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```(python|bash|yaml title=\S+)\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
-    for kind, code in blocks:
-        if kind == "python":
-            exec(compile(code, str(DOCS), "exec"), {})
-        elif kind.startswith("yaml"):
-            Path(kind.partition("title=")[2].strip('"')).write_text(code)
-        else:
-            for line in code.replace("\\\n", " ").splitlines():
-                program, *arguments = shlex.split(line)
-                assert program == "diffusers-jova" and main(arguments) == 0, line
 
 
 def test_the_docs_page_shows_the_key_map_as_it_is():
