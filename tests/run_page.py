@@ -18,10 +18,12 @@ What only the tests do stands in a comment, which readers of the site do not see
     -->
 
 `<!-- test needs: flite -->` names programs without which the page is not run, `<!-- test steps: 8 -->` says with how
-many steps `jova-nano` makes its clips on the page, instead of the 30 that its folder says.
+many steps `jova-nano` makes its clips on the page, instead of the 30 that its folder says. `$REPOSITORY` is the
+checkout.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -93,7 +95,10 @@ def run_page(path: Path) -> int:
     Raises:
         subprocess.CalledProcessError: If a command fails. What a Python block raises goes through.
     """
-    names = {"__name__": "__main__"}
+    names, environment = (
+        {"__name__": "__main__"},
+        os.environ | {"REPOSITORY": str(Path(__file__).resolve().parents[1])},
+    )
     page = path.read_text(encoding="utf-8")
     blocks = read_blocks(page)
     if steps := STEPS.search(page):
@@ -103,7 +108,8 @@ def run_page(path: Path) -> int:
         if block.file:
             Path(block.file).write_text(block.code, encoding="utf-8")
         elif block.language == "bash":
-            subprocess.run(["bash", "-euo", "pipefail", "-c", block.code], check=True, stdin=subprocess.DEVNULL)
+            command = ["bash", "-euo", "pipefail", "-c", block.code]
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True)
         else:  # the empty lines make its lines those of the page, where a traceback looks for them
             exec(compile("\n" * (block.line - 1) + block.code, path, "exec"), names)
     return len(blocks)

@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(
     [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / ".github").rglob("*.md")]
 )
+PAGES = [path for path in PAGES if path.parent.name != "reference"]  # made of the source
 MAX_LINE = 119
 # the row of a table and a line of JSON Lines end where they end: neither can be folded
 CANNOT_FOLD = re.compile(r"\s*[|{]")
@@ -45,12 +46,16 @@ def test_the_report_of_jova_nano_is_folded():
     assert folded(text).split() == text.split()
 
 
+# `make docs` makes them of the source
+MADE = [REPOSITORY / "docs/reference" / name for name in ("command_line.md", "errors.md", "settings.md")]
+
+
 def test_links_between_pages_lead_somewhere():
     broken = [
         f"{path.name}: {target}"
         for path in PAGES
         for target in re.findall(r"\]\(([^)#\s]+\.(?:md|svg|png|mp4))[^)]*\)", path.read_text(encoding="utf-8"))
-        if "://" not in target and not (path.parent / target).is_file()
+        if "://" not in target and not ((file := (path.parent / target).resolve()).is_file() or file in MADE)
     ]
     assert broken == []
 
@@ -80,10 +85,14 @@ def test_files_that_the_page_of_the_architecture_names_exist():
 
 
 @pytest.mark.parametrize("path", DRAWINGS, ids=lambda path: path.stem)
-def test_a_drawing_is_small_reads_in_the_dark_and_names_files_that_exist(path):
+def test_a_drawing_is_small_reads_in_the_dark_and_is_on_a_page(path):
+    assert path.stat().st_size < 30_000 and "prefers-color-scheme: dark" in path.read_text(encoding="utf-8")
+    assert any(f"images/{path.name})" in page.read_text(encoding="utf-8") for page in PAGES)
+
+
+@pytest.mark.parametrize("path", [path for path in DRAWINGS if path.name in ARCHITECTURE], ids=lambda path: path.stem)
+def test_a_drawing_of_the_architecture_names_files_that_exist(path):
     drawing = path.read_text(encoding="utf-8")
-    assert path.stat().st_size < 30_000 and "prefers-color-scheme: dark" in drawing
-    assert f"(images/{path.name})" in ARCHITECTURE
     names = re.findall(r"([a-z_]+(?:/[a-z_]+)*(?:\.py|/))(?=[ <])", drawing.replace("</", " </"))
     places = [REPOSITORY / "src/diffusers_jova", REPOSITORY]
     assert [name for name in names if not any((place / name).exists() for place in places)] == []
