@@ -1,4 +1,4 @@
-# make demo · make test · make lint · make docs: each sets up what it needs in .venv.
+# make demo · make test · make lint · make docs and others below: each sets up what it needs in .venv.
 # What the demo says: make demo TRANSCRIPT="five one six" VOICE="A calm male voice."
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
 # Tests run in random order; the first line says its seed, and make test SEED=1 repeats it.
@@ -9,14 +9,15 @@ VENV := .venv
 RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-docs lint docs clean
+.PHONY: help setup demo test test-docs test-site lint docs docs-serve clean
 
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
 	@echo "make test-docs  run every code block of the tutorials and guides: minutes"
 	@echo "make lint    check style, format and types"
-	@echo "make docs    build the site in site/"
+	@echo "make docs    build the site in site/; look at it while you write: make docs-serve"
+	@echo "make test-site  build the site and try every page in chromium"
 	@echo "make setup   make .venv with everything above but the docs"
 	@echo "make clean   remove .venv, site, build output and caches; outputs/ stays"
 
@@ -54,7 +55,17 @@ lint: setup
 	$(RUN) mypy
 
 docs: $(VENV)/.setup-docs
-	$(RUN) mkdocs build --strict
+	$(firstword $(RUN)) tools/reference_pages.py
+	$(RUN) zensical build --clean --strict
+
+docs-serve: $(VENV)/.setup-docs
+	$(firstword $(RUN)) tools/reference_pages.py
+	$(RUN) zensical serve
+
+# Needs Debian's chromium: every page, in both widths and colour schemes.
+test-site: docs
+	$(RUN) pip install --quiet -c constraints.txt -e '.[site]'
+	$(RUN) pytest -q -m site
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

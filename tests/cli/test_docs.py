@@ -13,6 +13,7 @@ from diffusers_jova.cli.dispatch import VERBS, make_parser, parse
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *REPOSITORY.glob("*/README.md")])
+PAGES = [page for page in PAGES if page.parent.name != "reference"]  # made of the verbs themselves
 
 
 def commands(text):
