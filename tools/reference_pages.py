@@ -35,12 +35,13 @@ SUPPRESSED = argparse.SUPPRESS
 
 def command_line() -> str:
     """Return the page of all verbs, as `--help` explains them."""
-    parts = ["# Command line", DESCRIPTION, f"```text\n{EPILOG.strip()}\n```"]
+    both_names, status = EPILOG.strip().split("\n\n")
+    parts = ["# Command line", DESCRIPTION, both_names, f"```text\n{status}\n```"]
     for group, verbs in GROUPS.items():
         parts.append(f"## To {group}")
-        for verb, help in verbs.items():
+        for verb in verbs:
             parser = make_parser(verb, f"{PROGRAM} {verb}")
-            parts += [f"### {verb}", f"{help[0].upper()}{help[1:]}.", *_description(parser), *_flags(parser)]
+            parts += [f"### {verb}", *_description(parser), *_flags(parser)]
     return "\n\n".join(parts) + "\n"
 
 
