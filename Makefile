@@ -30,7 +30,7 @@ $(VENV)/.setup: pyproject.toml constraints.txt
 	    echo "Name another one: make setup PYTHON=python3.12"; exit 1; }
 	@echo "Setting up $(VENV): about 2 GB, a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet -c constraints.txt -e '.[dev,train,faces,eval]'
+	$(RUN) pip install --quiet -c constraints.txt -e '.[dev,data,train,faces,eval]'
 	$(RUN) pip check
 	@touch $@
 

@@ -25,6 +25,7 @@ SEES = {  # each part and, beside itself, what it may import
     **dict.fromkeys(FACES, LEAVES | FACES),
     "evaluation": MODELS | FACES | {"pipelines"},
     "data": MODELS | FACES | {"pipelines", "evaluation"},
+    "dataset": MODELS | FACES | {"pipelines", "evaluation", "data"},
     "training": MODELS | FACES | {"pipelines", "evaluation", "data"},
     "nano": MODELS | FACES | {"pipelines", "evaluation", "data", "training"},
     "conversion": MODELS,  # a LoRA file means the same to the pipeline and to the converter

@@ -26,6 +26,7 @@ GROUPS = {
         "create": "write a small pipeline with random weights",
     },
     "train": {
+        "split": "cut films into clips of one shot and one face",
         "preprocess": "cache latents, texts and mouths of a folder of clips",
         "train": "train a transformer from a cache, in the paper's two stages",
         "train-lora": "train a LoRA from a cache, and prove what it learned",

@@ -1,0 +1,11 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets: from films to clips that are worth training on, in steps that hand on rows.
+
+    rows              what a step reads and writes
+    films, split      a film -> its shots, faces and bars -> clips
+    journal, summary  what is known so far; what became of films and clips
+
+A step maps a function over files in child processes (`workers`); the function, its items and its results can be
+pickled, so that another engine can take over the map.
+"""
