@@ -13,11 +13,13 @@ import torch
 import transformers
 from diffusers import AutoencoderKLWan
 
-from diffusers_jova import BigVGANVocoder, JoVAPipeline
+from diffusers_jova import BigVGANVocoder, JoVAPipeline, JoVAWanTransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
 pytest_plugins = ["isolation", "run_report"]
+
+CALL_DEFAULTS = ("height", "width", "num_frames", "frame_rate", "num_inference_steps", "guidance_scale")
 
 # A process that does something in a block of ours and then waits there until it is killed
 HOLD = """
@@ -72,6 +74,23 @@ def _make_pipeline(**transformer_config) -> JoVAPipeline:
 def pipe() -> JoVAPipeline:
     """A tiny pipeline, shared: leave it as you found it. Its calls make 5 frames of 32 x 32 and 0.4 s of sound."""
     return _make_pipeline()
+
+
+@pytest.fixture(scope="session", params=["JoVA", "JoVAWan"])
+def each_pipe(request, pipe) -> JoVAPipeline:
+    """`pipe`, and the same with a transformer of the other class; shared like it."""
+    if request.param == "JoVA":
+        return pipe
+    config = {name: pipe.transformer.config[name] for name in ("text_embed_dim", "audio_in_channels")}
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2, "ffn_dim": 64, "freq_dim": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformer = JoVAWanTransformer3DModel(**config, **sizes, audio_latent_rate=31.25, text_len=128).eval()
+    parts = pipe.components | {"transformer": transformer, "tokenizer_2": None, "text_encoder_2": None}
+    defaults = {name: value for name, value in pipe.config.items() if name in CALL_DEFAULTS}
+    each = JoVAPipeline(**parts | {"scheduler": copy.deepcopy(pipe.scheduler)}, **defaults)
+    each.set_progress_bar_config(disable=True)
+    return each
 
 
 @pytest.fixture

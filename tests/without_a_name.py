@@ -42,6 +42,7 @@ def make_clip(pipe, **kwargs):
 def use(name, pipe, folder):
     import diffusers_jova
     from diffusers_jova.conversion import wan_vae
+    from diffusers_jova.models import attention
     from diffusers_jova.training.memory import estimate_memory
 
     pyramid = PyramidAttentionBroadcastConfig(
@@ -60,6 +61,7 @@ def use(name, pipe, folder):
         "best_guess_weight_name": lambda: pipe.load_lora_weights("someone/lora"),
         "get_model_file": lambda: pipe.load_lora_weights("someone/lora"),
         "load_state_dict": lambda: pipe.load_lora_weights(folder / "lora.bin"),
+        "_check_attention_backend_requirements": lambda: attention.installed_backends(),
         "convert_wan_vae_to_diffusers": lambda: wan_vae.original_names([]),
         "FakeTensorMode": lambda: estimate_memory({}, None, None),
     }[name]()

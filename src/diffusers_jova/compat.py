@@ -94,6 +94,10 @@ NAMES = {
     "load_state_dict": PrivateName(
         "Loading a LoRA that is a pickle", {"0.42": "diffusers.models.model_loading_utils:load_state_dict"}
     ),
+    "_check_attention_backend_requirements": PrivateName(
+        "The list of installed attention backends",
+        {"0.42": "diffusers.models.attention_dispatch:_check_attention_backend_requirements"},
+    ),
     "convert_wan_vae_to_diffusers": PrivateName(
         "Converting Wan's VAE", {"0.42": "diffusers.loaders.single_file_utils:convert_wan_vae_to_diffusers"}
     ),

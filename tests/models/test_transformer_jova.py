@@ -15,6 +15,7 @@ from diffusers import (
     TaylorSeerCacheConfig,
 )
 from diffusers.hooks import SeaCacheConfig, TextKVCacheConfig
+from diffusers.models import attention_dispatch
 from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
 from diffusers.models.attention_dispatch import attention_backend
 from peft import LoraConfig
@@ -538,6 +539,18 @@ def test_attention_backends_agree(tiny, backend, is_ragged):
     with attention_backend("native"):
         model.set_attention_backend(backend)
         assert max(difference(tiny.run(model, **masks), expected)) < 1e-5
+
+
+def test_a_backend_that_takes_no_mask_says_why_there_is_one():
+    message = r"takes no mask \(.*native flash.*the texts of the batch differ in length"
+    with attention_backend("_native_flash"), pytest.raises(ValueError, match=message):
+        JOVA.run(JOVA.model(), **JOVA.ragged_masks())
+
+
+def test_a_backend_that_is_not_installed_names_those_that_are(tiny, monkeypatch):
+    monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN", False)
+    with pytest.raises(RuntimeError, match=r"'flash' is not usable.*Installed are: .*_native_math, .*native"):
+        tiny.model().set_attention_backend("flash")
 
 
 def test_each_stage_compiles_once_without_a_graph_break(tiny):

@@ -105,6 +105,18 @@ def test_texts_are_filled_up_with_tokens_that_nobody_sees(multiple, num_tokens):
     assert inputs["encoder_hidden_states_2"] is None and inputs["encoder_attention_mask_2"] is None
 
 
+@pytest.mark.parametrize("multiple, num_tokens", [(1, 5), (4, 8), (5, 5)])
+def test_what_no_sample_uses_is_cut_off_and_a_mask_remains_only_where_it_hides_something(multiple, num_tokens):
+    embeds = dict.fromkeys(PROMPT_EMBEDS) | {"prompt_embeds": torch.arange(8.0)[None, :, None].expand(2, 8, 3)}
+    embeds["prompt_attention_mask"] = torch.tensor([[0, 1, 1, 1, 1, 1, 0, 0]]).expand(2, 8)
+    inputs = text_inputs(embeds, "", torch.float32, multiple)
+    states, mask = inputs["encoder_hidden_states"], inputs["encoder_attention_mask"]
+    assert states.shape == (2, num_tokens, 3) and states[0, :5, 0].tolist() == [1, 2, 3, 4, 5]
+    assert (mask is None) == (num_tokens == 5)
+    ragged = embeds | {"prompt_attention_mask": torch.tensor([[1] * 8, [1] * 3 + [0] * 5])}
+    assert text_inputs(ragged, "", torch.float32)["encoder_attention_mask"].sum(dim=1).tolist() == [8, 3]
+
+
 def test_plain_prompts_are_the_prompt_alone_as_wan_cleans_it():
     assert format_prompts(["a  cat\n sits", "x &amp; y"], prompt_format="plain") == ["a cat sits", "x & y"]
     assert format_prompts(None, prompt_format="plain") == [""]

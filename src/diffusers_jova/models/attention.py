@@ -11,7 +11,10 @@ from collections.abc import Callable
 import torch
 import torch.nn as nn
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.utils import is_torch_npu_available, is_torch_xla_available
+
+from .. import compat
 
 
 ATTENTION_FUSIONS = ("joint", "cross", "cross_linear")
@@ -20,6 +23,21 @@ ATTENTION_FUSIONS = ("joint", "cross", "cross_linear")
 def pack(groups: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
     """Put groups of tokens behind each other; one group is returned as it is, without a copy."""
     return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
+
+
+def installed_backends() -> list[str]:
+    """Return the attention backends whose packages are there; each also asks for its own kind of device."""
+    check = compat.load("_check_attention_backend_requirements")
+    # torch's own, for whose packages diffusers' check does not ask
+    is_there = {"_native_npu": is_torch_npu_available(), "_native_xla": is_torch_xla_available()}
+    names = []
+    for backend in AttentionBackendName:
+        try:
+            check(backend)
+        except RuntimeError:
+            continue
+        names.append(backend.value)
+    return sorted(name for name in names if is_there.get(name, True))
 
 
 class JoVAAttnProcessor:
@@ -56,19 +74,32 @@ class JoVAAttnProcessor:
         return outputs + cross
 
     def attend(self, query, key, value, attention_mask):
-        """Attention of (B, S, heads, d) tensors, (B, S, D) out; a branch that is not there has S = 0."""
+        """Attention of (B, S, heads, d) tensors, (B, S, D) out; a branch that is not there has S = 0.
+
+        Raises:
+            ValueError: If there is a mask, and the attention backend takes none.
+        """
         if query.shape[1] == 0:
             return query.flatten(2)
         if attention_mask is not None:
             attention_mask = attention_mask[:, None, None].contiguous()  # (B, 1, 1, S): True where a key may be seen
-        hidden_states = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
-        )
+        try:
+            hidden_states = dispatch_attention_fn(
+                query,
+                key,
+                value,
+                attn_mask=attention_mask,
+                backend=self._attention_backend,
+                parallel_config=self._parallel_config,
+            )
+        except ValueError as error:
+            if attention_mask is None or "attn_mask" not in str(error):
+                raise
+            raise ValueError(
+                f"This attention backend takes no mask ({error}), and one is needed: the texts of the batch differ in "
+                "length, or were filled up so that context parallelism can share them. Make them of one length, which "
+                'the degree divides, one prompt per call, or take another backend: `set_attention_backend("native")`.'
+            ) from error
         return hidden_states.flatten(2).type_as(query)
 
 

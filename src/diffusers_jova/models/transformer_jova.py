@@ -41,6 +41,7 @@ from .embeddings import (
 )
 from .modulation import modulate, split_timestep
 from .two_branches import TwoBranchMixin, check_branches
+from .value_checks import checks_values
 
 
 class JoVAContext(NamedTuple):
@@ -426,7 +427,7 @@ class JoVATransformer3DModel(
             (encoder_hidden_states, encoder_hidden_states_2),
             (encoder_attention_mask, encoder_attention_mask_2),
             # neither a compiled graph nor another rank may see another number of tokens
-            trim=not torch.compiler.is_compiling() and self.context_parallel_degree == 1,
+            trim=checks_values() and self.context_parallel_degree == 1,
         )
         audio_timestep = timestep if audio_timestep is None else audio_timestep
 

@@ -32,6 +32,7 @@ from .caching import two_stream_block
 from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_padding, zero_padding
 from .modulation import modulate, split_timestep
 from .two_branches import TwoBranchMixin, check_branches
+from .value_checks import checks_values
 
 
 CONDITION_FILLS = ("black", "grey")
@@ -430,7 +431,7 @@ class JoVAWanTransformer3DModel(
     def _fill_text(self, encoder_hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Return the text as Wan reads it: (B, text_len, text_embed_dim), zeros where there is none."""
         text_len = self.config.text_len
-        if text_len is not None and not torch.compiler.is_compiling():
+        if text_len is not None and checks_values():
             encoder_hidden_states, mask = trim_padding(encoder_hidden_states, mask)
         text = zero_padding(encoder_hidden_states, mask)
         if text_len is None:

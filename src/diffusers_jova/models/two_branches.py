@@ -9,9 +9,10 @@ import torch
 from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 
 from .. import compat
-from .attention import ATTENTION_FUSIONS
+from .attention import ATTENTION_FUSIONS, installed_backends
 from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
+from .value_checks import checks_values
 
 
 CONDITION_MODES = ("clean", "noised")
@@ -128,7 +129,7 @@ class TwoBranchMixin(Model):
                 f"`audio_timestep` must be ({allowed[0]},), one for each sample, or {allowed}, one for each audio "
                 f"latent, got shape {tuple(audio_timestep.shape)}."
             )
-        if torch.compiler.is_compiling():  # a graph cannot look at values
+        if not checks_values():
             return
         lowest, highest = audio_timestep.aminmax(dim=1, keepdim=True)
         if not ((audio_timestep == lowest) | (audio_timestep == highest)).all():
@@ -145,6 +146,19 @@ class TwoBranchMixin(Model):
         return audio_positions(
             num_tokens, frame_rate, config.audio_latent_rate, config.vae_temporal_compression, device
         )
+
+    def set_attention_backend(self, backend: str) -> None:
+        """Set the attention backend of all blocks; see diffusers' `ModelMixin`.
+
+        Raises:
+            RuntimeError: If its package is not installed, with the backends that are there.
+        """
+        try:
+            super().set_attention_backend(backend)
+        except RuntimeError as error:
+            if not compat.has("_check_attention_backend_requirements"):
+                raise
+            raise RuntimeError(f"{error} Installed are: {', '.join(installed_backends())}.") from error
 
     def enable_cache(self, config) -> None:
         """Enable one of diffusers' caches, where it treats both streams right: PyramidAttentionBroadcast,

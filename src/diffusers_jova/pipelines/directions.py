@@ -9,6 +9,7 @@ starts at sigma 1 (UniDiffuser, arXiv:2303.06555). `Given` reads the arguments `
 B batch, C channels, F latent frames, H W latent rows and columns, A audio latents, M video frames per latent frame
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -199,7 +200,7 @@ class GivenLatents:
     condition_mode: str
     pixels: torch.Tensor | None = None
 
-    @property
+    @functools.cached_property  # not at every step, since the host waits for the masks' values
     def whole(self) -> tuple[str, ...]:
         """The names of the latents that are given whole."""
         return tuple(name for name, is_given in self.is_given.items() if is_given.all())

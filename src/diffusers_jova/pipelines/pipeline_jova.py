@@ -48,6 +48,7 @@ from ..loaders.lora import JoVALoraLoaderMixin
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
+from ..models.value_checks import without_value_checks
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
@@ -663,35 +664,44 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         """
         given = given or GivenLatents({}, {}, {}, "noised")
         set_timesteps(self.scheduler, num_inference_steps, sigmas, self._execution_device)
+        texts = self._text_inputs(tensors)
         # each modality has its own counter of steps
         schedulers = {"latents": self.scheduler, "audio_latents": copy.deepcopy(self.scheduler)}
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
 
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
+        with self.progress_bar(total=len(timesteps)) as progress_bar, without_value_checks():
             for i, t in enumerate(timesteps):
                 if self.interrupt:
                     continue
                 self._current_timestep = t
                 sigma = self.scheduler.sigmas[i]
                 tensors = given.at(tensors, sigma)
-                velocities = self._predict(tensors, condition, i, given.timesteps(t), sigma, frame_rate)
+                velocities = self._predict(tensors, texts, condition, i, given.timesteps(t), sigma, frame_rate)
                 for name, velocity in velocities.items():
                     tensors[name] = take_step(schedulers[name], velocity, t, tensors[name], generator)
 
                 if callback_on_step_end is not None:
                     wanted = [name for name in callback_on_step_end_tensor_inputs if name not in given.whole]
                     callback_kwargs = {name: tensors[name] for name in wanted}
-                    tensors.update(callback_on_step_end(self, i, t, callback_kwargs) or {})
+                    replaced = callback_on_step_end(self, i, t, callback_kwargs) or {}
+                    tensors.update(replaced)
+                    if not {*wanted, *replaced}.isdisjoint(PROMPT_EMBEDS):  # it may also write into what it was given
+                        texts = self._text_inputs(tensors)
                 progress_bar.update()
 
         self._current_timestep = None
         return given.at(tensors, 0.0)
 
-    def _predict(self, tensors, condition, i, timesteps, sigma, frame_rate) -> dict[str, torch.Tensor]:
+    def _text_inputs(self, tensors: dict[str, torch.Tensor | None]) -> dict[str, dict[str, torch.Tensor | None]]:
+        """Return the transformer's arguments for the texts: of the prompt, "", and of its negative, "negative_"."""
+        dtype, multiple = self.transformer.dtype, self.transformer.context_parallel_degree
+        return {prefix: text_inputs(tensors, prefix, dtype, multiple) for prefix in ("", "negative_")}
+
+    def _predict(self, tensors, texts, condition, i, timesteps, sigma, frame_rate) -> dict[str, torch.Tensor]:
         """Return the guided velocity of each modality that is made at step `i`, by the name of its latents.
 
-        `timesteps` are the video's and the audio's.
+        `texts` are those of `_text_inputs`, `timesteps` are the video's and the audio's.
 
         v = v_cond + (g - 1)(v_cond - v_uncond) + (m - 1)(v_cond - v_cond without cross-modal attention)
         """
@@ -701,7 +711,6 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             if latents is not None:
                 latents = video_input(latents, condition).to(dtype)
             batch_size = len(latents if latents is not None else audio_latents)
-            texts = text_inputs(tensors, prefix, dtype, multiple=self.transformer.context_parallel_degree)
             with self.transformer.cache_context(name, step_index=i, num_inference_steps=self.num_timesteps):
                 outputs = self.transformer(
                     hidden_states=latents,
@@ -712,7 +721,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                     cross_modal_attention=cross_modal_attention,
                     attention_kwargs=self.attention_kwargs,
                     return_dict=False,
-                    **texts,
+                    **texts[prefix],
                 )
             return tuple(output.float() if output is not None else None for output in outputs)
 

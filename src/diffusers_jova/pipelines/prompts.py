@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..files import whole_file
+from ..models.embeddings import trim_padding
 from ..text import split_lines
 
 
@@ -137,6 +138,9 @@ def text_inputs(
 ) -> dict[str, torch.Tensor | None]:
     """Return the transformer's arguments for texts: states (B, T, text_embed_dim) and masks (B, T) of both encoders.
 
+    What no sample uses is cut off, and where nothing is hidden the mask is None. That looks at the masks' values, for
+    which the host waits: so it is done once before the steps.
+
     Args:
         embeds: By the names in `PROMPT_EMBEDS`.
         prefix: "" for the prompt, "negative_" for its negative.
@@ -146,7 +150,8 @@ def text_inputs(
     """
     inputs = {}
     for suffix in ("", "_2"):
-        states, mask = embeds[f"{prefix}prompt_embeds{suffix}"], embeds[f"{prefix}prompt_attention_mask{suffix}"]
+        name, mask_name = f"{prefix}prompt_embeds{suffix}", f"{prefix}prompt_attention_mask{suffix}"
+        states, mask = trim_padding(embeds[name], embeds[mask_name])
         if states is not None and states.shape[1] % multiple:
             missing = -states.shape[1] % multiple
             if mask is None:

@@ -32,6 +32,8 @@ def set_timesteps(
             f"`sigmas` was given, but {type(scheduler).__name__} takes none. Leave them out, or put a "
             "FlowMatchEulerDiscreteScheduler into the pipeline."
         )
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # else it looks for the first step's timestep, for which the host waits
 
 
 def take_step(
