@@ -203,9 +203,11 @@ class JoVATransformerBlock(nn.Module):
             )
         )
         query, key, value = (pack(parts) for parts in zip(*projections))
+        del projections  # what was packed is not needed in the attention, and none of it in the feed-forward
         attn_output, audio_attn_output, *cross_outputs = self.attn(
             query, key, value, attention_mask, lengths, num_tokens, cross_modal_attention
         )
+        del query, key, value
         cross_output, audio_cross_output = cross_outputs or (None, None)
 
         hidden_states = self.merge(video, hidden_states, attn_output, cross_output, modulations[: len(video)])

@@ -208,8 +208,10 @@ class JoVAWanTransformerBlock(nn.Module):
 
         projections, modulations = zip(*(streams[i](tokens[i], contexts[i]) for i in running))
         query, key, value = (pack(parts) for parts in zip(*projections))
+        del projections  # what was packed is not needed in the attention, and none of it in the feed-forward
         lengths = tuple(x.shape[1] for x in tokens)
         attn_outputs = self.attn(query, key, value, None, lengths, lengths, cross_modal_attention)
+        del query, key, value
 
         cross_outputs = attn_outputs[2:] or (None, None)
         for i, modulation in zip(running, modulations):
