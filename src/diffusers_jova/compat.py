@@ -117,6 +117,7 @@ ATTRIBUTES = {
     "peft.tuners.tuners_utils:BaseTunerLayer._disable_adapters": "loading a LoRA",
     "transformers:WavLMModel._get_feature_vector_attention_mask": "AudioBox-Aesthetics",
     "torch:UntypedStorage._cdata": "the estimate of training's memory",
+    "torch:Tensor._version": "the modulation cache",
     "torch.utils.tensorboard:SummaryWriter._get_file_writer": "clips in tensorboard",
     "numpy:_core.multiarray._reconstruct": "weights that were saved with NumPy arrays",
 }

@@ -70,8 +70,9 @@ def test_no_step_waits_for_the_device(each_pipe, call):
     assert few == many
 
 
-def test_no_step_waits_where_a_beginning_is_given_clean(make_pipeline):
+def test_no_step_waits_where_a_beginning_is_given_clean_and_modulation_is_precomputed(make_pipeline):
     pipe = make_pipeline(condition_mode="clean")
+    pipe.enable_modulation_cache()
     call = {"video": Clip(FRAMES, Fraction(25, 2), RECORDING[None], 16000), "retake": (0.16, 0.4)}
     few, many = (waits_of(pipe, number, **call) for number in (2, 4))
     assert few == many

@@ -91,6 +91,8 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
         swap = hotswap and adapter_name in getattr(transformer, "peft_config", {})
         if swap:
             check_hotswap(transformer, adapter_name, contents.layers, settings)
+        if settings["use_dora"]:  # which begins by measuring the base's weights
+            transformer.unpark_modulation()
         with unchanged_on_failure(transformer):
             if swap:
                 settings |= let_configs_agree(transformer, adapter_name)
@@ -136,6 +138,11 @@ class JoVALoraLoaderMixin(CogVideoXLoraLoaderMixin):
             safe_serialization,
             transformer_lora_adapter_metadata,
         )
+
+    def unfuse_lora(self, *args, **kwargs):
+        """Take the LoRAs out of the weights again; see diffusers' method, which goes around the transformer's own."""
+        self.transformer.unpark_modulation()
+        super().unfuse_lora(*args, **kwargs)
 
     def delete_adapters(self, adapter_names):
         """Delete adapters; see diffusers' method.

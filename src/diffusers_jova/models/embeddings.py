@@ -79,12 +79,11 @@ def audio_positions(
 
 
 class JoVATimestepEmbedding(TimestepEmbedding):
-    """Sinusoid of 256 channels and a two-layer MLP: `timestep` (B, N), 0 to 1000 -> (B, N, D)."""
+    """Sinusoid of `num_frequencies` channels and a two-layer MLP: `timestep` (B, N), 0 to 1000 -> (B, N, D)."""
 
-    num_frequencies = 256
-
-    def __init__(self, dim: int):
-        super().__init__(in_channels=self.num_frequencies, time_embed_dim=dim)
+    def __init__(self, dim: int, num_frequencies: int = 256):
+        super().__init__(in_channels=num_frequencies, time_embed_dim=dim)
+        self.num_frequencies = num_frequencies
 
     def forward(self, timestep: torch.Tensor) -> torch.Tensor:
         sinusoid = get_timestep_embedding(

@@ -40,6 +40,7 @@ from .embeddings import (
     split_head,
 )
 from .modulation import modulate, split_timestep
+from .modulation_cache import ModulationLinear, project
 from .two_branches import TwoBranchMixin, check_branches
 from .value_checks import checks_values
 
@@ -52,6 +53,7 @@ class JoVAContext(NamedTuple):
     rotary_emb: tuple[torch.Tensor, torch.Tensor]  # cos, sin: (1, V + T, 1, d/2), no rotation on text
     num_tokens: int  # V, the media tokens in front
     is_given: torch.Tensor | None = None  # (B, V + T, 1) bool, which tokens have the first of two timesteps
+    modulation_rows: torch.Tensor | None = None  # (B, N), where modulation was precomputed; see `modulation_cache`
 
 
 class JoVAStream(nn.Module):
@@ -65,7 +67,7 @@ class JoVAStream(nn.Module):
     ):
         super().__init__()
         self.heads = num_attention_heads
-        self.modulation = nn.Linear(dim, 6 * dim)
+        self.modulation = ModulationLinear(dim, 6 * dim)
         self.norm1 = nn.LayerNorm(dim, eps=eps, elementwise_affine=False)
         self.to_q = nn.Linear(dim, dim)
         self.to_k = nn.Linear(dim, dim)
@@ -84,12 +86,15 @@ class JoVAStream(nn.Module):
     def pre_attention(
         self,
         hidden_states: torch.Tensor,
-        temb: torch.Tensor,
+        time: torch.Tensor,
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None,
         is_given: torch.Tensor | None,
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Return (query, key, value), each (B, S, heads, d), and what `post_attention` needs of the modulation."""
-        shift, scale, *modulation = self.modulation(F.silu(temb)).chunk(6, dim=-1)  # (B, N, D) each
+        """Return (query, key, value), each (B, S, heads, d), and what `post_attention` needs of the modulation.
+
+        `time` is temb, or rows of precomputed modulation; see `project`.
+        """
+        shift, scale, *modulation = project(self.modulation, time).chunk(6, dim=-1)  # (B, N, D) each
         norm_hidden_states = self.norm1(hidden_states)
         hidden_states = modulate(
             lambda shift, scale: torch.addcmul(shift, norm_hidden_states, 1 + scale), is_given, shift, scale
@@ -99,7 +104,7 @@ class JoVAStream(nn.Module):
         key = self.norm_k(self.to_k(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
         if rotary_emb is not None:
             query, key = apply_rotary_emb(query, rotary_emb), apply_rotary_emb(key, rotary_emb)
-        return (query, key, value), modulation
+        return (query, key, value), tuple(modulation)
 
     def post_attention(
         self,
@@ -158,20 +163,21 @@ class JoVATransformerBlock(nn.Module):
     def groups(
         self, branch: str, hidden_states: torch.Tensor, context: JoVAContext | None
     ) -> list[tuple[JoVAStream, torch.Tensor, torch.Tensor, tuple | None, torch.Tensor | None]]:
-        """Return what each stream of a branch works on: (stream, tokens, temb, rotary_emb, is_given)."""
+        """Return what each stream of a branch works on: (stream, tokens, time, rotary_emb, is_given)."""
         if context is None:
             return []
-        stream, temb, rotary_emb, is_given = getattr(self, branch), context.temb, context.rotary_emb, context.is_given
+        stream, rotary_emb, is_given = getattr(self, branch), context.rotary_emb, context.is_given
+        time = context.temb if context.modulation_rows is None else context.modulation_rows
         if not self.separate_text:
-            return [(stream, hidden_states, temb, rotary_emb, is_given)]
+            return [(stream, hidden_states, time, rotary_emb, is_given)]
         num_tokens = context.num_tokens
         rotary_emb = tuple(x[:, :num_tokens] for x in rotary_emb)
-        text_temb = temb
+        text_time = time
         if is_given is not None:
-            is_given, text_temb = is_given[:, :num_tokens], temb[:, 1:]  # the text speaks of what is made
+            is_given, text_time = is_given[:, :num_tokens], time[:, 1:]  # the text speaks of what is made
         return [
-            (stream, hidden_states[:, :num_tokens], temb, rotary_emb, is_given),
-            (getattr(self, f"{branch}_text"), hidden_states[:, num_tokens:], text_temb, None, None),
+            (stream, hidden_states[:, :num_tokens], time, rotary_emb, is_given),
+            (getattr(self, f"{branch}_text"), hidden_states[:, num_tokens:], text_time, None, None),
         ]
 
     def forward(
@@ -198,8 +204,8 @@ class JoVATransformerBlock(nn.Module):
         audio = self.groups("audio", audio_hidden_states, audio_context)
         projections, modulations = zip(
             *(
-                stream.pre_attention(tokens, temb, rotary_emb, is_given)
-                for stream, tokens, temb, rotary_emb, is_given in video + audio
+                stream.pre_attention(tokens, time, rotary_emb, is_given)
+                for stream, tokens, time, rotary_emb, is_given in video + audio
             )
         )
         query, key, value = (pack(parts) for parts in zip(*projections))
@@ -439,12 +445,12 @@ class JoVATransformer3DModel(
             grid = [size // patch for size, patch in zip(hidden_states.shape[2:], self.config.patch_size)]
             positions = tuple(torch.arange(n, dtype=torch.float32, device=hidden_states.device) for n in grid)
             hidden_states, context, mask = self._embed(
-                self.video_embedder, self._patchify(hidden_states, grid), texts, text_mask, timestep, positions
+                "video", self._patchify(hidden_states, grid), texts, text_mask, timestep, positions
             )
         if audio_hidden_states is not None:
             positions = (self._audio_positions(audio_hidden_states, frame_rate),)
             audio_hidden_states, audio_context, audio_mask = self._embed(
-                self.audio_embedder, audio_hidden_states.transpose(1, 2), texts, text_mask, audio_timestep, positions
+                "audio", audio_hidden_states.transpose(1, 2), texts, text_mask, audio_timestep, positions
             )
         # a branch that does not run has no tokens, so that blocks and caches always see two tensors
         if hidden_states is None:
@@ -475,9 +481,22 @@ class JoVATransformer3DModel(
             return (sample, audio_sample)
         return AudioVisualModelOutput(sample=sample, audio_sample=audio_sample)
 
-    def _embed(self, embedder, hidden_states, texts, text_mask, timestep, positions):
+    def modulation_layers(self) -> dict[str, tuple[nn.Module, list[tuple[nn.Module, bool]]]]:
+        layers: dict[str, tuple[nn.Module, list[tuple[nn.Module, bool]]]] = {
+            branch: (getattr(self, f"{branch}_embedder").time_embedder, []) for branch in self.branches
+        }
+        for block in (*self.transformer_blocks, *self.single_transformer_blocks):
+            for name, stream in block.named_children():
+                branch, _, text = name.partition("_")
+                if branch in layers:
+                    layers[branch][1].append((stream.modulation, bool(text)))
+        return layers
+
+    def _embed(self, branch, hidden_states, texts, text_mask, timestep, positions):
         """Return a branch's packed tokens (B, V + T, D), its context, and its key mask (B, V + T) or None."""
+        embedder = getattr(self, f"{branch}_embedder")
         timesteps, is_given = split_timestep(timestep, hidden_states.shape[0])
+        rows = self.modulation_rows(branch, timesteps)
         hidden_states, text, temb, pos_embed = embedder(hidden_states, *texts, timesteps, positions)
         self._check_context_parallel(media=hidden_states.shape[1], text=text.shape[1])
         cos, sin = rotary_embedding(
@@ -494,7 +513,7 @@ class JoVATransformer3DModel(
         num_tokens = packed.shape[1] - text.shape[1] // self.context_parallel_degree
         if is_given is not None:
             is_given = F.pad(self.given_tokens(is_given), (0, 0, 0, packed.shape[1] - num_tokens))
-        context = JoVAContext(temb, pos_embed, (cos, sin), num_tokens, is_given)
+        context = JoVAContext(temb, pos_embed, (cos, sin), num_tokens, is_given, rows)
         return packed, context, mask[0] if mask else None
 
     def _norm_out(self, norm_out: nn.Module, hidden_states: torch.Tensor, context: JoVAContext) -> torch.Tensor:

@@ -20,17 +20,26 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.embeddings import PixArtAlphaTextProjection
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_ltx2 import AudioVisualModelOutput
-from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanTimeTextImageEmbedding
+from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
 from diffusers.utils import apply_lora_scale
 
 from ..presets import WAN_PRESETS  # noqa: F401  # its public place
 from .attention import JoVAAttention, pack
 from .caching import two_stream_block
-from .embeddings import apply_rotary_emb, rotary_embedding, split_head, trim_padding, zero_padding
+from .embeddings import (
+    JoVATimestepEmbedding,
+    apply_rotary_emb,
+    rotary_embedding,
+    split_head,
+    trim_padding,
+    zero_padding,
+)
 from .modulation import modulate, split_timestep
+from .modulation_cache import ModulationLinear, project
 from .two_branches import TwoBranchMixin, check_branches
 from .value_checks import checks_values
 
@@ -220,6 +229,27 @@ class JoVAWanTransformerBlock(nn.Module):
         return tokens[0], tokens[1]
 
 
+class JoVAWanConditionEmbedder(nn.Module):
+    """Time and text of one branch to width D; its parameters are those of diffusers' `WanTimeTextImageEmbedding`."""
+
+    def __init__(self, dim: int, freq_dim: int, text_embed_dim: int):
+        super().__init__()
+        self.time_embedder = JoVATimestepEmbedding(dim, freq_dim)
+        self.time_proj = ModulationLinear(dim, 6 * dim)
+        self.text_embedder = PixArtAlphaTextProjection(text_embed_dim, dim, act_fn="gelu_tanh")
+
+    def forward(
+        self, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, modulation_rows: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return temb (B, N, D), timestep_proj (B, N, 6D) and text (B, T, D), of `timestep` (B, N).
+
+        `modulation_rows` (B, N) are those of precomputed modulation, if there is one.
+        """
+        temb = self.time_embedder(timestep).type_as(encoder_hidden_states)
+        timestep_proj = project(self.time_proj, temb if modulation_rows is None else modulation_rows)
+        return temb, timestep_proj, self.text_embedder(encoder_hidden_states)
+
+
 class JoVAWanBranch(nn.Module):
     """Both ends of one branch: latents, time and text in, velocities out.
 
@@ -233,7 +263,7 @@ class JoVAWanBranch(nn.Module):
     ):
         super().__init__()
         self.patch_embedding = patch_embedding
-        self.condition_embedder = WanTimeTextImageEmbedding(dim, freq_dim, 6 * dim, text_embed_dim)
+        self.condition_embedder = JoVAWanConditionEmbedder(dim, freq_dim, text_embed_dim)
         self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
         self.proj_out = nn.Linear(dim, out_features)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
@@ -400,11 +430,11 @@ class JoVAWanTransformer3DModel(
             grid = [size // patch for size, patch in zip(hidden_states.shape[2:], self.config.patch_size)]
             positions = [torch.arange(n, dtype=torch.float32, device=hidden_states.device) for n in grid]
             hidden_states = self.video.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
-            temb, context = self._embed(self.video, hidden_states, text, timestep, positions)
+            temb, context = self._embed("video", hidden_states, text, timestep, positions)
         if audio_hidden_states is not None:
             positions = [self._audio_positions(audio_hidden_states, frame_rate)]
             audio_hidden_states = self.audio.patch_embedding(audio_hidden_states.transpose(1, 2))
-            audio_temb, audio_context = self._embed(self.audio, audio_hidden_states, text, audio_timestep, positions)
+            audio_temb, audio_context = self._embed("audio", audio_hidden_states, text, audio_timestep, positions)
         # a branch that does not run has no tokens, so that blocks and caches always see two tensors
         if hidden_states is None:
             hidden_states = audio_hidden_states[:, :0]
@@ -445,12 +475,16 @@ class JoVAWanTransformer3DModel(
             )
         return F.pad(text, (0, 0, 0, text_len - text.shape[1]))
 
+    def modulation_layers(self) -> dict[str, tuple[nn.Module, list[tuple[nn.Module, bool]]]]:
+        embedders = {branch: getattr(self, branch).condition_embedder for branch in self.branches}
+        return {branch: (e.time_embedder, [(e.time_proj, False)]) for branch, e in embedders.items()}
+
     def _embed(self, branch, hidden_states, text, timestep, positions) -> tuple[torch.Tensor, JoVAWanContext]:
         """Return a branch's temb (B, N, D), and its context."""
         self._check_context_parallel(media=hidden_states.shape[1])
         timesteps, is_given = split_timestep(timestep, hidden_states.shape[0])
-        temb, timestep_proj, text, _ = branch.condition_embedder(
-            timesteps.flatten(), text, timestep_seq_len=timesteps.shape[1]
+        temb, timestep_proj, text = getattr(self, branch).condition_embedder(
+            timesteps, text, self.modulation_rows(branch, timesteps)
         )
         if is_given is not None:
             is_given = self.given_tokens(is_given)

@@ -3,7 +3,7 @@
 """What every transformer with a video branch and an audio branch has, whatever its blocks are."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
@@ -12,6 +12,7 @@ from .. import compat
 from .attention import ATTENTION_FUSIONS, installed_backends
 from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
+from .modulation_cache import ModulationCacheMixin
 from .value_checks import checks_values
 
 
@@ -30,13 +31,7 @@ def check_branches(
         raise ValueError(f"`attention_fusion` must be one of {ATTENTION_FUSIONS}, got {attention_fusion!r}.")
 
 
-if TYPE_CHECKING:
-    from diffusers import ModelMixin as Model  # whose methods it extends
-else:
-    Model = object
-
-
-class TwoBranchMixin(Model):
+class TwoBranchMixin(ModulationCacheMixin):
     """Checks of inputs, positions of audio, caches and context parallelism of a two-branch transformer.
 
     Its config has `in_channels` and `audio_in_channels`, None for a branch that is not there.
@@ -77,6 +72,7 @@ class TwoBranchMixin(Model):
         self, hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep
     ) -> None:
         """Raise a ValueError, in words, unless the arguments of `forward` fit the config and each other."""
+        self.check_modulation_cache()
         config = self.config
         if hidden_states is None and audio_hidden_states is None:
             raise ValueError("Neither `hidden_states` nor `audio_hidden_states` was given: pass one or both.")

@@ -46,6 +46,7 @@ from ..latents import (
 )
 from ..loaders.lora import JoVALoraLoaderMixin
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
+from ..models.modulation import split_timestep
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..models.value_checks import without_value_checks
@@ -665,6 +666,9 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         given = given or GivenLatents({}, {}, {}, "noised")
         set_timesteps(self.scheduler, num_inference_steps, sigmas, self._execution_device)
         texts = self._text_inputs(tensors)
+        if self.transformer.has_modulation_cache:
+            batch_size = next(len(tensors[name]) for name in LATENTS.values() if tensors[name] is not None)
+            self._precompute_modulation(given, batch_size)
         # each modality has its own counter of steps
         schedulers = {"latents": self.scheduler, "audio_latents": copy.deepcopy(self.scheduler)}
         timesteps = self.scheduler.timesteps
@@ -697,6 +701,33 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         """Return the transformer's arguments for the texts: of the prompt, "", and of its negative, "negative_"."""
         dtype, multiple = self.transformer.dtype, self.transformer.context_parallel_degree
         return {prefix: text_inputs(tensors, prefix, dtype, multiple) for prefix in ("", "negative_")}
+
+    def enable_modulation_cache(self) -> None:
+        """Compute the modulation of all blocks once per schedule, and let its weights leave the device.
+
+        In jova-24b that is a third of the weights: 16.3 of 49.2 GB in bfloat16 become 0.3 GB, and no output changes.
+        Call it before `to("cuda")` or offloading, and these weights never get there. The transformer serves one
+        pipeline at a time then; see also `JoVATransformer3DModel.precompute_modulation`.
+        """
+        self.transformer.enable_modulation_cache()
+
+    def disable_modulation_cache(self) -> None:
+        """Put the modulation's weights back into their place."""
+        self.transformer.disable_modulation_cache()
+
+    def _precompute_modulation(self, given: GivenLatents, batch_size: int) -> None:
+        """Let the transformer compute its modulation at all timesteps of the schedule."""
+        steps = [given.timesteps(t) for t in self.scheduler.timesteps]
+        timesteps, audio_timesteps = (
+            torch.cat([split_timestep(timestep, 1)[0] for timestep in branch]) for branch in zip(*steps)
+        )  # (K, 1), and (K, 1) or (K, 2)
+        self.transformer.precompute_modulation(
+            timesteps,
+            audio_timesteps,
+            batch_size=batch_size,
+            device=self._execution_device,
+            attention_kwargs=self.attention_kwargs,
+        )
 
     def _predict(self, tensors, texts, condition, i, timesteps, sigma, frame_rate) -> dict[str, torch.Tensor]:
         """Return the guided velocity of each modality that is made at step `i`, by the name of its latents.
