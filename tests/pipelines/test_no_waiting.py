@@ -58,6 +58,7 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
 CALLS = {
     "texts": {},
     "all passes": {"modality_scale": 2.0, "audio_modality_scale": 1.5, "apg_norm_threshold": 5.0},
+    "one batch": {"batch_guidance": True},
     "audio alone": {"modalities": "audio"},
     "a recording": {"audio": RECORDING, "audio_sampling_rate": 16000},
     "a clip": {"video": FRAMES},

@@ -53,6 +53,7 @@ class CallSettings:
     modalities: tuple[str, ...]
     output_type: str
     callback_on_step_end_tensor_inputs: list[str]
+    batch_guidance: bool
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any], config: Mapping[str, Any]) -> "CallSettings":

@@ -71,7 +71,15 @@ from .inputs import (
 )
 from .one_call import one_call_at_a_time
 from .pipeline_output import JoVAPipelineOutput
-from .prompts import PROMPT_EMBEDS, PROMPT_FORMATS, TEXTS, format_prompts, repeat_samples, text_inputs
+from .prompts import (
+    PROMPT_EMBEDS,
+    PROMPT_FORMATS,
+    TEXTS,
+    format_prompts,
+    join_text_inputs,
+    repeat_samples,
+    text_inputs,
+)
 from .schedules import set_timesteps, take_step
 from .wan_parts import load_wan_parts
 from .windows import WINDOWS, join_windows, make_windows, plan_call, read_long_recording
@@ -266,18 +274,25 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self._modality_scale = settings.modality_scale
         self._audio_modality_scale = settings.audio_modality_scale
         self._apg_norm_threshold = settings.apg_norm_threshold
+        self._batch_guidance = settings.batch_guidance
         self._modalities = settings.modalities
         whole = given.whole if given is not None else ()
         self._made_modalities = tuple(modality for modality in settings.modalities if modality not in whole)
         self._attention_kwargs = attention_kwargs
         self._current_timestep = None
         self._interrupt = False
-        if isinstance(getattr(self.transformer, "_cache_config", None), FasterCacheConfig) and self.num_passes > 1:
+        cache_config = getattr(self.transformer, "_cache_config", None)
+        if self.batches_guidance and isinstance(cache_config, FirstBlockCacheConfig):
+            raise ValueError(
+                "FirstBlockCache cannot be used with `batch_guidance=True`: it decides for the whole batch, so that a "
+                "prompt would skip by its negative. Set `batch_guidance=False`, or use another cache."
+            )
+        if isinstance(cache_config, FasterCacheConfig) and self.num_passes > 1:
             raise ValueError(
                 f"FasterCache mixes up the {self.num_passes} passes that these scales ask for. Set all scales to 1.0, "
                 "or use another cache."
             )
-        if "video" in whole and isinstance(getattr(self.transformer, "_cache_config", None), FirstBlockCacheConfig):
+        if "video" in whole and isinstance(cache_config, FirstBlockCacheConfig):
             raise ValueError(
                 "FirstBlockCache decides by the video, and a video that is given says nothing of when the audio may "
                 "skip. Call `pipe.transformer.disable_cache()`, or use another cache."
@@ -605,9 +620,14 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return len(self._modalities) == 2 and any(scales[modality] != 1.0 for modality in self._made_modalities)
 
     @property
+    def batches_guidance(self) -> bool:
+        """Whether the prompt and its negative go through the transformer in one batch."""
+        return self._batch_guidance and self.do_classifier_free_guidance
+
+    @property
     def num_passes(self) -> int:
         """Calls of the transformer per step."""
-        return 1 + self.do_classifier_free_guidance + self.do_modality_guidance
+        return 1 + (self.do_classifier_free_guidance and not self._batch_guidance) + self.do_modality_guidance
 
     @property
     def attention_kwargs(self) -> dict[str, Any] | None:
@@ -668,7 +688,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         texts = self._text_inputs(tensors)
         if self.transformer.has_modulation_cache:
             batch_size = next(len(tensors[name]) for name in LATENTS.values() if tensors[name] is not None)
-            self._precompute_modulation(given, batch_size)
+            self._precompute_modulation(given, batch_size * (1 + self.batches_guidance))
         # each modality has its own counter of steps
         schedulers = {"latents": self.scheduler, "audio_latents": copy.deepcopy(self.scheduler)}
         timesteps = self.scheduler.timesteps
@@ -698,9 +718,19 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return given.at(tensors, 0.0)
 
     def _text_inputs(self, tensors: dict[str, torch.Tensor | None]) -> dict[str, dict[str, torch.Tensor | None]]:
-        """Return the transformer's arguments for the texts: of the prompt, "", and of its negative, "negative_"."""
+        """Return the transformer's arguments for the texts: of the prompt, "", of its negative, "negative_", and, if
+        they go in one batch, of "both"."""
         dtype, multiple = self.transformer.dtype, self.transformer.context_parallel_degree
-        return {prefix: text_inputs(tensors, prefix, dtype, multiple) for prefix in ("", "negative_")}
+        texts = {prefix: text_inputs(tensors, prefix, dtype, multiple) for prefix in ("", "negative_")}
+        if self._batch_guidance and any(states is not None for states in texts["negative_"].values()):
+            texts["both"] = join_text_inputs(list(texts.values()))
+            is_hidden = any(texts["both"][f"encoder_attention_mask{suffix}"] is not None for suffix in ("", "_2"))
+            if is_hidden and self.transformer.config.get("text_len", 0) is None:
+                raise ValueError(
+                    "This transformer (`text_len=None`) reads what a shorter text is filled up with, and "
+                    "`batch_guidance=True` fills up the shorter one of prompt and negative. Set it to False."
+                )
+        return texts
 
     def enable_modulation_cache(self) -> None:
         """Compute the modulation of all blocks once per schedule, and let its weights leave the device.
@@ -737,28 +767,38 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         v = v_cond + (g - 1)(v_cond - v_uncond) + (m - 1)(v_cond - v_cond without cross-modal attention)
         """
 
-        def run(name: str, prefix: str = "", cross_modal_attention: bool = True) -> tuple:
+        def run(name: str, text: str = "", cross_modal_attention: bool = True, num_copies: int = 1) -> tuple:
             latents, audio_latents, dtype = tensors["latents"], tensors["audio_latents"], self.transformer.dtype
             if latents is not None:
                 latents = video_input(latents, condition).to(dtype)
+                latents = latents.repeat(num_copies, 1, 1, 1, 1)
+            if audio_latents is not None:
+                audio_latents = audio_latents.to(dtype).repeat(num_copies, 1, 1)
             batch_size = len(latents if latents is not None else audio_latents)
             with self.transformer.cache_context(name, step_index=i, num_inference_steps=self.num_timesteps):
                 outputs = self.transformer(
                     hidden_states=latents,
-                    audio_hidden_states=audio_latents.to(dtype) if audio_latents is not None else None,
+                    audio_hidden_states=audio_latents,
                     timestep=timesteps[0].expand(batch_size),
                     audio_timestep=timesteps[1].expand(batch_size, *timesteps[1].shape[1:]),
                     frame_rate=frame_rate,
                     cross_modal_attention=cross_modal_attention,
                     attention_kwargs=self.attention_kwargs,
                     return_dict=False,
-                    **texts[prefix],
+                    **texts[text],
                 )
             return tuple(output.float() if output is not None else None for output in outputs)
 
-        cond = run("cond")
-        uncond = run("uncond", prefix="negative_") if self.do_classifier_free_guidance else (None, None)
-        isolated = run("isolated", cross_modal_attention=False) if self.do_modality_guidance else (None, None)
+        uncond = isolated = (None, None)
+        if self.batches_guidance:
+            both = run("both", "both", num_copies=2)
+            cond, uncond = zip(*(output.chunk(2) if output is not None else (None, None) for output in both))
+        else:
+            cond = run("cond")
+            if self.do_classifier_free_guidance:
+                uncond = run("uncond", "negative_")
+        if self.do_modality_guidance:
+            isolated = run("isolated", cross_modal_attention=False)
         velocities = {}
         for modality, v_cond, v_uncond, v_isolated, scale, modality_scale in zip(
             MODALITIES,
@@ -912,6 +952,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         window_num_frames: int | None = None,
         overlap_num_frames: int | None = None,
         window_transcripts: list[str] | list[list[str]] | None = None,
+        batch_guidance: bool = False,
     ) -> JoVAPipelineOutput | tuple:
         """Make a video with its audio.
 
@@ -1002,6 +1043,10 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             window_transcripts (`list[str]` or `list[list[str]]`, *optional*):
                 The words of each window; for a batch a list of them for each prompt. `transcript` stays what one
                 piece says.
+            batch_guidance (`bool`, defaults to `False`):
+                Runs the prompt and its negative as one batch instead of one after another: the same clip, within
+                rounding, faster where a clip is too small to fill the device, and with more memory. The pass of
+                cross-modal guidance stays its own, since its attention is another one.
 
         Examples:
 

@@ -162,6 +162,29 @@ def text_inputs(
     return inputs
 
 
+def join_text_inputs(passes: Sequence[Mapping[str, torch.Tensor | None]]) -> dict[str, torch.Tensor | None]:
+    """Return the transformer's arguments for the texts of several passes as those of one batch.
+
+    Shorter texts are filled up with tokens that nobody sees.
+
+    Args:
+        passes: What `text_inputs` returned for each, all of the same encoders.
+    """
+    joined: dict[str, torch.Tensor | None] = {}
+    for suffix in ("", "_2"):
+        name, mask_name = f"encoder_hidden_states{suffix}", f"encoder_attention_mask{suffix}"
+        states, masks = [inputs[name] for inputs in passes], [inputs[mask_name] for inputs in passes]
+        joined |= {name: None, mask_name: None}
+        if states[0] is None:  # an encoder that is not there
+            continue
+        length = max(x.shape[1] for x in states)
+        joined[name] = torch.cat([F.pad(x, (0, 0, 0, length - x.shape[1])) for x in states])
+        if any(mask is not None or x.shape[1] < length for x, mask in zip(states, masks)):
+            shown = [torch.ones_like(x[..., 0], dtype=torch.bool) if m is None else m for x, m in zip(states, masks)]
+            joined[mask_name] = torch.cat([F.pad(mask, (0, length - mask.shape[1])) for mask in shown])
+    return joined
+
+
 def save_prompt_embeds(path: str | os.PathLike, prompt_embeds: tuple[torch.Tensor | None, ...]) -> None:
     """Write what `JoVAPipeline.encode_prompt` returned to a safetensors file, whole or not at all.
 
