@@ -37,10 +37,9 @@ def assert_same(ours, theirs):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("condition_mode", ["clean", "noised"])
-def test_one_batch_makes_the_clips_of_separate_passes(each_pipe, condition_mode, record):
+def test_one_batch_makes_the_clips_of_separate_passes(each_pipe, record):
     pipe = copy.deepcopy(each_pipe)
-    pipe.transformer.register_to_config(condition_mode=condition_mode)
+    pipe.transformer.register_to_config(condition_mode="clean")  # so that what is given has timestep 0
     calls = record(pipe.transformer)
     for call in CALLS.values():
         expected, num_separate = run(pipe, **call), len(calls)

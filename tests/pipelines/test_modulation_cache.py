@@ -4,7 +4,6 @@
 
 import copy
 
-import pytest
 import torch
 
 from .test_directions import clip_of, noise_like_speech
@@ -26,10 +25,9 @@ def run(pipe, **kwargs):
     return [output for output in outputs if torch.is_tensor(output)]
 
 
-@pytest.mark.parametrize("condition_mode", ["clean", "noised"])
-def test_clips_are_the_same_bits(each_pipe, condition_mode):
+def test_clips_are_the_same_bits(each_pipe):
     pipe = copy.deepcopy(each_pipe)
-    pipe.transformer.register_to_config(condition_mode=condition_mode)
+    pipe.transformer.register_to_config(condition_mode="clean")  # so that what is given has timestep 0
     expected = {name: run(pipe, **call) for name, call in CALLS.items()}
     pipe.enable_modulation_cache()
     for name, call in CALLS.items():

@@ -199,15 +199,23 @@ class ModulationCacheMixin(Model):
             batch_size: Samples in a forward pass.
             device: Where to compute what is offloaded to the host.
             attention_kwargs: As in `forward`: the strength of LoRA layers.
+
+        Raises:
+            ValueError: If timesteps have another shape, or a layer was quantised.
         """
         self.enable_modulation_cache()
         layers = self.modulation_layers()
         schedules = {"video": timesteps, "audio": timesteps if audio_timesteps is None else audio_timesteps}
         keys, shapes = {}, {}
         for branch in layers:
-            schedule = schedules[branch].reshape(len(schedules[branch]), -1)  # (K, N)
-            keys[branch] = schedule.float().unique()
-            shapes[branch] = (keys[branch].tolist(), batch_size, schedule.shape[1])
+            schedule = torch.as_tensor(schedules[branch], dtype=torch.float32)
+            if schedule.ndim not in (1, 2) or not schedule.numel():
+                raise ValueError(
+                    f"The {branch}'s timesteps must be (K,), or (K, 2) for a given beginning of the audio, K at least "
+                    f"1, got shape {tuple(schedule.shape)}."
+                )
+            keys[branch] = schedule.unique()
+            shapes[branch] = (keys[branch].tolist(), batch_size, 1 if schedule.ndim == 1 else schedule.shape[1])
         tables = self.modulation_tables
         if tables is not None and (tables.shapes, tables.state) == (shapes, self._modulation_state()):
             return
