@@ -12,7 +12,8 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "diffusers_jova"
 
 LEAVES = {
-    *("command", "compat", "files", "headers", "images", "latents", "machine", "media", "moved"),
+    *("command", "compat", "files", "headers", "images", "latents", "live_memory"),
+    *("machine", "media", "moved"),
     *("pipeline_folder", "presets", "progress", "registration", "shards", "text", "workers"),
 }
 MODELS = LEAVES | {"models", "loaders"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import reading
-from .headers import read_json
+from .headers import read_header, read_json
 from .presets import MEL_FRAMES_PER_LATENT
 
 
@@ -83,6 +83,14 @@ class PipelineFolder:
             path = self.config_path(part)
             raise ValueError(f"`{path}` must have a positive number as `{name}`, got {value!r}: copy it again.")
         return value
+
+    def num_parameters(self, part: str) -> int:
+        """Return how many numbers the weights of a part have, by the headers of its safetensors files.
+
+        Files of a variant, such as `model.fp16.safetensors`, are left out: they hold the same weights.
+        """
+        files = [path for path in (self.path / part).glob("*.safetensors") if "." not in path.stem]
+        return sum(math.prod(entry["shape"]) for path in files for entry in read_header(path)[0].values())
 
     @property
     def vae_scale_factor_spatial(self) -> int:

@@ -108,6 +108,9 @@ def main(args: argparse.Namespace) -> None:
 
     import torch
 
+    from .memory import check_memory
+
+    check_memory(args, device, without)
     pipe = prepare_pipeline(args, device, loras, **without)
     if detector is not None:
         from ..faces import crop_to_face

@@ -74,6 +74,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
     )
     parser.add_argument("--cpu_offload", action="store_true", help="keep only the component at work on the GPU")
+    parser.add_argument(
+        "--ignore_memory_estimate",
+        action="store_true",
+        help="load onto the GPU although the estimate exceeds its memory",
+    )
     numbers = parser.add_argument_group("size, length, steps and scales", "by default the checkpoint's own")
     for name, (kind, text) in NUMBERS.items():
         numbers.add_argument(f"--{name}", type=kind, help=text)

@@ -8,8 +8,8 @@ batch tells which activations autograd keeps: a count, not a rule of thumb.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from .. import compat
 from ..data.cache import readable, sample_path
+from ..live_memory import GIB, default_dtype
 from ..machine import free_memory
 from .accelerator import is_sharded
 from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches, weight_dtype
@@ -31,7 +32,6 @@ from .initialization import planned_config, transformer_class
 
 logger = logging.getLogger(__name__)
 
-GIB = 2**30
 # Bytes per weight of bitsandbytes' formats, scales included.
 QUANTIZED_BYTES = {"nf4": 0.5 + 4 / 64, "int8": 1 + 4 / 1024}
 SUGGESTIONS = {
@@ -199,17 +199,6 @@ def add_outline_of_lora(transformer: ModelMixin, config: LoraTrainingConfig) -> 
     transformer.requires_grad_(False)
     for name in find_lora_targets(transformer, config.lora_modalities):
         transformer.set_submodule(name, LoraOutline(transformer.get_submodule(name), config.rank))
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Let new tensors have `dtype` in the block: tensors without content cannot be cast afterwards."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def count_inputs(shape: BatchShape) -> int:

@@ -1,0 +1,78 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a clip fits on the card, said before weights are read."""
+
+import argparse
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..live_memory import GIB
+from ..machine import free_memory
+from ..pipeline_folder import PipelineFolder, read_pipeline_folder
+from ..pipelines.memory import TEXT_ENCODERS, CallMemory, Clip, estimate_call
+from .pipeline import check_model, default_dtype, given
+
+
+CLIP_DEFAULTS: dict[str, Any] = {
+    "height": 480,
+    "width": 832,
+    "num_frames": 121,
+    "frame_rate": 24.0,
+}  # `JoVAPipeline`'s
+
+
+def check_memory(args: argparse.Namespace, device: str, without: Collection[str]) -> None:
+    """Raise MemoryError for a clip that the card has no room for, with what would fit.
+
+    A pipeline on the Hub is not looked at: its files come when it is loaded. Nor is main memory, where `device` is the
+    CPU.
+
+    Args:
+        args: With the clip's size and length; None stands for the checkpoint's own.
+        without: Components that are not loaded.
+    """
+    model = check_model(args.model)
+    if device == "cpu" or args.ignore_memory_estimate or not Path(model).is_dir():
+        return
+    folder = read_pipeline_folder(model)
+    clip = clip_of(args, folder)
+    memory = estimate_call(folder, clip, getattr(torch, args.dtype or default_dtype(device))).without(*without)
+    needed = memory.offloaded_peak if args.cpu_offload else memory.peak
+    free = free_memory(torch.device(device))
+    if needed > free:
+        raise MemoryError(
+            f"This clip needs about {needed / GIB:.1f} GiB of {device}, and {free / GIB:.1f} GiB are free: "
+            f"{describe(memory, clip)}. {what_fits(memory, free)}A smaller --height and --width and fewer "
+            "--num_frames need less at work; docs/speed_and_memory.md has more ways. --ignore_memory_estimate tries "
+            "it all the same."
+        )
+
+
+def clip_of(args: argparse.Namespace, folder: PipelineFolder) -> Clip:
+    """Return what is made at a time: the clip, or one window of it."""
+    numbers = CLIP_DEFAULTS | {name: folder.call_defaults.get(name, value) for name, value in CLIP_DEFAULTS.items()}
+    numbers |= given(args, *numbers)
+    if args.window_num_frames is not None:
+        numbers["num_frames"] = args.window_num_frames
+    return Clip(**numbers)
+
+
+def describe(memory: CallMemory, clip: Clip) -> str:
+    """Return what takes the most."""
+    sizes = sorted(memory.weights.items(), key=lambda item: -item[1])
+    weights = ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes if size >= 0.05 * memory.peak)
+    work = max(memory.activations.values(), default=0) / GIB
+    return f"weights of {weights}, and {work:.1f} at work on {clip.num_frames} frames of {clip.height} x {clip.width}"
+
+
+def what_fits(memory: CallMemory, free: int) -> str:
+    """Return the flags with which the clip fits, as a sentence; nothing where there are none."""
+    ways = {"--cpu_offload": memory.offloaded_peak}
+    if memory.weights.keys() & set(TEXT_ENCODERS):
+        bare = memory.without(*TEXT_ENCODERS)
+        ways |= {"`encode` before and --prompt_embeds": bare.peak, "both": bare.offloaded_peak}
+    fitting = [f"{way} ({size / GIB:.1f} GiB)" for way, size in ways.items() if size <= free]
+    return f"What would fit: {', or '.join(fitting)}. " if fitting else ""
