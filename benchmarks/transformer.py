@@ -11,7 +11,7 @@
 (c) cost of the audio branch: time with it over time without, divided by the same ratio of FLOPs.
 
 All cases of a table take turns, so that a busy machine slows them alike; figures are medians of the turns' ratios.
-On an accelerator it adds `jova-3.2b` whole and two blocks of `jova-24b` at 480 x 832, 121 frames.
+Seconds, rates and memory on a GPU, and whole models: benchmarks/gpu.sh.
 """
 
 import argparse
@@ -38,10 +38,8 @@ from diffusers_jova.models.embeddings import rotary_embedding
 from diffusers_jova.models.transformer_jova import (
     JoVAContext,
     JoVASingleTransformerBlock,
-    JoVATransformer3DModel,
     JoVATransformerBlock,
 )
-from diffusers_jova.presets import PRESETS
 
 
 HEAD_DIM = 128
@@ -266,58 +264,6 @@ def compare(sizes: Sizes, name: str, repetitions: int, backward: bool):
         yield row(f"(b) time per FLOP over {peer}", peer)
 
 
-def accelerator_rows(args: argparse.Namespace, rate: float) -> list[dict]:
-    """Return TFLOP/s, share of the measured matrix rate and peak memory at 480 x 832, 121 frames, 24 frames/s."""
-    large = argparse.Namespace(**vars(args))
-    large.dim, large.audio_tokens, large.text_tokens = 3072, 218, 1024
-    sizes = Sizes(large)
-    sizes.grid, sizes.video = (31, 30, 52), 31 * 30 * 52
-    both = ("video", "audio")
-
-    def model_3b():
-        with torch.device(sizes.device):
-            model = JoVATransformer3DModel(**PRESETS["jova-3.2b"]).to(sizes.dtype)
-        inputs = {
-            "hidden_states": sizes.randn(1, 36, 31, 60, 104),
-            "audio_hidden_states": sizes.randn(1, 40, 218),
-            "encoder_hidden_states": sizes.randn(1, 512, 4096),
-            "encoder_hidden_states_2": sizes.randn(1, 512, 5120),
-            "timestep": torch.full((1,), 500.0, device=sizes.device),
-            "return_dict": False,
-        }
-        return sizes.module(model), tuple(inputs.get(name) for name in FORWARD_ARGUMENTS)
-
-    rows = []
-    builders = {
-        "jova-24b, one multi-stream block": lambda: jova_block(sizes, JoVATransformerBlock, both),
-        "jova-24b, one single-stream block": lambda: jova_block(sizes, JoVASingleTransformerBlock, both),
-        "jova-3.2b, whole": model_3b,
-    }
-    for name, build in builders.items():
-        case = build()
-        flops = count_flops(case, backward=False)  # warms up, too
-        torch.accelerator.reset_peak_memory_stats()
-        seconds = take_turns({name: case}, False, args.repetitions, sizes.device)[name]
-        speed = flops / statistics.median(seconds)
-        row = {"what": name, "seconds": statistics.median(seconds), "TFLOP/s": speed / 1e12}
-        row |= {"of_matrix_rate": speed / rate, "peak_gib": torch.accelerator.max_memory_allocated() / 2**30}
-        rows.append(row)
-        del case
-        torch.accelerator.empty_cache()
-    return rows
-
-
-FORWARD_ARGUMENTS = (
-    "hidden_states",
-    "audio_hidden_states",
-    "encoder_hidden_states",
-    "encoder_hidden_states_2",
-    "encoder_attention_mask",
-    "encoder_attention_mask_2",
-    "timestep",
-)
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -354,16 +300,10 @@ def main(args: argparse.Namespace) -> None:
                     f"{row['pass']:17} {name:7} {row['what']:36} {row['ratio']:.3f}  ({low:.3f} to {high:.3f})",
                     flush=True,
                 )
-    large = accelerator_rows(args, rate) if sizes.device.type != "cpu" else []
-    for row in large:
-        print(
-            f"{row['what']:40} {row['seconds']:.4f} s, {row['TFLOP/s']:.0f} TFLOP/s, "
-            f"{row['of_matrix_rate']:.0%} of the matrix rate, {row['peak_gib']:.1f} GiB"
-        )
     if args.json:
         record = vars(args) | {"torch": torch.__version__, "machine": platform.machine(), "matrix_rate": rate}
         with open(args.json, "w") as file:
-            json.dump(record | {"ratios": rows, "accelerator": large}, file, indent=1)
+            json.dump(record | {"ratios": rows}, file, indent=1)
 
 
 if __name__ == "__main__":
