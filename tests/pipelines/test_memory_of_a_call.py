@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from diffusers_jova import JoVATransformer3DModel, JoVAWanTransformer3DModel
+from diffusers_jova import JoVATransformer3DModel, JoVAWanTransformer3DModel, compat
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.live_memory import GIB, LiveMemory
 from diffusers_jova.pipeline_folder import read_pipeline_folder
@@ -114,4 +114,8 @@ def test_a_clip_that_fits_or_is_to_be_tried_goes_on(card, tmp_path, monkeypatch)
         card(free)
         with pytest.raises(ZeroDivisionError):
             generate(tmp_path, *flags)
-    assert len(seen) == 2
+    monkeypatch.setattr(compat, "has", lambda *names: "FakeTensorMode" not in names)  # a torch without it
+    card(free=0)
+    with pytest.raises(ZeroDivisionError):
+        generate(tmp_path)
+    assert len(seen) == 3

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .. import compat
 from ..live_memory import GIB
 from ..machine import free_memory
 from ..pipeline_folder import PipelineFolder, read_pipeline_folder
@@ -35,7 +36,8 @@ def check_memory(args: argparse.Namespace, device: str, without: Collection[str]
         without: Components that are not loaded.
     """
     model = check_model(args.model)
-    if device == "cpu" or args.ignore_memory_estimate or not Path(model).is_dir():
+    is_known = Path(model).is_dir() and compat.has("FakeTensorMode")
+    if device == "cpu" or args.ignore_memory_estimate or not is_known:
         return
     folder = read_pipeline_folder(model)
     clip = clip_of(args, folder)
