@@ -93,7 +93,7 @@ def test_all_errors_that_are_raised_with_a_text_are_in_the_index(reference):
     [
         lambda: read_pipeline_folder("no-such-model"),
         lambda: read_yaml("no-such-file.yaml", LoraTrainingConfig),
-        lambda: diffusers_jova.JoVATransformer3DModel(patch_size=(2, 2, 2)),
+        lambda: diffusers_jova.JoVATransformer3DModel(attention_fusion="none"),
         lambda: diffusers_jova.NoSuchName,
     ],
 )
