@@ -27,6 +27,7 @@ GROUPS = {
     },
     "train": {
         "split": "cut films into clips of one shot and one face",
+        "annotate": "write down what is said, seen and heard in clips",
         "preprocess": "cache latents, texts and mouths of a folder of clips",
         "train": "train a transformer from a cache, in the paper's two stages",
         "train-lora": "train a LoRA from a cache, and prove what it learned",
