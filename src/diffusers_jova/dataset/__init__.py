@@ -4,6 +4,7 @@
 
     rows              what a step reads and writes
     films, split      a film -> its shots, faces and bars -> clips
+    annotation        models that say what is said, seen and heard
     journal, summary  what is known so far; what became of films and clips
 
 A step maps a function over files in child processes (`workers`); the function, its items and its results can be
