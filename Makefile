@@ -47,7 +47,7 @@ test: lint
 
 # Minutes: every code block of the tutorials and guides, on small real models.
 test-docs: setup
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -m pages
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -m pages tests/test_pages_run.py
 
 lint: setup
 	$(RUN) ruff check .
@@ -65,7 +65,7 @@ docs-serve: $(VENV)/.setup-docs
 # Needs Debian's chromium: every page, in both widths and colour schemes.
 test-site: docs
 	$(RUN) pip install --quiet -c constraints.txt -e '.[site]'
-	$(RUN) pytest -q -m site
+	$(RUN) pytest -q -m site tests/browser
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

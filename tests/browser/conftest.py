@@ -35,7 +35,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(piece)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def site() -> Path:
     """The folder of the built site."""
     if not (SITE / "index.html").is_file():
@@ -44,9 +44,9 @@ def site() -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(site):
+def address():
     """Where the site is served."""
-    handler = functools.partial(Quiet, directory=str(site))
+    handler = functools.partial(Quiet, directory=str(SITE))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -67,7 +67,7 @@ def browser():
 
 
 @pytest.fixture
-def open_page(browser, address):
+def open_page(site, browser, address):
     """Return a function that opens a page of the site; a test ends with an error where the page had one."""
     contexts, faults = [], []
 
