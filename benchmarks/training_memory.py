@@ -36,6 +36,8 @@ CASES = {
     "full, batch 2": ("train.py", ["--train_batch_size", "2"]),
     "full, bf16, EMA": ("train.py", ["--mixed_precision", "bf16", "--use_ema"]),
     "full, 8-bit AdamW": ("train.py", ["--use_8bit_adam"]),
+    "full, two batches per step": ("train.py", ["--gradient_accumulation_steps", "2"]),
+    "video LoRA, bf16": ("train.py", ["--video_lora_rank", "16", "--mixed_precision", "bf16"]),
     "one branch": ("train.py", ["--branch", "video"]),
     "LoRA": ("train_lora.py", []),
     "LoRA, bf16": ("train_lora.py", ["--mixed_precision", "bf16"]),

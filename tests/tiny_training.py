@@ -2,19 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small pipeline and caches of random latents, for the tests of training."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from wan_parts import make_wan_transformer
 
+from diffusers_jova import JoVAPipeline
 from diffusers_jova.cli.dispatch import parse
 from diffusers_jova.cli.training import settings_of
 from diffusers_jova.data import cache
+from diffusers_jova.models.wan_base import transformer_from_wan
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.dataset import Visit, collate
+from diffusers_jova.training.train_lora import train_lora
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -25,6 +32,17 @@ FRAME_RATE, SAMPLING_RATE, TEXT_DIM = 12.5, 16000, 128
 def save_tiny_pipeline(folder, **transformer_config):
     """Write a whole pipeline with a transformer of two blocks and return its folder."""
     create_pipeline(**{**TINY, **transformer_config}).save_pretrained(folder)
+    return folder
+
+
+def save_wan_base(folder, in_channels=16):
+    """Write a pipeline whose transformer stands on a tiny Wan, with a 16 kHz audio branch and one text encoder."""
+    torch.manual_seed(0)
+    pipe = create_pipeline(num_attention_heads=1, num_layers=1, num_single_layers=1)
+    transformer = transformer_from_wan(make_wan_transformer(text_dim=TEXT_DIM, in_channels=in_channels), "16k")
+    parts = pipe.components | {"transformer": transformer, "text_encoder_2": None, "tokenizer_2": None}
+    defaults = {"height": 32, "width": 32, "num_frames": 5, "frame_rate": FRAME_RATE, "prompt_format": "plain"}
+    JoVAPipeline(**parts, **defaults).save_pretrained(folder)
     return folder
 
 
@@ -148,6 +166,25 @@ def run_script(script, *flags, processes=1, check=True):
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def run(program, model, cache_dir, output_dir, *flags):
+    """Call `train.train` or `train_lora.train_lora` with flags in this process, and return the run's metrics."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    cls = LoraTrainingConfig if program is train_lora else TrainingConfig
+    flags = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir, *flags]
+    program(parse_config(cls, [str(flag) for flag in flags]))
+    return read_metrics(output_dir)
+
+
+def read_metrics(output_dir):
+    path = Path(output_dir) / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def weights(folder):
+    """Return the tensors of the one safetensors file in a folder."""
+    return load_file(next(Path(folder).glob("*.safetensors")))
 
 
 def parse_config(cls, flags):

@@ -39,7 +39,7 @@ DIVIDED = {  # old name: the modules that share what was in it
     "training.setup": (
         *("training.accelerator", "training.adapters", "training.dataset", "training.initialization"),
         *("training.memory", "training.output_dir", "training.train", "training.train_lora"),
-        *("training.validation", "training.validation_prompts"),
+        *("training.validation", "training.validation_prompts", "training.weights"),
     ),
 }
 

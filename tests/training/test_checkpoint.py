@@ -12,7 +12,7 @@ from tiny_training import TINY, hide_accelerators
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.training.adapters import add_lora
 from diffusers_jova.training.checkpoint import Checkpoints, clean_up, find_checkpoint, list_checkpoints
-from diffusers_jova.training.config import LoraTrainingConfig
+from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.optimization import averaged, create_ema, create_lr_scheduler, create_optimizer, trainable
 
 
@@ -28,7 +28,8 @@ def make_run(tmp_path, lora=True, **settings):
     """Return what a script has before its loop."""
     AcceleratorState._reset_state(reset_partial_state=True)
     settings |= {"learning_rate": 0.01, "lr_scheduler": "cosine", "max_train_steps": 9}
-    config = LoraTrainingConfig(model="m", cache_dir="c", output_dir=str(tmp_path), **settings)
+    cls = LoraTrainingConfig if lora else TrainingConfig
+    config = cls(model="m", cache_dir="c", output_dir=str(tmp_path), **settings)
     torch.manual_seed(0)
     transformer = JoVATransformer3DModel(**{**PRESETS["jova-nano"], **TINY, "num_layers": 0})
     if lora:

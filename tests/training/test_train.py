@@ -11,21 +11,21 @@ import socket
 import subprocess
 import time
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from autograd_memory import bytes_kept_for_the_gradient
-from safetensors.torch import load_file
 from tiny_training import (
     TINY,
     command,
     environment,
     hide_accelerators,
-    parse_config,
+    read_metrics,
+    run,
     save_tiny_pipeline,
+    weights,
     write_cache,
 )
 
@@ -66,24 +66,6 @@ def one_process(monkeypatch):
     torch.set_num_threads(num_threads)
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-
-
-def run(train, model, cache_dir, output_dir, *flags):
-    """Call `train.train` or `train_lora.train_lora` with flags in this process, and return the run's metrics."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    cls = LoraTrainingConfig if train is train_lora else TrainingConfig
-    flags = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir, *flags]
-    train(parse_config(cls, [str(flag) for flag in flags]))
-    return read_metrics(output_dir)
-
-
-def read_metrics(output_dir):
-    path = Path(output_dir) / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def weights(folder):
-    return load_file(next(Path(folder).glob("*.safetensors")))
 
 
 def assert_equal(first, second):
@@ -447,9 +429,9 @@ def test_a_dry_run_prints_the_memory_and_writes_nothing(model, clips, tmp_path, 
 SHAPE = BatchShape(1, (16, 3, 8, 8), (20, 30), ((8, 128), (8, 128)))
 
 
-def make_estimate(shape=SHAPE, cls=TrainingConfig, **settings):
-    config = dict(create_config())
-    return estimate_memory(config, shape, cls(model="m", cache_dir="c", output_dir="o", **settings))
+def make_estimate(shape=SHAPE, cls=TrainingConfig, device="cpu", accumulates=False, **settings):
+    settings = cls(model="m", cache_dir="c", output_dir="o", **settings)
+    return estimate_memory(dict(create_config()), shape, settings, device=device, accumulates=accumulates)
 
 
 def create_config(**overrides):
@@ -477,6 +459,10 @@ def test_what_saves_memory_is_seen_to():
     assert double.activations == pytest.approx(2 * plain.activations, rel=0.2)
     assert make_estimate(gradient_checkpointing=True).activations < 0.7 * plain.activations
     assert make_estimate(use_8bit_adam=True).optimizer < 0.35 * plain.optimizer
+    on_gpu = [make_estimate(device="cuda", use_8bit_adam=bits).workspace for bits in (False, True)]
+    assert on_gpu[0] == plain.gradients and on_gpu[1] < plain.gradients  # which works on all tensors at once
+    accumulated = make_estimate(accumulates=True)
+    assert accumulated.peak - plain.peak == min(plain.gradients, plain.activations)
     assert make_estimate(use_ema=True).ema == plain.parameters
     lora = make_estimate(cls=LoraTrainingConfig, rank=2)
     assert lora.gradients < 0.05 * plain.gradients and lora.activations < plain.activations

@@ -7,7 +7,8 @@
     diffusers-jova train --branch joint --video_transformer video/ --audio_transformer audio/ \\
         --model DIR --cache_dir cache/ --output_dir out/ --max_train_steps 50000
 
---config takes a YAML file, or the name of one that comes with the package, such as paper_stage1. Several GPUs:
+On a base that is trained already, such as a Wan, --video_lora_rank 64 keeps the video's weights and trains a LoRA on
+them (--config wan_stage2). --config takes a YAML file, or the name of one that comes with the package. Several GPUs:
 torchrun --nproc_per_node 8 -m diffusers_jova train ..., or accelerate launch -m diffusers_jova train ...
 The result is output_dir/transformer: load it and pass it to JoVAPipeline.from_pretrained(DIR, transformer=...).
 """

@@ -176,19 +176,26 @@ def check_fit(contents: Contents, tensors: Mapping[str, torch.Tensor], transform
     for module, layer in contents.layers.items():
         # A layer that already carries an adapter is wrapped.
         base = getattr(modules.get(module), "base_layer", modules.get(module))
-        if not hasattr(base, "in_features"):
+        if not hasattr(base, "in_features") and not isinstance(base, nn.Conv3d):
             problems.append(f"{layer.names['down']}: this transformer has no linear layer {module}")
             continue
-        size: dict[str, tuple[int, ...]] = {
-            "down": (layer.rank, base.in_features),
-            "up": (base.out_features, layer.rank),
-        }
-        size |= {"magnitude": (base.out_features,), "bias": (base.out_features,)}
+        size = sizes_of_parts(base, layer.rank)
         for part in layer.names.keys() & size.keys():
             shape = tuple(tensors[layer.names[part]].shape)
             if shape != size[part]:
                 problems.append(f"{layer.names[part]}: has the shape {shape}, this transformer needs {size[part]}")
     raise_all(problems)
+
+
+def sizes_of_parts(base: Any, rank: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a LoRA's tensors for a linear layer, or for a convolution over patches."""
+    if isinstance(base, nn.Conv3d):
+        width = base.out_channels
+        sizes = {"down": (rank, base.in_channels, *base.kernel_size), "up": (width, rank, 1, 1, 1)}
+    else:
+        width = base.out_features
+        sizes = {"down": (rank, base.in_features), "up": (width, rank)}
+    return sizes | {"magnitude": (width,), "bias": (width,)}
 
 
 def quick_patterns(settings: dict[str, Any]) -> dict[str, Any]:

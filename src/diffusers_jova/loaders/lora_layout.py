@@ -92,9 +92,9 @@ class Layer:
     """One adapted module.
 
     Args:
-        names: of its tensors in the file, by part: "down" (rank, in), "up" (out, rank), "alpha", and for DoRA
-            "magnitude", for PEFT's `lora_bias` "bias"; in files for Wan "bias_diff", and "diff" (out, in) instead of
-            the first two.
+        names: of its tensors in the file, by part: "down" (rank, in), "up" (out, rank), both with three axes more for
+            a convolution; "alpha"; for DoRA "magnitude", for PEFT's `lora_bias` "bias"; in files for Wan "bias_diff",
+            and "diff" (out, in) instead of the first two.
         alpha: for the strength alpha / rank.
     """
 
@@ -183,7 +183,7 @@ def read_layers(
         if absent:
             continue
         down, up = (tuple(shapes[layer.names[part]]) for part in ("down", "up"))
-        if len(down) != 2 or len(up) != 2 or down[0] != up[1] or not down[0]:
+        if len(down) != len(up) or len(down) not in (2, 5) or down[0] != up[1] or not down[0]:
             contents.mismatched[layer.names["down"]] = (down, up)
             continue
         layer.rank = down[0]
@@ -213,9 +213,10 @@ def owner_of(names: Iterable[str]) -> str:
 
 @lru_cache(3)
 def modules_by_name(owner: str) -> dict[str, str]:
-    """Return the linear layers of a transformer of one block per stage, by the names that files of `owner` have.
+    """Return the layers of a transformer of one block per stage, by the names that files of `owner` have.
 
-    Those of "wan", its authors' names and diffusers', stand for layers of the video branch.
+    They are the linear ones, and the video's patch embedding, a convolution, where a JoVA learned to read an image.
+    The names of "wan", its authors' and diffusers', stand for linear layers of the video branch.
     """
     size: dict[str, Any] = {"num_attention_heads": 1, "attention_head_dim": 6, "text_embed_dim": 1, "num_layers": 1}
     size["attention_fusion"] = "cross_linear"
@@ -224,7 +225,8 @@ def modules_by_name(owner: str) -> dict[str, str]:
             model = JoVATransformer3DModel(**size, text_embed_dim_2=1, num_single_layers=1)
         else:
             model = JoVAWanTransformer3DModel(**size, ffn_dim=1)
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    kinds = nn.Linear if owner == "wan" else nn.Linear | nn.Conv3d
+    linear = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     if owner != "wan":
         return {name: name for name in linear}
     names = {f"blocks.0.{original}": f"blocks.0.{name}" for original, name in BLOCK_PARTS.items()} | OTHER_PARTS

@@ -1,6 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""What of the transformer learns: all of it, or LoRA layers per modality; and which parameter belongs to which."""
+"""What of the transformer learns: all of it, LoRA layers per modality, or the audio branch beside a video branch that
+stays; and which parameter belongs to which modality."""
 
 import importlib.util
 import json
@@ -21,7 +22,9 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 
 from ..files import whole_file
+from ..models.branches import joining_tensors
 from ..models.transformer_jova import JoVATransformer3DModel
+from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
 from .config import LoraTrainingConfig, TrainingConfig
 
@@ -35,6 +38,8 @@ WEIGHT_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 # Wan base a branch has two attentions, and no streams of text.
 LORA_LAYERS = r"\.(to_q|to_k|to_v|to_out\.0)$"
 STREAMS = {"video": r"\.video(\.attn[12])?", "audio": r"\.audio(\.attn[12])?", "text": r"\.(video|audio)_text"}
+# Where latents and image enter the video branch, by class: a Wan without an image has zeros for its channels here.
+VIDEO_ENTRANCES = ("video_embedder.proj_in", "video.patch_embedding")
 
 # Not quantised: what the model keeps in float32, and the ends, which are small.
 KEEP_UNQUANTIZED = ("embedder", "patch_embedding", "proj_out", "norm_out", "modulation")
@@ -60,8 +65,40 @@ def group_by_modality(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def weight_dtype(config: TrainingConfig) -> torch.dtype:
-    """Return the number format of the weights: full precision where they learn, else that of the forward pass."""
+    """Return the number format in which weights are loaded: that of the forward pass for a LoRA's base, else float32.
+
+    See `keep_video` for weights that stay beside others that learn.
+    """
     return WEIGHT_DTYPES[config.mixed_precision] if isinstance(config, LoraTrainingConfig) else torch.float32
+
+
+def choose_what_learns(transformer: JoVATransformer3DModel, config: TrainingConfig) -> None:
+    """Freeze the video branch, and put a LoRA on it, where the settings of whole weights say so.
+
+    Else the transformer stays as it is: all of it learns.
+    """
+    if not config.keeps_video:
+        return
+    if (rank := config.video_lora_rank) is not None:
+        put_lora_on(transformer, find_video_targets(transformer), rank, rank, config.seed)
+    keep_video(transformer, config)
+
+
+def keep_video(transformer: JoVATransformer3DModel | JoVAWanTransformer3DModel, config: TrainingConfig) -> None:
+    """Let the audio branch's weights learn, and of the video branch its LoRA, if it has one.
+
+    With a LoRA learns, too, what joins the branches (see `branches`): it starts at zero, and without it the video
+    would not see the audio. What does not learn takes the number format of the forward pass, as a LoRA's base does.
+    """
+    model_class, dtype = type(transformer), WEIGHT_DTYPES[config.mixed_precision]
+    joining = set() if config.freeze_video else set(joining_tensors(model_class, transformer.config))
+    for name, parameter in list(transformer.named_parameters()):
+        learns = "lora_" in name or name in joining or model_class.video_name(name) is not None
+        if not learns and not set(name.split(".")) & set(transformer._keep_in_fp32_modules or ()):
+            parameter = nn.Parameter(parameter.detach().to(dtype))
+            path, _, own_name = name.rpartition(".")
+            setattr(transformer.get_submodule(path), own_name, parameter)
+        parameter.requires_grad_(learns)
 
 
 # --- LoRA ---
@@ -103,6 +140,12 @@ def find_lora_targets(transformer: nn.Module, lora_modalities: str) -> list[str]
     return sorted(set(targets))
 
 
+def find_video_targets(transformer: nn.Module) -> list[str]:
+    """Return the paths of the layers by which a video branch whose weights stay learns: its attention and entrance."""
+    entrances = [name for name, _ in transformer.named_modules() if name in VIDEO_ENTRANCES]
+    return sorted([*find_lora_targets(transformer, "video"), *entrances])
+
+
 def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
 
@@ -112,6 +155,12 @@ def add_lora(
 ) -> list[str]:
     """Freeze `transformer`, add LoRA layers that start as nothing, in float32, and return their targets."""
     targets = find_lora_targets(transformer, lora_modalities)
+    put_lora_on(transformer, targets, rank, alpha, seed)
+    return targets
+
+
+def put_lora_on(transformer: JoVATransformer3DModel, targets: list[str], rank: int, alpha: float, seed: int) -> None:
+    """Freeze `transformer` and add LoRA layers, which start as nothing, to the layers at these paths."""
     transformer.requires_grad_(False)
     alpha = int(alpha) if float(alpha).is_integer() else alpha
     with torch.random.fork_rng():
@@ -122,7 +171,6 @@ def add_lora(
     for parameter in transformer.parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
-    return targets
 
 
 def lora_state_dict(
@@ -169,7 +217,7 @@ def load_lora(transformer: JoVATransformer3DModel, path: str | os.PathLike) -> N
     if {name: t.shape for name, t in expected.items()} != {name: t.shape for name, t in state_dict.items()}:
         raise ValueError(
             f"`{path}` has other LoRA layers than these settings make: resume with the `rank` and `lora_modalities` "
-            "of the run that wrote it."
+            "(or the `video_lora_rank`) of the run that wrote it."
         )
     set_peft_model_state_dict(transformer, state_dict, adapter_name=ADAPTER)
 

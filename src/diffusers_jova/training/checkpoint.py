@@ -3,7 +3,7 @@
 """Checkpoints that appear whole or not at all, from which a run goes on bit for bit.
 
     checkpoint-N/
-        transformer/ or pytorch_lora_weights.safetensors   the weights, loadable by diffusers as they are
+        transformer/, pytorch_lora_weights.safetensors     the weights, one or both; see `weights`
         optimizer.bin, random_states_R.pkl, ...            accelerate's own
         training_state.json, ema.safetensors, config.yaml  step, learning rate, moving average, settings
 
@@ -20,7 +20,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn as nn
 from accelerate import Accelerator
 from diffusers import ModelMixin
@@ -37,9 +36,10 @@ from ..files import (
     whole_folder,
     write_error,
 )
-from .adapters import LORA_FILE, load_lora, save_lora
+from .adapters import LORA_FILE
 from .config import TrainingConfig
 from .flags import read_yaml, to_dict, write_yaml
+from .weights import load_weights, save_weights
 
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,6 @@ class Checkpoints:
         self.accelerator, self.transformer, self.config = accelerator, transformer, config
         self.lr_scheduler, self.ema, self.data_digest = lr_scheduler, ema, data_digest
         self.output_dir = Path(config.output_dir)
-        self.is_lora = bool(getattr(transformer, "peft_config", None))
         self.hooks = (
             accelerator.register_save_state_pre_hook(self._save_weights),
             accelerator.register_load_state_pre_hook(self._load_weights),
@@ -213,23 +212,14 @@ class Checkpoints:
         if not weights:
             return
         if self.accelerator.is_main_process:
-            if self.is_lora:
-                save_lora(self.transformer, folder)
-            else:
-                self.transformer.save_pretrained(Path(folder) / "transformer")
+            save_weights(self.transformer, self.config, folder)
         weights.clear()
 
     def _load_weights(self, models: list[nn.Module], folder: str) -> None:
         if not models:
             return
         models.clear()
-        if self.is_lora:
-            load_lora(self.transformer, Path(folder) / LORA_FILE)
-            return
-        state_dict: dict[str, torch.Tensor] = {}
-        for path in sorted((Path(folder) / "transformer").glob("*.safetensors")):
-            state_dict |= load_file(path)
-        self.transformer.load_state_dict(state_dict)
+        load_weights(self.transformer, self.config, folder)
 
     def _save_state(self, folder: Path, step: int) -> None:
         ema = None if self.ema is None else {"optimization_step": self.ema.optimization_step}

@@ -41,6 +41,10 @@ class TrainingConfig:
     video_transformer: str | None = setting(None, "folder of the transformer whose video branch to start from")
     audio_transformer: str | None = setting(None, "folder of the transformer whose audio branch to start from")
     init_audio_from_video: bool = setting(False, "start the audio branch as a copy of the video branch")
+    video_lora_rank: int | None = setting(
+        None, "of both branches: train the audio's weights, and of the video a LoRA of this rank, not its own weights"
+    )
+    freeze_video: bool = setting(False, "of both branches: train the audio's weights, and nothing of the video")
 
     # 3. How long, how fast
     max_train_steps: int = setting(1000, "optimizer steps")
@@ -128,6 +132,11 @@ class TrainingConfig:
         probabilities: dict[str, Any] = self.task_probabilities or {"t2av": 1.0}
         return {task: float(probabilities[task]) for task in TASKS if probabilities.get(task)}
 
+    @property
+    def keeps_video(self) -> bool:
+        """Whether the video branch's own weights stay as they are while the audio's learn beside them."""
+        return self.freeze_video or self.video_lora_rank is not None
+
 
 @dataclass(frozen=True)
 class LoraTrainingConfig(TrainingConfig):
@@ -149,6 +158,11 @@ class LoraTrainingConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.keeps_video:
+            raise ValueError(
+                "`train-lora` trains a LoRA and no weights: leave out `video_lora_rank` and `freeze_video`, and "
+                "choose its layers by `lora_modalities`; or use `train`."
+            )
         if self.alpha is None:
             object.__setattr__(self, "alpha", float(self.rank))
         if self.rank < 1:
@@ -166,7 +180,7 @@ def check_ranges(config: TrainingConfig) -> None:
     """Raise ValueError for a number outside its range."""
     at_least = {
         **dict.fromkeys(("max_train_steps", "train_batch_size", "gradient_accumulation_steps"), 1),
-        **dict.fromkeys(("global_batch_size", "num_processes", "checkpoints_total_limit"), 1),
+        **dict.fromkeys(("global_batch_size", "num_processes", "checkpoints_total_limit", "video_lora_rank"), 1),
         **dict.fromkeys(("checkpointing_steps", "validation_steps", "logging_steps"), 1),
         **dict.fromkeys(("lr_warmup_steps", "dataloader_num_workers", "seed", "validation_seed"), 0),
         **dict.fromkeys(("max_grad_norm", "weight_decay"), 0),
@@ -234,6 +248,13 @@ def check_combinations(config: TrainingConfig) -> None:
         raise ValueError(
             "`branch: audio` uses `video_transformer` only with `init_audio_from_video`: add it, or leave this out."
         )
+    if config.branch != "joint" and config.keeps_video:
+        name = "freeze_video" if config.freeze_video else "video_lora_rank"
+        raise ValueError(
+            f"`{name}` needs both branches (`branch: joint`), got {config.branch!r}: stage 1 trains one branch alone."
+        )
+    if config.freeze_video and config.video_lora_rank is not None:
+        raise ValueError("`freeze_video` and `video_lora_rank` exclude each other: choose one.")
     if config.audio_transformer and config.init_audio_from_video:
         raise ValueError("`audio_transformer` and `init_audio_from_video` exclude each other: choose one.")
     if config.global_batch_size is not None and config.gradient_accumulation_steps != 1:

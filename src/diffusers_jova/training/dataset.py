@@ -353,10 +353,18 @@ class StepSampler(BatchSampler):
 
 
 def open_clips(config: TrainingConfig) -> CachedClips:
-    """Return the clips of a run's cache; see `CachedClips` for the errors."""
+    """Return the clips of a run's cache; see `CachedClips` and `check_tasks` for the errors.
+
+    Raises:
+        ValueError: Also if no clip has audio, and `freeze_video` lets nothing else learn.
+    """
     clips = CachedClips(
         config.cache_dir, config.branch, config.seed, config.caption_dropout, config.line_dropout, config.model
     )
+    if config.freeze_video:  # of a clip without audio nothing could learn
+        clips = clips.subset(key for key, modalities in clips.modalities.items() if "audio" in modalities)
+        if not len(clips):
+            raise ValueError(f"No clip in the cache `{config.cache_dir}` has audio, which `freeze_video` needs.")
     check_tasks(clips, config)
     return clips
 

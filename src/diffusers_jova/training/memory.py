@@ -24,7 +24,14 @@ from ..data.cache import readable, sample_path
 from ..live_memory import GIB, default_dtype
 from ..machine import free_memory
 from .accelerator import is_sharded
-from .adapters import KEEP_UNQUANTIZED, find_lora_targets, matches, weight_dtype
+from .adapters import (
+    KEEP_UNQUANTIZED,
+    find_lora_targets,
+    find_video_targets,
+    keep_video,
+    matches,
+    weight_dtype,
+)
 from .config import LoraTrainingConfig, TrainingConfig
 from .dataset import CachedClips
 from .initialization import planned_config, transformer_class
@@ -45,7 +52,7 @@ class MemoryEstimate:
     """Bytes of one process while it trains.
 
     `workspace` is what a single layer, or the optimizer's step, takes for a moment. `peak` is not the sum of all:
-    gradients take the place of activations.
+    gradients take the place of activations, unless `accumulates` says that those of an earlier batch are still there.
     """
 
     parameters: int
@@ -55,10 +62,16 @@ class MemoryEstimate:
     activations: int
     latents_per_batch: int
     workspace: int
+    accumulates: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {name: size for name, size in asdict(self).items() if name != "accumulates"}
 
     @property
     def peak(self) -> int:
-        return sum(asdict(self).values()) - min(self.activations, self.gradients)
+        exchanged = 0 if self.accumulates else min(self.activations, self.gradients)
+        return sum(self.sizes.values()) - exchanged
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ def plan_memory(config: TrainingConfig, clips: CachedClips, accelerator: Acceler
         dtype=weight_dtype(config),
         device=accelerator.device.type,
         num_shards=accelerator.num_processes if is_sharded(accelerator) else 1,
+        accumulates=accelerator.gradient_accumulation_steps > 1,
     )
 
 
@@ -141,6 +155,7 @@ def estimate_memory(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     num_shards: int = 1,
+    accumulates: bool = False,
 ) -> MemoryEstimate:
     """Return the memory of one process.
 
@@ -148,24 +163,20 @@ def estimate_memory(
         transformer_config: Of the model that will be trained: one branch or both.
         shape: The largest batch.
         config: Settings; those of a LoRA count its layers.
-        dtype: Of the frozen weights, or of all weights in full training.
+        dtype: Of the weights as they are loaded; see `adapters.weight_dtype`.
         device: "cpu" or "cuda": where optimizers work tensor by tensor, or on all tensors at once.
         num_shards: Over how many processes weights, gradients and optimizer are split (FSDP, ZeRO-3).
+        accumulates: Whether an optimizer step takes several batches.
     """
     with compat.load("FakeTensorMode")(allow_non_fake_inputs=True):
-        with default_dtype(dtype):
-            transformer = transformer_class(transformer_config)(**transformer_config).train()
-        if isinstance(config, LoraTrainingConfig):
-            add_outline_of_lora(transformer, config)
-        if config.gradient_checkpointing:
-            transformer.enable_gradient_checkpointing()
+        transformer = outline_of(transformer_config, config, dtype)
         activations, workspace = count_activations(transformer, shape, config)
     learning = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
     gradients = sum(parameter.numel() * parameter.element_size() for parameter in learning)
     moments = 2 * sum(p.numel() * (1 if config.use_8bit_adam and p.numel() >= 4096 else 4) for p in learning)
     largest = max(parameter.numel() * parameter.element_size() for parameter in learning)
-    # AdamW's step takes a few tensors of the size of what it works on
-    step_workspace = gradients if device == "cuda" else 3 * largest
+    # AdamW's step takes a few tensors of the size of what it works on; with 8 bits that is always one tensor
+    step_workspace = gradients if device == "cuda" and not config.use_8bit_adam else 3 * largest
     latents = 4 * shape.batch_size * (count_inputs(shape) + sum(count(text) for text in shape.texts))
     return MemoryEstimate(
         parameters=count_parameters(transformer, config) // num_shards,
@@ -175,17 +186,42 @@ def estimate_memory(
         activations=activations,
         latents_per_batch=latents,
         workspace=max(workspace, step_workspace // num_shards),
+        accumulates=accumulates,
     )
 
 
-class LoraOutline(nn.Module):
-    """A linear layer with a LoRA beside it, as PEFT computes it: PEFT's own cannot be made without content."""
+def outline_of(transformer_config: dict[str, Any], config: TrainingConfig, dtype: torch.dtype) -> ModelMixin:
+    """Return the transformer of a run, LoRA layers included, as it is about to learn. Called in a `FakeTensorMode`."""
+    with default_dtype(dtype):
+        transformer = transformer_class(transformer_config)(**transformer_config).train()
+    if isinstance(config, LoraTrainingConfig):
+        transformer.requires_grad_(False)
+        add_outline_of_lora(transformer, find_lora_targets(transformer, config.lora_modalities), config.rank)
+    if config.video_lora_rank is not None:
+        add_outline_of_lora(transformer, find_video_targets(transformer), config.video_lora_rank)
+    if config.keeps_video:
+        keep_video(transformer, config)
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    return transformer
 
-    def __init__(self, linear: nn.Linear, rank: int):
+
+class LoraOutline(nn.Module):
+    """A linear layer, or a convolution over patches, with a LoRA beside it: PEFT's own needs tensors with content."""
+
+    lora_A: nn.Linear | nn.Conv3d
+    lora_B: nn.Linear | nn.Conv3d
+
+    def __init__(self, layer: Any, rank: int):
         super().__init__()
-        self.base_layer = linear
-        self.lora_A = nn.Linear(linear.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, linear.out_features, bias=False)
+        self.base_layer = layer
+        if isinstance(layer, nn.Conv3d):
+            patch: dict[str, Any] = {"kernel_size": layer.kernel_size, "stride": layer.stride}
+            self.lora_A = nn.Conv3d(layer.in_channels, rank, **patch, bias=False)
+            self.lora_B = nn.Conv3d(rank, layer.out_channels, 1, bias=False)
+        else:
+            self.lora_A = nn.Linear(layer.in_features, rank, bias=False)
+            self.lora_B = nn.Linear(rank, layer.out_features, bias=False)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -195,10 +231,9 @@ class LoraOutline(nn.Module):
         return self.base_layer(hidden_states) + self.lora_B(self.lora_A(hidden_states.to(self.lora_A.weight.dtype)))
 
 
-def add_outline_of_lora(transformer: ModelMixin, config: LoraTrainingConfig) -> None:
-    transformer.requires_grad_(False)
-    for name in find_lora_targets(transformer, config.lora_modalities):
-        transformer.set_submodule(name, LoraOutline(transformer.get_submodule(name), config.rank))
+def add_outline_of_lora(transformer: ModelMixin, targets: list[str], rank: int) -> None:
+    for name in targets:
+        transformer.set_submodule(name, LoraOutline(transformer.get_submodule(name), rank))
 
 
 def count_inputs(shape: BatchShape) -> int:
@@ -292,7 +327,7 @@ def fake_inputs(transformer: ModelMixin, shape: BatchShape) -> dict[str, torch.T
 
 def format_estimate(estimate: MemoryEstimate) -> str:
     """Return the estimate as lines to print."""
-    rows = {name.replace("_", " "): size for name, size in asdict(estimate).items()} | {"peak": estimate.peak}
+    rows = {name.replace("_", " "): size for name, size in estimate.sizes.items()} | {"peak": estimate.peak}
     return "\n".join(f"{name:<18} {size / GIB:9.3f} GiB" for name, size in rows.items())
 
 
@@ -303,8 +338,10 @@ def check_memory(estimate: MemoryEstimate, free: int, config: TrainingConfig) ->
     remedies = [flag for name, flag in SUGGESTIONS.items() if not getattr(config, name)]
     if config.train_batch_size > 1:
         remedies.append("--train_batch_size 1")
-    if isinstance(config, LoraTrainingConfig) and config.base_quantization is None:
-        remedies.append("--base_quantization nf4")
+    if isinstance(config, LoraTrainingConfig):
+        remedies += ["--base_quantization nf4"] * (config.base_quantization is None)
+    elif config.branch == "joint" and not config.keeps_video:
+        remedies.append("--video_lora_rank 64")
     raise MemoryError(
         f"This run needs about {estimate.peak / GIB:.1f} GiB, but {free / GIB:.1f} GiB are free:\n"
         f"{format_estimate(estimate)}\nTry {', '.join([*remedies, 'shorter or smaller clips'])}, more GPUs with "

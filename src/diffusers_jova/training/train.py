@@ -2,15 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of whole weights, of one branch or of both: `train(config)`."""
 
-import os
-from pathlib import Path
-
-import torch
-from accelerate import init_empty_weights
-
-from ..files import whole_folder
-from ..models.transformer_jova import JoVATransformer3DModel
 from .accelerator import create_accelerator
+from .adapters import choose_what_learns
 from .checkpoint import find_checkpoint
 from .config import TrainingConfig
 from .dataset import open_clips
@@ -20,10 +13,13 @@ from .memory import check_plan, print_plan
 from .optimization import averaged
 from .output_dir import own_output_dir, prepare_output_dir
 from .validation_prompts import encode_validation_prompts
+from .weights import save_weights
 
 
 def train(config: TrainingConfig) -> None:
     """Train a transformer from a cache and write it to `output_dir`/transformer. Called by all processes.
+
+    Where the video branch stays as it is (`video_lora_rank`, `freeze_video`), its LoRA lies beside that folder.
 
     Raises:
         ValueError, FileNotFoundError: If settings, folders, cache and model do not fit together.
@@ -44,6 +40,7 @@ def train(config: TrainingConfig) -> None:
         prompts = encode_validation_prompts(config, accelerator)
         transformer = load_transformer(config)
         settle_condition_mode(transformer, config)
+        choose_what_learns(transformer, config)
 
         # 3. The loop
         trained = training_loop(transformer, clips, config, accelerator, prompts, checkpoint)
@@ -52,23 +49,6 @@ def train(config: TrainingConfig) -> None:
         with averaged(transformer, trained.ema):
             state_dict = accelerator.get_state_dict(trained.model)
             if accelerator.is_main_process:
-                print(f"Wrote {save_transformer(transformer, state_dict, config.output_dir)}")
+                for path in save_weights(transformer, config, config.output_dir, state_dict):
+                    print(f"Wrote {path}")
         accelerator.end_training()
-
-
-def save_transformer(
-    transformer: JoVATransformer3DModel, state_dict: dict[str, torch.Tensor], output_dir: str | os.PathLike
-) -> Path:
-    """Write the weights as `output_dir`/transformer, whole or not at all, and return the folder.
-
-    Args:
-        transformer: For its class and config.
-        state_dict: The weights, gathered from all processes.
-    """
-    folder = Path(output_dir) / "transformer"
-    with init_empty_weights():
-        whole = type(transformer).from_config(transformer.config)
-    whole.load_state_dict(state_dict, assign=True)
-    with whole_folder(folder, overwrite=True) as partial:
-        whole.save_pretrained(partial)
-    return folder

@@ -7,7 +7,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from ..models.transformer_jova import JoVATransformer3DModel
 from .accelerator import create_accelerator, is_sharded
-from .adapters import add_lora, lora_update_norms, quantize_base, save_lora, weight_dtype
+from .adapters import add_lora, lora_update_norms, quantize_base, weight_dtype
 from .checkpoint import find_checkpoint
 from .config import LoraTrainingConfig
 from .dataset import open_clips
@@ -20,6 +20,7 @@ from .output_dir import own_output_dir, prepare_output_dir
 from .proof import Proof, compare_with_base, count_changed, count_clips, hash_frozen, split_clips, write_proof
 from .validation import load_decoders
 from .validation_prompts import encode_validation_prompts
+from .weights import save_weights
 
 
 def train_lora(config: LoraTrainingConfig) -> None:
@@ -53,7 +54,8 @@ def train_lora(config: LoraTrainingConfig) -> None:
         with averaged(transformer, trained.ema):
             state_dict = accelerator.get_state_dict(trained.model) if is_sharded(accelerator) else None
             if accelerator.is_main_process:
-                print(f"Wrote {save_lora(transformer, config.output_dir, state_dict)}")
+                for path in save_weights(transformer, config, config.output_dir, state_dict):
+                    print(f"Wrote {path}")
             updates = lora_update_norms(transformer)
         accelerator.end_training()
         if not accelerator.is_main_process:
