@@ -162,6 +162,14 @@ def test_the_papers_recipe_is_what_the_two_files_say():
     assert yaml.safe_load((CONFIGS / "paper_stage2.yaml").read_text())["mouth_loss_weight"] == 5.0
 
 
+@pytest.mark.parametrize("wan, paper", [("wan_stage1_audio", "paper_stage1"), ("wan_stage2", "paper_stage2")])
+def test_the_recipe_for_a_wan_is_the_papers_but_for_what_learns(wan, paper):
+    ours, theirs = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in (wan, paper))
+    assert set(ours) - set(theirs) <= {"branch", "video_lora_rank"}
+    missing = {name for name in theirs if theirs[name] != ours.get(name)}
+    assert missing <= {"image_conditioning_probability"}  # which audio alone has no use for
+
+
 def test_a_lora_of_jova_nano_has_the_noise_levels_that_jova_nano_was_trained_with():
     flags = ["--model", "jova-nano", *FLAGS[2:]]
     lora = parse_config(LoraTrainingConfig, [*flags, "--config", str(CONFIGS / "lora_nano.yaml")])
