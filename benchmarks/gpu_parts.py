@@ -369,7 +369,7 @@ def training_batch(bench: Bench, transformer: JoVATransformer3DModel, clip: Clip
         frame_rate=24.0,
         video_moments=bench.randn(1, 32, *clip.grid),
         image_moments=bench.randn(1, 32, 1, rows, columns),
-        black_moments=bench.randn(1, 32, 1, rows, columns),
+        filler_moments=bench.randn(1, 32, 1, rows, columns),
         mouth_mask=mouth,
         audio_moments=bench.randn(1, 2 * config.audio_in_channels, clip.num_audio),
         prompt_embeds=bench.randn(1, clip.num_text, config.text_embed_dim),

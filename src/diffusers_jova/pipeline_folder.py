@@ -64,6 +64,14 @@ class PipelineFolder:
         index = self.index.items()
         return {name: value for name, value in index if not name.startswith("_") and not _is_part(value)}
 
+    def refuse_wan(self) -> None:
+        """Raise a ValueError, with the way on, for the folder of a Wan's own pipeline."""
+        if str(name := self.index.get("_class_name")).startswith("Wan"):
+            raise ValueError(
+                f"`{self.path}` is a {name}, not a JoVAPipeline. Make one of it: `diffusers-jova convert-wan --to "
+                f"jova --input {self.path} --audio_vae DIR --vocoder DIR --output jova-wan`."
+            )
+
     def config_path(self, part: str) -> Path:
         """Return where the config of a part lies."""
         return self.path / part / config_name(part)

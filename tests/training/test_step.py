@@ -132,7 +132,7 @@ def test_the_condition_is_the_pipelines_own(pipe, scales, given):
         black = pipe.vae.encode(torch.full((1, 3, 1, 32, 32), -1.0)).latent_dist.parameters
         latents = torch.randn(1, 16, 2, 4, 4)
         expected = pipe.prepare_condition(pixels if given else None, latents, 32, 32)
-    batch = SimpleNamespace(visits=[Visit("a", 0)], image_moments=picture, black_moments=black)
+    batch = SimpleNamespace(visits=[Visit("a", 0)], image_moments=picture, filler_moments=black)
     config = make_config(image_conditioning_probability=float(given))
     inputs = with_condition(latents, batch, scales, config)
     assert torch.equal(inputs[:, :16], latents)
@@ -199,4 +199,4 @@ def test_losses_reach_every_stream_of_the_real_model(pipe, clips, scales):
 
 def test_black_frames_are_read_for_the_clips_own_size(clips):
     batch = make_batch(clips, (0, 0))
-    assert torch.equal(batch.black_moments[0], cache.read_shared(clips.cache_dir)["black.32x32"])
+    assert torch.equal(batch.filler_moments[0], cache.read_shared(clips.cache_dir)["black.32x32"])

@@ -207,7 +207,7 @@ def test_mask_channels_tell_which_frames_are_given_as_in_the_pipeline(task, clip
     latents = GivenLatents({"latents": clean}, {"latents": given}, {}, scales.condition_mode, pixels)
     with torch.no_grad():
         expected = pipe.prepare_condition(None, clean, 32, 32, latents)
-    black = normalize_latents(batch.black_moments.chunk(2, dim=1)[0], pipe.vae.config)
+    black = normalize_latents(batch.filler_moments.chunk(2, dim=1)[0], pipe.vae.config)
     condition = recorder.inputs["hidden_states"][:, 16:]
     assert torch.equal(condition[:, 16:], expected[:, 16:])  # the mask
     assert torch.equal(condition[:, :16, given], expected[:, :16, given])

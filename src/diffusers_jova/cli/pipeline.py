@@ -130,7 +130,7 @@ def check_model(model: str) -> str:
             "with the package, or a name on the Hub."
         )
     if Path(model).is_dir():
-        read_pipeline_folder(model)
+        read_pipeline_folder(model).refuse_wan()
     return model
 
 

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_sequence_length", type=int, help="most tokens per encoder (default: the cache's, else 512)"
     )
     text.add_argument(
+        "--prompt_format",
+        choices=("labelled", "plain"),
+        help="what the encoders read: JoVA's three lines, or the video caption alone, as Wan's does (default: the "
+        "cache's, else labelled)",
+    )
+    text.add_argument(
         "--no_line_dropout_variants",
         action="store_true",
         default=None,

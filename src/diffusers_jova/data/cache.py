@@ -7,7 +7,7 @@
     report.json                  what the last run said about the clips, and its command; see `summary`
     index.jsonl                  one row per sample: `datasets.load_dataset("json", data_files="cache/index.jsonl")`
     samples/{key}.safetensors    the tensors of one sample; its row is in the file's metadata
-    shared.safetensors           what all samples share: the unconditional prompt, one black frame per size
+    shared.safetensors           what all samples share: the unconditional prompt, a black frame per size (or grey)
 
 Every file appears whole or not at all, and the same input gives the same bytes. Beside the row, a file's metadata
 hold a hash of its row and tensors, which every reading compares; files without one are read unchecked.
@@ -27,6 +27,11 @@ hold a hash of its row and tensors, which every reading compares; files without 
 |---|---|
 | `unconditional.prompt_embeds`, `unconditional.prompt_embeds_2` | (T, d) |
 | `black.{height}x{width}` | (2C, 1, H, W), moments of a black frame |
+
+Two settings in fingerprint.json change what is there. Where the transformer's `condition_fill` is "grey", the
+reference image is encoded together with grey frames behind it, `image_moments` (2C, F, H, W), and for the black frame
+stands `grey.{height}x{width}`, the moments (2C, F, H, W) of grey frames alone, as many as the longest clip of the size
+has. Where `prompt_format` is "plain", the texts are the video caption alone.
 """
 
 import hashlib
@@ -63,7 +68,7 @@ IGNORED_CONFIG_SUFFIX = "_version"
 # "model-00001-of-00002.safetensors", but not the variant "model.fp16.safetensors"
 WEIGHTS_NAME = re.compile(r"[\w-]+\.safetensors")
 # What caches were made with that were made before there was such a setting.
-IMPLIED_SETTINGS = {"crop": "centre"}
+IMPLIED_SETTINGS = {"crop": "centre", "prompt_format": "labelled", "condition_fill": "black"}
 
 
 # --- files ---
@@ -306,6 +311,15 @@ def read_fingerprint(cache_dir: str | os.PathLike) -> dict[str, Any]:
                 "copy the cache again, or make it anew in another folder."
             )
     return fingerprint
+
+
+def cache_setting(cache_dir: str | os.PathLike, name: str) -> Any:
+    """Return what a cache was made with, by the setting's name in fingerprint.json.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_fingerprint`.
+    """
+    return {**IMPLIED_SETTINGS, **read_fingerprint(cache_dir).get("settings", {})}[name]
 
 
 def check_fingerprint(cache_dir: str | os.PathLike, expected: Mapping[str, Any]) -> dict[str, Any]:

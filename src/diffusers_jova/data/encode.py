@@ -38,9 +38,14 @@ from .windows import Window
 
 
 @torch.no_grad()
-def encode_video(vae, frames: np.ndarray) -> torch.Tensor:
-    """Return the posterior's moments (2C, F, H, W), mean and logvar, of frames (N, height, width, 3) uint8."""
-    pixels = to_pixels(frames).to(vae.device, vae.dtype)
+def encode_video(vae, frames: np.ndarray, num_grey: int = 0) -> torch.Tensor:
+    """Return the posterior's moments (2C, F, H, W), mean and logvar, of a video.
+
+    Args:
+        frames: (N, height, width, 3) uint8, the beginning of the video.
+        num_grey: how many grey frames follow: 0 in the VAE's range from -1 to 1, which 8 bits do not have.
+    """
+    pixels = torch.nn.functional.pad(to_pixels(frames), (0, 0, 0, 0, 0, num_grey)).to(vae.device, vae.dtype)
     return vae.encode(pixels).latent_dist.parameters[0].cpu()
 
 
@@ -55,8 +60,11 @@ def encode_audio(audio_vae, waveform: torch.Tensor, num_latents: int, samples_pe
 
 @torch.no_grad()
 def encode_text(pipe: JoVAPipeline, name: str, lines: tuple[str, ...], max_sequence_length: int) -> torch.Tensor:
-    """Return the states (T, d) of the three lines, unpadded; `name` is "prompt_embeds" or "prompt_embeds_2"."""
-    prompt, audio_prompt, transcript = lines
+    """Return the states (T, d) of the three lines, unpadded; `name` is "prompt_embeds" or "prompt_embeds_2".
+
+    A pipeline whose `prompt_format` is "plain" reads the first of them alone.
+    """
+    prompt, audio_prompt, transcript = lines if pipe.config.prompt_format == "labelled" else (lines[0], None, None)
     outputs = pipe.encode_prompt(
         prompt,
         audio_prompt,
@@ -69,12 +77,17 @@ def encode_text(pipe: JoVAPipeline, name: str, lines: tuple[str, ...], max_seque
 
 
 @contextmanager
-def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype) -> Iterator[JoVAPipeline]:
-    """Give a pipeline that holds only the components of `phase`, and free them afterwards."""
+def load_phase(
+    model: Path, phase: str, device: torch.device, dtype: torch.dtype, prompt_format: str = "labelled"
+) -> Iterator[JoVAPipeline]:
+    """Give a pipeline that holds only the components of `phase`, and free them afterwards.
+
+    Training teaches the three lines, unless `prompt_format` says otherwise, also where the base, from Wan, reads plain
+    prompts.
+    """
     parts = read_pipeline_folder(model).parts.keys() - set(COMPONENTS_OF[phase])
     with reading_folder(model):
-        # training teaches the three lines, also where the base, from Wan, reads plain prompts
-        pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, prompt_format="labelled", **dict.fromkeys(parts))
+        pipe = JoVAPipeline.from_pretrained(model, dtype=dtype, prompt_format=prompt_format, **dict.fromkeys(parts))
     pipe = pipe.to(device)
     try:
         yield pipe
@@ -87,7 +100,7 @@ def load_phase(model: Path, phase: str, device: torch.device, dtype: torch.dtype
 
 
 def _load(run: Run, phase: str):
-    return load_phase(run.facts.folder, phase, run.device, run.dtype)
+    return load_phase(run.facts.folder, phase, run.device, run.dtype, run.config.prompt_format)
 
 
 # --- video ---
@@ -117,7 +130,7 @@ def encode_video_parts(
     if not windows and not shared:
         return failed, heard
     with _load(run, "video") if run.facts.has_video else nullcontext() as pipe:
-        write_shared_part(run, "video", {name: _encode_black(pipe.vae, name) for name in shared})
+        write_shared_part(run, "video", {name: _encode_filler(run, pipe.vae, name) for name in shared})
         prepared = prepare_all(windows, _preparation(run), run.config.num_workers)
         for window, clip in progress(prepared, "video", len(windows)):
             if isinstance(clip, str):
@@ -149,17 +162,26 @@ def _preparation(run: Run) -> Preparation:
     )
 
 
-def _encode_black(vae, name: str) -> torch.Tensor:
-    """Return the moments of one black frame for the shared tensor "black.HEIGHTxWIDTH"."""
-    height, width = (int(size) for size in name.removeprefix("black.").split("x"))
-    return encode_video(vae, np.zeros((1, height, width, 3), np.uint8))
+def _encode_filler(run: Run, vae, name: str) -> torch.Tensor:
+    """Return the moments of the shared tensor "black.HEIGHTxWIDTH", or "grey.HEIGHTxWIDTH".
+
+    One black frame; or as many grey ones as the longest clip of this size has, of which shorter clips take the first:
+    the VAE is causal.
+    """
+    fill, _, size = name.partition(".")
+    height, width = (int(number) for number in size.split("x"))
+    if fill == "black":
+        return encode_video(vae, np.zeros((1, height, width, 3), np.uint8))
+    longest = max(bucket.num_frames for bucket in run.buckets if (bucket.height, bucket.width) == (height, width))
+    return encode_video(vae, np.zeros((0, height, width, 3), np.uint8), longest)
 
 
 def _write_video_part(run: Run, window: Window, clip: PreparedClip, pipe: JoVAPipeline | None) -> None:
     tensors = {}
     if clip.frames is not None:
         tensors["video_moments"] = encode_video(pipe.vae, clip.frames)
-        tensors["image_moments"] = encode_video(pipe.vae, clip.frames[:1])
+        num_grey = len(clip.frames) - 1 if run.facts.condition_fill == "grey" else 0
+        tensors["image_moments"] = encode_video(pipe.vae, clip.frames[:1], num_grey)
         tensors["mouth_boxes"] = torch.from_numpy(clip.boxes)
     if clip.waveform is not None:
         tensors["waveform"] = torch.from_numpy(np.ascontiguousarray(clip.waveform, np.float32))

@@ -33,6 +33,7 @@ class ModelFacts:
         spatial, temporal: pixels per latent cell, and frames per latent frame.
         sampling_rate, audio_latent_rate: per second; None without an audio VAE.
         samples_per_latent: of the audio VAE.
+        condition_fill: what lies beside a reference image: "black" or "grey", see `JoVAWanTransformer3DModel`.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class ModelFacts:
     sampling_rate: int | None
     audio_latent_rate: float | None
     samples_per_latent: int | None
+    condition_fill: str = "black"
 
     @property
     def has_video(self) -> bool:
@@ -61,9 +63,10 @@ def read_model_facts(model: str | os.PathLike) -> ModelFacts:
 
     Raises:
         FileNotFoundError: if it is not the folder of a pipeline.
-        ValueError: if it can encode neither video nor audio, or no text.
+        ValueError: if it is a Wan's own, or can encode neither video nor audio, or no text.
     """
     folder = read_pipeline_folder(model)
+    folder.refuse_wan()
     phases = tuple(phase for phase in PHASES if COMPONENTS_OF[phase][-1] in folder.parts)
     if not {"video", "audio"} & set(phases) or not {"text", "text_2"} & set(phases):
         lacking = "text encoder" if {"video", "audio"} & set(phases) else "vae and no audio_vae"
@@ -83,4 +86,5 @@ def read_model_facts(model: str | os.PathLike) -> ModelFacts:
         sampling_rate=folder.sampling_rate,
         audio_latent_rate=folder.audio_latent_rate,
         samples_per_latent=folder.samples_per_latent,
+        condition_fill=folder.config("transformer").get("condition_fill", "black"),
     )

@@ -122,5 +122,5 @@ def _shared_names(run: Run, phase: str) -> list[str]:
     if phase not in run.facts.phases or phase == "audio":
         return []
     if phase == "video":
-        return sorted({f"black.{bucket.height}x{bucket.width}" for bucket in run.buckets})
+        return sorted({f"{run.facts.condition_fill}.{bucket.height}x{bucket.width}" for bucket in run.buckets})
     return [f"unconditional.{EMBEDS_OF[phase]}"]

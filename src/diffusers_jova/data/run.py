@@ -72,7 +72,10 @@ class Run:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides about the cache's content, besides the clips."""
-        return {"models": self.models, "settings": cache_settings(self.config, self.detector)}
+        return {
+            "models": self.models,
+            "settings": cache_settings(self.config, self.detector, self.facts.condition_fill),
+        }
 
     def part_path(self, key: str, phase: str) -> Path:
         return self.cache_dir / "parts" / f"{key}.{phase}.safetensors"

@@ -18,6 +18,7 @@ import torch
 from ..faces import DlibFaceDetector, FaceDetector
 from ..files import reading
 from ..latents import exact_frame_rate, nearest_num_frames
+from ..pipelines.prompts import PROMPT_FORMATS
 from . import cache
 from .model_facts import ModelFacts
 from .windows import Bucket
@@ -25,7 +26,13 @@ from .windows import Bucket
 
 CROPS = ("face", "centre")
 DTYPES = ("float32", "bfloat16", "float16")
-DEFAULTS = {"no_mouth": False, "detect_every": 1, "max_sequence_length": 512, "no_line_dropout_variants": False}
+DEFAULTS: dict[str, Any] = {
+    "no_mouth": False,
+    "detect_every": 1,
+    "max_sequence_length": 512,
+    "no_line_dropout_variants": False,
+    "prompt_format": "labelled",
+}
 # a field of `PreprocessingConfig` -> its name in fingerprint.json, and how it is read from there
 FROM_CACHE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "buckets": ("buckets", tuple),
@@ -36,6 +43,7 @@ FROM_CACHE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "detect_every": ("detect_every", int),
     "crop": ("crop", str),
     "dtype": ("dtype", str),
+    "prompt_format": ("prompt_format", str),
 }
 
 
@@ -62,6 +70,8 @@ class PreprocessingConfig:
         no_verify: do not compare what is cached already with its hash, which reads the whole cache.
         no_line_dropout_variants: do not encode prompts with single lines left out; None for False.
         max_sequence_length: the most tokens per text encoder; None for 512.
+        prompt_format: "labelled" for the three lines; "plain" for the video caption alone, as a Wan reads it: audio
+            captions and transcripts are left out, and so are variants with lines left out. None for "labelled".
         shard: "i/n": do only the i-th of n parts of the clips.
         num_workers: processes that decode and look for mouths; 0: none but this one, which a damaged clip may crash.
         preview: also write an image per clip, with boxes and mask.
@@ -86,6 +96,7 @@ class PreprocessingConfig:
     no_verify: bool = False
     no_line_dropout_variants: bool | None = None
     max_sequence_length: int | None = None
+    prompt_format: str | None = None
     shard: str = "0/1"
     num_workers: int = 1
     preview: bool = False
@@ -179,7 +190,7 @@ def _complete(config: PreprocessingConfig, facts: ModelFacts) -> PreprocessingCo
             raise ValueError(f"`--{name}` must be at least 1, got {value}.")
     if config.crop == "face" and config.no_mouth:
         raise ValueError("`--crop face` needs the faces that `--no_mouth` does not look for: give only one of them.")
-    for name, choices in (("crop", CROPS), ("dtype", DTYPES)):
+    for name, choices in (("crop", CROPS), ("dtype", DTYPES), ("prompt_format", PROMPT_FORMATS)):
         if (value := getattr(config, name)) not in (None, *choices):
             raise ValueError(f"`--{name}` must be one of {choices}, got {value!r}.")
     buckets = parse_buckets(config, facts)
@@ -187,6 +198,7 @@ def _complete(config: PreprocessingConfig, facts: ModelFacts) -> PreprocessingCo
     device = config.device or _default_device()
     given = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(config, name)) is not None}
     given["no_mouth"] |= not facts.has_video
+    given["no_line_dropout_variants"] |= given["prompt_format"] == "plain"  # it has one line
     return dataclasses.replace(
         config,
         **given,
@@ -220,12 +232,15 @@ def _default_device() -> str:
     return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
 
-def cache_settings(config: PreprocessingConfig, detector: FaceDetector | None) -> dict[str, Any]:
+def cache_settings(
+    config: PreprocessingConfig, detector: FaceDetector | None, condition_fill: str = "black"
+) -> dict[str, Any]:
     """Return what decides about the cache's content, besides the models and the clips, for fingerprint.json.
 
     Args:
         config: with nothing left open, see `resolve`.
         detector: what finds the faces.
+        condition_fill: of the model, see `model_facts`.
     """
     return {
         "buckets": list(config.buckets),
@@ -236,6 +251,8 @@ def cache_settings(config: PreprocessingConfig, detector: FaceDetector | None) -
         "mouth": _mouth_setting(detector),
         "crop": config.crop,
         "dtype": config.dtype,
+        "prompt_format": config.prompt_format,
+        "condition_fill": condition_fill,
     }
 
 

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from ..data.cache import (
+    cache_setting,
     check_fingerprint,
     model_fingerprint,
     read_index,
@@ -52,8 +53,8 @@ class Sample:
     visit: Visit
     frame_rate: float
     video_moments: torch.Tensor | None  # (2C, F, H, W), raw
-    image_moments: torch.Tensor | None  # (2C, 1, H, W), raw
-    black_moments: torch.Tensor | None  # (2C, 1, H, W), raw
+    image_moments: torch.Tensor | None  # (2C, 1, H, W), raw; or (2C, F, H, W), with grey frames behind the image
+    filler_moments: torch.Tensor | None  # likewise of a black frame, or of grey ones
     mouth_mask: torch.Tensor | None  # (F, H, W) bool
     audio_moments: torch.Tensor | None  # (2C, A), raw
     prompt_embeds: torch.Tensor | None  # (T1, d1)
@@ -67,8 +68,8 @@ class Batch:
     visits: list[Visit]
     frame_rate: float
     video_moments: torch.Tensor | None  # (B, 2C, F, H, W)
-    image_moments: torch.Tensor | None  # (B, 2C, 1, H, W)
-    black_moments: torch.Tensor | None  # (B, 2C, 1, H, W)
+    image_moments: torch.Tensor | None  # (B, 2C, 1, H, W) or (B, 2C, F, H, W)
+    filler_moments: torch.Tensor | None  # likewise
     mouth_mask: torch.Tensor | None  # (B, F, H, W) bool
     audio_moments: torch.Tensor | None  # (B, 2C, A)
     prompt_embeds: torch.Tensor | None  # (B, T1, d1)
@@ -95,7 +96,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     columns = {item.name: [getattr(sample, item.name) for sample in samples] for item in fields(Sample)}
     tensors = {
         name: None if columns[name][0] is None else torch.stack(columns[name])
-        for name in ("video_moments", "image_moments", "black_moments", "mouth_mask", "audio_moments")
+        for name in ("video_moments", "image_moments", "filler_moments", "mouth_mask", "audio_moments")
     }
     for suffix in TEXT_SUFFIXES:
         texts = columns[f"prompt_embeds{suffix}"]
@@ -145,6 +146,7 @@ class CachedClips(Dataset):
             needed = {"video": "video", "audio": "audio", "joint": "video or audio"}[branch]
             raise ValueError(f"No clip in the cache `{cache_dir}` has {needed}, which `branch: {branch}` needs.")
         self.shared = read_shared(cache_dir)
+        self.condition_fill = cache_setting(cache_dir, "condition_fill")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -189,16 +191,21 @@ class CachedClips(Dataset):
         self, row: dict[str, Any], tensors: dict[str, torch.Tensor], modalities: tuple[str, ...]
     ) -> dict[str, torch.Tensor | None]:
         """Return the moments and the mouth's cells of a clip; None for what it lacks or the branch does not want."""
-        video = dict.fromkeys(("video_moments", "image_moments", "black_moments", "mouth_mask"))
+        video = dict.fromkeys(("video_moments", "image_moments", "filler_moments", "mouth_mask"))
         if "video" in modalities:
             video = {
                 "video_moments": tensors["video_moments"].float(),
                 "image_moments": tensors["image_moments"].float(),
-                "black_moments": self.shared[f"black.{row['height']}x{row['width']}"].float(),
+                "filler_moments": self._filler_moments(row, tensors["image_moments"].shape[1]),
                 "mouth_mask": self._mouth_mask(row, tensors),
             }
         audio_moments = tensors["audio_moments"].float() if "audio" in modalities else None
         return video | {"audio_moments": audio_moments}
+
+    def _filler_moments(self, row: dict[str, Any], num_latent_frames: int) -> torch.Tensor:
+        """Return the moments of a black frame, or of as many grey ones as the clip has."""
+        moments = self.shared[f"{self.condition_fill}.{row['height']}x{row['width']}"].float()
+        return moments if self.condition_fill == "black" else moments[:, :num_latent_frames]
 
     def _mouth_mask(self, row: dict[str, Any], tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mouth's cells (F, H, W); none of them where the clip has no boxes."""

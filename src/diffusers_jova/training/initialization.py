@@ -18,8 +18,9 @@ from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.branches import BRANCH_KEYS, OTHER_BRANCH, branch_config, copy_to_audio, join_branches
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
-from ..pipeline_folder import read_pipeline_folder
+from ..pipeline_folder import is_pipeline_folder, read_pipeline_folder
 from .config import TrainingConfig
+from .dataset import CachedClips
 from .step import LatentScales
 
 
@@ -141,17 +142,7 @@ def load_joint(
 
 
 def read_scales(model: str | os.PathLike, transformer_config: dict[str, Any]) -> LatentScales:
-    """Return the latents' scales of a pipeline's folder, without loading its VAEs' weights.
-
-    Raises:
-        ValueError: For a base whose condition the cache does not hold.
-    """
-    if transformer_config.get("condition_fill", "black") != "black" and transformer_config["in_channels"] is not None:
-        raise ValueError(
-            f"The transformer of `{model}` was made of a Wan for images: its condition is the image and grey frames "
-            "behind it, encoded as one video, which a cache does not hold. Train on a text-to-video Wan, or train the "
-            "audio branch alone (`--branch audio`)."
-        )
+    """Return the latents' scales of a pipeline's folder, without loading its VAEs' weights."""
     return LatentScales(
         vae=read_component_config(model, "vae"),
         audio_vae=read_component_config(model, "audio_vae"),
@@ -160,6 +151,30 @@ def read_scales(model: str | os.PathLike, transformer_config: dict[str, Any]) ->
         audio_latent_rate=transformer_config["audio_latent_rate"],
         condition_mode=transformer_config.get("condition_mode") or "noised",
     )
+
+
+def check_condition(config: TrainingConfig, clips: CachedClips) -> None:
+    """Compare what a cache holds beside a reference image with what the transformer wants there.
+
+    Raises:
+        ValueError: If it is not the same, or a task needs more than a cache can hold.
+    """
+    planned = planned_config(config)
+    wanted, found = planned.get("condition_fill", "black"), clips.condition_fill
+    if planned["in_channels"] is None or "video" not in {m for some in clips.modalities.values() for m in some}:
+        return
+    if wanted != found:
+        raise ValueError(
+            f"The cache `{config.cache_dir}` holds {found} frames beside a reference image, the transformer wants "
+            f"{wanted} ones (`condition_fill` in its config): preprocess the clips with `--model {config.model}`, "
+            "into another folder."
+        )
+    if wanted == "grey" and "continuation" in config.tasks:
+        raise ValueError(
+            "`task_probabilities` has continuation, but this transformer, made of a Wan for images, wants the "
+            "beginning of a clip and grey frames behind it encoded as one video, which a cache cannot hold for every "
+            "moment: leave the task out."
+        )
 
 
 def settle_condition_mode(transformer: JoVATransformer3DModel, config: TrainingConfig) -> None:
@@ -185,6 +200,8 @@ def read_component_config(model: str | os.PathLike, name: str) -> Any:
 
 def planned_config(config: TrainingConfig) -> dict[str, Any]:
     """Return the config of the transformer that will be trained, without loading it."""
+    if is_pipeline_folder(config.model):
+        read_pipeline_folder(config.model).refuse_wan()
     own = find_transformer(config.model)
     if config.branch == "joint":
         return read_config(own)

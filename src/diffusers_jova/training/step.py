@@ -219,23 +219,25 @@ def with_condition(
     """Return the transformer's video input (B, in_channels, F, H, W): noisy latents, and what is given.
 
     The channels are those of `JoVAPipeline.prepare_condition`: the first frame where it is drawn, and the latent
-    frames that `given_frames` (B, F) marks. They and the black frame that fills the rest are the mode of their
-    posterior, not a sample.
+    frames that `given_frames` (B, F) marks. They and what fills the rest, black or grey frames, are the mode of
+    their posterior, not a sample.
     """
     if scales.in_channels == latents.shape[1]:
         return latents
-    image_latents, black_latents = (
+    image_latents, filler_latents = (
         normalize_latents(moments.chunk(2, dim=1)[0], scales.vae)
-        for moments in (batch.image_moments, batch.black_moments)
+        for moments in (batch.image_moments, batch.filler_moments)
     )
     is_given = draw_images(batch.visits, config).to(latents.device)[:, None]  # (B, 1)
-    clean_latents = image_latents
+    if image_latents.shape[2] == latents.shape[2]:  # one video of the image and grey frames: these are not grey's own
+        filler_latents = torch.where(along_time(is_given, latents), image_latents, filler_latents)
+    clean_latents = image_latents[:, :, :1]
     if given_frames is not None:
         clean_latents = normalize_latents(batch.video_moments.chunk(2, dim=1)[0], scales.vae)
-        first = torch.where(along_time(given_frames[:, :1], latents), clean_latents[:, :, :1], image_latents)
+        first = torch.where(along_time(given_frames[:, :1], latents), clean_latents[:, :, :1], image_latents[:, :, :1])
         clean_latents = torch.cat([first, clean_latents[:, :, 1:]], dim=2)
         is_given = torch.cat([is_given | given_frames[:, :1], given_frames[:, 1:]], dim=1)  # (B, F)
     condition = condition_channels(
-        clean_latents, is_given, black_latents, latents.shape[2], scales.temporal_compression
+        clean_latents, is_given, filler_latents, latents.shape[2], scales.temporal_compression
     )
     return video_input(latents, condition)

@@ -7,7 +7,7 @@ from .adapters import choose_what_learns
 from .checkpoint import find_checkpoint
 from .config import TrainingConfig
 from .dataset import open_clips
-from .initialization import load_transformer, settle_condition_mode
+from .initialization import check_condition, load_transformer, settle_condition_mode
 from .loop import training_loop
 from .memory import check_plan, print_plan
 from .optimization import averaged
@@ -30,6 +30,7 @@ def train(config: TrainingConfig) -> None:
         # 1. Everything that can go wrong early: settings, folders, cache, memory
         checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
         clips = open_clips(config)
+        check_condition(config, clips)
         accelerator = create_accelerator(config, clips)
         if config.dry_run:
             return print_plan(config, clips, accelerator)

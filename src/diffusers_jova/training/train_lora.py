@@ -11,7 +11,7 @@ from .adapters import add_lora, lora_update_norms, quantize_base, weight_dtype
 from .checkpoint import find_checkpoint
 from .config import LoraTrainingConfig
 from .dataset import open_clips
-from .initialization import load_transformer
+from .initialization import check_condition, load_transformer
 from .loop import training_loop
 from .memory import check_plan, print_plan
 from .model_card import describe, write_model_card
@@ -35,6 +35,7 @@ def train_lora(config: LoraTrainingConfig) -> None:
         # 1. Everything that can go wrong early: settings, folders, cache, memory
         checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
         clips, judged = split_clips(open_clips(config), config)
+        check_condition(config, clips)
         accelerator = create_accelerator(config, clips)
         if config.dry_run:
             return print_plan(config, clips, accelerator)

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from accelerate.utils.memory import clear_device_cache
 
-from ..data.cache import read_sample, read_shared
+from ..data.cache import cache_setting, read_sample, read_shared
 from ..files import reading_folder
 from ..headers import read_json_lines
 from ..pipelines.directions import Given
@@ -98,10 +98,11 @@ def encode_prompts(config: TrainingConfig, device: torch.device) -> list[dict[st
     logger.info(f"Loading the text encoders of `{config.model}` for {len(prompts)} validation prompt(s) ...")
     absent = dict.fromkeys(NOT_ENCODERS)
     with reading_folder(config.model):
-        # the three lines, as in the cache, also where the base, from Wan, reads plain prompts
-        pipe = JoVAPipeline.from_pretrained(config.model, prompt_format="labelled", **absent, dtype=torch.float32).to(
-            device
-        )
+        # as in the cache: the three lines even where the base, from Wan, reads plain prompts, unless it holds these
+        prompt_format = cache_setting(config.cache_dir, "prompt_format")
+        pipe = JoVAPipeline.from_pretrained(
+            config.model, prompt_format=prompt_format, **absent, dtype=torch.float32
+        ).to(device)
     encoded = []
     with torch.no_grad():
         for prompt in prompts:
