@@ -26,7 +26,9 @@ GROUPS = {
         "create": "write a small pipeline with random weights",
     },
     "train": {
+        "dataset": "make a cache of a folder of films: split, filter, annotate, preprocess",
         "split": "cut films into clips of one shot and one face",
+        "filter": "leave out clips that are not worth training on",
         "annotate": "write down what is said, seen and heard in clips",
         "preprocess": "cache latents, texts and mouths of a folder of clips",
         "train": "train a transformer from a cache, in the paper's two stages",

@@ -4,6 +4,10 @@
 
     rows              what a step reads and writes
     films, split      a film -> its shots, faces and bars -> clips
+    measures          a clip -> numbers, by the ruler's functions where it has them
+    filters, filter   the table of thresholds, and what they leave of the clips
+    duplicates        near-duplicates in the whole set
+    html_report       a page with the clips on both sides of each threshold
     annotation        models that say what is said, seen and heard
     journal, summary  what is known so far; what became of films and clips
 

@@ -28,6 +28,9 @@ figure { margin: .75rem 0; }
 figure img { display: block; width: 100%; height: auto; }
 figure.plot img { max-width: 44rem; }
 figcaption { font-size: .9rem; }
+.videos { display: flex; flex-wrap: wrap; gap: 1rem; }
+.videos figure { width: 13rem; }
+.videos video { width: 100%; }
 .times { display: flex; font-size: .8rem; opacity: .75; }
 .times span { flex: 1; text-align: center; }
 """.strip()
@@ -80,7 +83,27 @@ class Picture:
     times: Sequence[str] = ()
 
 
-Block = Heading | Paragraph | Items | Table | Picture
+@dataclass(frozen=True)
+class Video:
+    """A clip in mp4, which the page carries in itself; Markdown leaves it out.
+
+    Attributes:
+        data: of the file.
+        caption: the text below it.
+    """
+
+    data: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Clips beside each other."""
+
+    clips: Sequence[Video]
+
+
+Block = Heading | Paragraph | Items | Table | Picture | Videos
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -141,6 +164,8 @@ def _html(block: Block) -> str:
             return '<div class="table"><table>\n' + "\n".join(lines) + "\n</table></div>"
         case Picture():
             return _html_picture(block)
+        case Videos(clips):
+            return f'<div class="videos">{"".join(map(_html_video, clips))}</div>'
 
 
 def _html_row(cells: Sequence[str]) -> str:
@@ -157,6 +182,12 @@ def _html_picture(picture: Picture) -> str:
         parts.append(f"<figcaption>{_escape(picture.caption)}</figcaption>")
     kind = "strip" if picture.times else "plot"
     return f'<figure class="{kind}">{"".join(parts)}</figure>'
+
+
+def _html_video(clip: Video) -> str:
+    source = f"data:video/mp4;base64,{b64encode(clip.data).decode()}"
+    player = f'<video controls loop preload="metadata" src="{source}"></video>'
+    return f"<figure>{player}<figcaption>{_escape(clip.caption)}</figcaption></figure>"
 
 
 def _escape(text: object) -> str:
