@@ -9,8 +9,8 @@
     duplicates        near-duplicates in the whole set
     html_report       a page with the clips on both sides of each threshold
     annotation        models that say what is said, seen and heard
+    apply             a step's function over all of them, in child processes: where another engine would begin
     journal, summary  what is known so far; what became of films and clips
 
-A step maps a function over files in child processes (`workers`); the function, its items and its results can be
-pickled, so that another engine can take over the map.
+Each step can be left out, repeated or replaced: docs/dataset.md describes the rows.
 """

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from ..faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from ..files import check_output, lock_folder, reading
-from ..progress import progress
 from ..text import nearest
-from ..workers import Failure, Workers
+from .apply import apply
 from .duplicates import find_duplicates
 from .filters import FILTERS, MAX_DISTANCE, NAMES, choose_thresholds, reasons_against
 from .html_report import histogram, write_html
-from .journal import Journal, key_of
 from .measures import MeasuredClip, Measurer
 from .rows import METADATA, read_clips, row_of, write_rows
 from .summary import StepSummary
@@ -90,26 +88,14 @@ def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> 
 
 
 def _measure(config: FilterConfig, measurer: Measurer, summary: StepSummary) -> list[MeasuredClip]:
-    """Return the clips that can be read, measured; what is not in the journal is measured now."""
-    clips = summary.usable(read_clips(config.data))
-    keys = {clip.name: key_of(clip.path, *measurer.settings(clip)) for clip in clips}
+    """Return the clips that can be read, measured."""
+    clips, journal = summary.usable(read_clips(config.data)), Path(config.output_dir) / "measures.jsonl"
+    results = apply(measurer, clips, journal, config.num_workers, summary, forget=not config.dry_run)
     measured = []
-    with Journal(Path(config.output_dir) / "measures.jsonl") as journal, Workers(config.num_workers) as workers:
-        todo = [clip for clip in clips if keys[clip.name] not in journal.results]
-        for clip, found in progress(workers.map(measurer, todo), "filter", len(todo)):
-            if isinstance(found, Failure) and not found.is_lasting:
-                summary.skip(clip.name, found)
-            else:
-                journal.add(keys[clip.name], {"problem": found} if isinstance(found, Failure) else list(found))
-        for clip in clips:
-            found = journal.results.get(keys[clip.name])
-            if isinstance(found, dict):
-                summary.skip(clip.name, found["problem"])
-            elif found is not None:
-                measures, has_video, duration_s = found
-                measured.append(MeasuredClip(clip.with_caption(has_video), measures, duration_s))
-        if not config.dry_run:
-            journal.keep(set(keys.values()))
+    for clip in clips:
+        if clip.name in results:
+            measures, has_video, duration_s = results[clip.name]
+            measured.append(MeasuredClip(clip.with_caption(has_video), measures, duration_s))
     return measured
 
 

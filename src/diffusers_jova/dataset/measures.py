@@ -42,7 +42,8 @@ MAX_FRAME_RATE = Fraction(25)  # at which they are: SyncNet's
 NUM_LOOKS = 5  # frames in which faces are counted, and text is sought
 NUM_MOMENTS = 3  # frames that a clip's hash is made of
 HASH_SIZE = 16  # 256 bits
-FFT, HOP = 512, 160  # samples at 16 kHz, of the levels that audio is hashed by
+HEARD_DB = 60  # below the loudest: what audio is hashed by
+FFT, HOP = 512, 160  # samples at 16 kHz, likewise
 
 FULL_SCALE = 0.999  # from which on a sample is clipped, where three follow each other
 NOISE_QUANTILE, VOICE_QUANTILE = 0.1, 0.9  # of the level every 20 ms
@@ -349,9 +350,10 @@ def _load_speech_detector() -> Callable[[torch.Tensor], list[dict[str, int]]] | 
 
 
 def _spectrogram(waveform: np.ndarray) -> Image.Image:
-    """Return the levels of 16 kHz audio, by frequency and time, as an image for its hash."""
+    """Return the levels of 16 kHz audio, by frequency and time, as an image."""
     samples = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))
     power = torch.stft(samples, FFT, HOP, window=torch.hann_window(FFT), return_complex=True).abs() ** 2
-    levels = (power + 1e-8).log10().numpy()[1:]
+    levels = 10 * (power + 1e-12).log10().numpy()[1:]
+    levels = levels.clip(levels.max() - HEARD_DB, None)  # below lies what codecs change
     scaled = (levels - levels.min()) / max(float(np.ptp(levels)), 1e-6)
     return Image.fromarray((scaled * 255).astype(np.uint8))

@@ -5,12 +5,10 @@
 Words decide where a clip begins and ends where a film's `segments` say when they are spoken, else its quiet moments.
 """
 
-import dataclasses
-import logging
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,15 +21,11 @@ from ..evaluation.loudness import PIECE_S
 from ..faces import DlibFaceDetector, FaceDetector, find_landmarks_file
 from ..files import check_output, lock_folder
 from ..media.reading import read_timeline
-from ..progress import progress
-from ..workers import Failure, Workers
+from .apply import apply
 from .films import Film, face_runs, find_crop, look_through, loudness_of
-from .journal import Journal, key_of
 from .rows import METADATA, read_clips, row_of, seconds, write_rows
 from .summary import StepSummary
 
-
-logger = logging.getLogger(__name__)
 
 MAX_FRAME_RATE = Fraction(60)  # at which a film is looked at
 QUIET_S = 0.1  # over which loudness is averaged to find a pause
@@ -84,57 +78,37 @@ def split(config: SplitConfig, detector: FaceDetector | None = None) -> StepSumm
         detector = None
     elif detector is None:
         detector = DlibFaceDetector(find_landmarks_file(config.landmarks))
-    splitter = Splitter(config.min_s, config.max_s, detector)
-    summary = StepSummary("split", "films")
-    with lock_folder(config.output_dir):
-        folder = Path(config.output_dir)
+    summary, folder = StepSummary("split", "films"), Path(config.output_dir)
+    with lock_folder(folder):
         films = summary.usable(read_clips(config.data))
-        keys = {film.name: key_of(film.path, *splitter.settings(film)) for film in films}
-        with Journal(folder / "films.jsonl") as journal, Workers(config.num_workers) as workers:
-            todo = [film for film in films if keys[film.name] not in journal.results]
-            for film, found in progress(workers.map(splitter, todo), "split", len(todo)):
-                if isinstance(found, Failure) and not found.is_lasting:
-                    summary.skip(film.name, found)
-                else:
-                    journal.add(keys[film.name], {"problem": found} if isinstance(found, Failure) else found)
-        rows = []
-        for film in films:
-            rows += _rows_of(film, journal.results.get(keys[film.name]), folder, summary)
-        summary.num_kept = len(rows)
-        summary.kept_s = sum(row["end"] - row["start"] for row in rows)
+        splitter, journal = Splitter(config.min_s, config.max_s, detector), folder / "films.jsonl"
+        results = apply(splitter, films, journal, config.num_workers, summary, forget=not config.dry_run)
+        rows = [row for film in films if film.name in results for row in _rows_of(film, results[film.name], folder)]
+        for name, found in results.items():
+            for warning in found["warnings"]:
+                summary.warn(name, warning)
+            for start_s, end_s, reason in found["left_out"]:
+                summary.leave_out(piece_name(name, start_s, end_s), end_s - start_s, reason)
+        summary.num_kept, summary.kept_s = len(rows), sum(row["end"] - row["start"] for row in rows)
         if not config.dry_run:
             write_rows(folder / METADATA, rows)
             summary.write(folder)
-            journal.keep(set(keys.values()))
     return summary
 
 
-def _rows_of(film: Source, found: dict[str, Any] | None, folder: Path, summary: StepSummary) -> list[dict[str, Any]]:
-    """Return the rows of one film from what the journal says of it."""
-    if found is None:
-        return []
-    if "problem" in found:
-        summary.skip(film.name, found["problem"])
-        return []
-    for warning in found["warnings"]:
-        summary.warn(film.name, warning)
-    for start_s, end_s, reason in found["left_out"]:
-        summary.leave_out(piece_name(film.name, start_s, end_s), end_s - start_s, reason)
+def _rows_of(film: Source, found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of one film from what `Splitter` found."""
     film = film.with_caption(found["has_video"])
     rows = []
     for clip in found["clips"]:
         start_s, end_s = (Fraction(clip[key]).limit_denominator(10**6) for key in ("start", "end"))
         x, y = (film.crop or (0, 0))[:2]
         crop = clip["crop"] and tuple(a + b for a, b in zip(clip["crop"], (x, y, x, y)))
-        texts = dict(film.texts)
         segments = tuple(Segment(*segment) for segment in clip["segments"])
-        if not clip["whole"]:
-            texts.pop("transcript", None)  # it says more than is heard
-        piece = dataclasses.replace(film, texts=texts, segments=segments, start_s=start_s, end_s=end_s)
-        piece = dataclasses.replace(piece, crop=crop or film.crop)
+        piece = replace(film, segments=segments, start_s=start_s, end_s=end_s, crop=crop or film.crop)
         values: dict[str, Any] = {} if segments else {"segments": None}
-        if not clip["whole"]:
-            values |= {"transcript": " ".join(s.text for s in segments if s.text) or None}
+        if not clip["whole"]:  # a transcript of the film says more than is heard
+            values["transcript"] = " ".join(segment.text for segment in segments if segment.text) or None
         rows.append(row_of(piece, folder, **values))
     return rows
 
