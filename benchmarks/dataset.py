@@ -30,7 +30,8 @@ from diffusers_jova.media import read_video, write_video
 
 RATE, SAMPLING_RATE = 12.5, 16000
 CLIPS_PER_FILM, DARK_FRAMES, BAR = 25, 25, 24
-THRESHOLDS = {"min_resolution": 100.0}  # the corpus has 128 pixels
+# the corpus has 128 pixels, and drawn lips go with the loudness as no real ones do
+THRESHOLDS = {"min_resolution": 100.0, "min_lips": 0.75}
 
 
 def shift(waveform, num_frames):

@@ -18,7 +18,7 @@ from diffusers_jova.dataset import filter as filter_module
 from diffusers_jova.dataset.duplicates import find_duplicates
 from diffusers_jova.dataset.filter import FilterConfig, filter_clips, read_thresholds
 from diffusers_jova.dataset.filters import FILTERS, choose_thresholds, reasons_against
-from diffusers_jova.dataset.measures import clipped_part, head_turns, measure_audio, text_area
+from diffusers_jova.dataset.measures import clipped_part, head_turns, measure_audio, measure_sync, text_area
 
 
 # of squares that do not speak: what is left is the same as in any film
@@ -122,6 +122,11 @@ def test_audio_is_measured_in_values_known_by_hand():
     assert measure_audio(noisy)["snr"] == pytest.approx(20, abs=1.5)
     assert clipped_part(hum) == 0 and clipped_part(np.ones(10)) == 1
     assert measure_audio(hum)["speech"] == 0  # a hum is no voice
+
+
+def test_syncnet_says_nothing_of_a_clip_that_is_too_short_for_it():
+    found = measure_sync(scene(COLOURS[0], 10), RATE, voice(10), SquareFinder(), network=None)
+    assert found == {"sync": None, "sync_lag_s": None}
 
 
 def test_a_head_from_the_front_is_not_turned():

@@ -67,7 +67,8 @@ def main(args: argparse.Namespace) -> int:
             continue
         shared = {name: getattr(args, name) for name, steps in SHARED.items() if step in steps}
         target = output if step == "preprocess" else output / "dataset" / folders[step]
-        given = defaults[step] | {name: value for name, value in shared.items() if value} | settings[step]
+        shared = {name: value for name, value in shared.items() if value is not None and value is not False}
+        given = defaults[step] | shared | settings[step]
         given |= {"dry_run": True} if args.dry_run and step == "filter" else {}
         status = module_of(step).main(arguments_of(step, given | {"data": str(data), "output_dir": str(target)}))
         if status:

@@ -16,10 +16,10 @@ from .summary import StepSummary
 class StepFunction(Protocol):
     """What a step does with a film or a clip. It is sent to worker processes, so it must be picklable."""
 
-    def settings(self, source: Source) -> list[Any]:
+    def settings(self, source: Source, /) -> list[Any]:
         """Return what decides about the result, besides the file."""
 
-    def __call__(self, source: Source) -> Any:
+    def __call__(self, source: Source, /) -> Any:
         """Return the result, which JSON can hold.
 
         Raises:

@@ -7,7 +7,7 @@ A film is gone through once, a frame at a time: what is kept of it are a few num
 # N frames; boxes are x1, y1, x2, y2 in pixels of the film as it is shown
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -91,8 +91,8 @@ class Film:
         ]
 
     def looks_in(self, first: int, end: int) -> list[Look]:
-        frames = [look.frame for look in self.looks]
-        return self.looks[bisect_right(frames, first - 1) : bisect_right(frames, end - 1)]
+        begin, stop = (bisect_left(self.looks, frame, key=lambda look: look.frame) for frame in (first, end))
+        return self.looks[begin:stop]
 
 
 def look_through(
@@ -160,7 +160,9 @@ def _readable_frames(path: Path, film: Film, start_s: Fraction) -> Iterator[tupl
             gap_from = index if gap_from is None else gap_from
             reason = f"it cannot be decoded ({' '.join(str(error).split())})"
             index += max(round(RETRY_S * film.frame_rate), 1)
-    if gap_from is None and index < film.num_frames:
+    if gap_from is None and film.num_frames - index == 1:  # rounding
+        film.num_frames = index
+    elif gap_from is None and index < film.num_frames:
         gap_from, reason = index, "the file ends before its time"
     if gap_from is not None:
         film.gaps.append((gap_from, film.num_frames, reason))

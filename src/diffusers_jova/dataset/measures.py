@@ -49,6 +49,8 @@ FULL_SCALE = 0.999  # from which on a sample is clipped, where three follow each
 NOISE_QUANTILE, VOICE_QUANTILE = 0.1, 0.9  # of the level every 20 ms
 MAX_SNR_DB = 60.0  # digital silence between words says nothing about a microphone
 
+LAG_GAIN = 0.2  # of r over that without a lag, from which on lips count as early or late: chance gains less
+
 TEXT_CONTRAST = 60  # of 255, between a letter and what is around it
 TEXT_HEIGHTS = 0.02, 0.12  # of a line, over the frame's
 MIN_TEXT_SHAPE = 2.5  # width of a line over its height
@@ -237,7 +239,8 @@ def measure_face(
     lips = measure_lips_by_loudness(landmarks, frame_rate, waveform)
     if lips.values:
         measures["lips"] = lips.details["r_at_lag"]
-        measures["lag_s"] = lips.details["lag"] / float(frame_rate)
+        is_sure = lips.details["r_at_lag"] - lips.values["lips-loudness"] >= LAG_GAIN
+        measures["lag_s"] = lips.details["lag"] / float(frame_rate) if is_sure else 0.0
     return measures
 
 
