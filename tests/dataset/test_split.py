@@ -16,7 +16,6 @@ from diffusers_jova.dataset.apply import apply
 from diffusers_jova.dataset.journal import Journal
 from diffusers_jova.dataset.split import SplitConfig, Splitter, split, windows_by_pauses, windows_of_words
 from diffusers_jova.dataset.summary import StepSummary
-from diffusers_jova.files import InUseError, lock_folder
 from diffusers_jova.media import write_wav
 
 
@@ -160,13 +159,6 @@ def test_a_result_that_was_not_written_to_its_end_does_not_count(tmp_path):
 def test_lengths_that_cannot_be_are_refused(run):
     with pytest.raises(ValueError, match="`--min_s` to `--max_s` seconds long, got 3 and 2"):
         run(min_s=3)
-
-
-def test_a_second_run_in_the_same_folder_is_refused(run, tmp_path):
-    write_film(tmp_path / "films" / "a.mp4", [scene(COLOURS[0], 20)])
-    with lock_folder(tmp_path / "split"), pytest.raises(InUseError):
-        run()
-    assert not (tmp_path / "split" / "metadata.jsonl").exists()
 
 
 def test_a_film_that_is_gone_when_it_is_read_costs_itself_alone(tmp_path):
