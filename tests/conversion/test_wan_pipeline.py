@@ -102,6 +102,22 @@ def test_vae_of_another_wan_is_refused(wan_copy, tmp_path, capsys):
     assert not (tmp_path / "jova").exists()
 
 
+def test_mask_has_a_channel_for_each_frame_of_a_latent_frame(wan_copy, tmp_path, capsys, same_tensors):
+    set_config(wan_copy, "vae", scale_factor_temporal=1)
+    assert to_jova(wan_copy, "--output", tmp_path / "jova") == 0
+    pipe = JoVAPipeline.from_pretrained(tmp_path / "jova")
+    in_memory = JoVAPipeline.from_wan(wan_copy).transformer
+    for transformer in (pipe.transformer, in_memory):
+        assert transformer.config.vae_temporal_compression == 1 and transformer.config.in_channels == 33
+        assert not transformer.video.patch_embedding.weight[:, 16:].any()
+    back = ["convert-wan", "--to", "wan", "--input", str(tmp_path / "jova" / "transformer"), "--output"]
+    assert main([*back, str(tmp_path / "wan")]) == 0
+    before, after = (WanTransformer3DModel.from_pretrained(f) for f in (wan_copy / "transformer", tmp_path / "wan"))
+    assert same_tensors(before.state_dict(), after.state_dict())
+    assert main([*back, str(tmp_path / "more"), "--keep_image_channels"]) == 2
+    assert "this model has 33" in capsys.readouterr().err
+
+
 def test_other_text_encoders_are_refused(wan_copy, tmp_path, capsys):
     set_config(wan_copy, "text_encoder", d_model=2048)
     assert to_jova(wan_copy, "--dry_run") == 2

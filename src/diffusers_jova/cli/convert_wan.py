@@ -56,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
             audio_mode=args.audio_mode or "44k",
             drop_image_encoder=args.drop_image_encoder,
             seed=args.seed or 0,
+            temporal_compression=wan_pipeline.temporal_compression(args.input),
         )
         audio_parts = {"audio_vae": args.audio_vae, "vocoder": args.vocoder}
         plan = wan_pipeline.with_parts(plan, args.input, args.expert, audio_parts)

@@ -58,6 +58,11 @@ def find_transformer(path: str | Path, expert: str | None = None) -> Path:
     return found[expert]
 
 
+def temporal_compression(path: str | Path) -> int:
+    """Return how many video frames are one latent frame: of the VAE in the folder of a pipeline, else Wan's 4."""
+    return read_pipeline_folder(path).vae_scale_factor_temporal if is_pipeline_folder(Path(path)) else 4
+
+
 def with_parts(
     plan: Plan, path: str | Path, expert: str | None = None, audio_parts: Mapping[str, str | Path | None] | None = None
 ) -> Plan:

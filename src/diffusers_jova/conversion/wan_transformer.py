@@ -12,12 +12,14 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from diffusers import WanTransformer3DModel
 
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..models.wan_base import (
+    IMAGE_CHANNELS,
     LATENT_CHANNELS,
     PARAMETERS,
     PATCHES,
@@ -67,6 +69,7 @@ def to_jova(
     audio_mode: str = "44k",
     drop_image_encoder: bool = False,
     seed: int = 0,
+    temporal_compression: int = 4,
 ) -> Plan:
     """Return the plan of the JoVA whose video branch is a Wan transformer, and whose audio branch is its copy.
 
@@ -79,6 +82,7 @@ def to_jova(
         audio_mode: "16k" or "44k", the audio VAE.
         drop_image_encoder: leave out the layers of Wan2.1-I2V that read CLIP's image tokens.
         seed: of the new tensors.
+        temporal_compression: video frames per latent frame of the VAE.
 
     Raises:
         ConversionError: If it is not a Wan that can be a video branch, with the reason. Tensors that do not fit are in
@@ -99,10 +103,10 @@ def to_jova(
     settings = read_config(checkpoint, {name: write.shape for name, write in produced.items()})
     settings |= AUDIO_MODES[audio_mode].transformer
     try:
-        settings |= image_settings(settings["in_channels"], settings["out_channels"])
+        settings |= image_settings(settings["in_channels"], settings["out_channels"], temporal_compression)
     except ValueError as error:
         raise ConversionError(f"{checkpoint.path.name}: {error}") from None
-    produced[PATCHES] = image_channels_in(produced[PATCHES], settings["condition_fill"] == "grey")
+    produced[PATCHES] = image_channels_in(produced[PATCHES], settings)
     model = meta_model(JoVAWanTransformer3DModel, settings)
 
     unmatched_shapes = {name: infos[name].shape for name in unmatched}
@@ -248,23 +252,29 @@ def is_audio(name: str) -> bool:
 # 2. The channels of the image
 
 
-def image_channels_in(write: Write, for_images: bool) -> Write:
-    """Return the patch embedding with JoVA's 36 channels, of a Wan with 36 (`for_images`) or 16."""
-    if for_images:
+def image_channels_in(write: Write, settings: Mapping[str, Any]) -> Write:
+    """Return the patch embedding with JoVA's channels, of a Wan with 36 or 16 of them; `settings` are the model's."""
+    if settings["condition_fill"] == "grey":
         return replace(write, make=columns_from_wan, how="reordered")
-    return replace(write, make=add_image_columns, how="copied + zero columns")
+    make = partial(add_image_columns, in_channels=settings["in_channels"])
+    return replace(write, make=make, how="copied + zero columns")
 
 
 def image_channels_out(write: Write, config: Mapping[str, Any], keep: bool) -> Write:
     """Return the patch embedding with the channels that Wan has."""
     if config["in_channels"] == config["out_channels"]:
         return write
+    if keep and config["in_channels"] != IMAGE_CHANNELS:
+        raise ConversionError(
+            f"--keep_image_channels writes {IMAGE_CHANNELS} channels, as in Wan's models for images: "
+            f"this model has {config['in_channels']}, for a VAE of another temporal compression."
+        )
     if config["condition_fill"] == "grey" or keep:
         return replace(write, make=columns_to_wan, how="reordered")
     weight = write.sources[0].read()
-    if not weight.equal(add_image_columns(drop_image_columns(weight))):
+    if weight[:, LATENT_CHANNELS:].any():
         raise ConversionError(
-            "This model has learnt to read an image: the 20 columns of its patch embedding that were added to a Wan "
+            "This model has learnt to read an image: the columns of its patch embedding that were added to a Wan "
             "without them are not zero any more, and a Wan of 16 channels would lose them. --keep_image_channels "
             "writes 36 channels, in the order of Wan's models for images (noisy, mask, image)."
         )

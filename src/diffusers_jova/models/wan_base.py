@@ -27,15 +27,21 @@ PARAMETERS = tuple(inspect.signature(JoVAWanTransformer3DModel.__init__).paramet
 TO_WAN = [FROM_WAN.index(channel) for channel in range(IMAGE_CHANNELS)]
 
 
-def image_settings(in_channels: int, out_channels: int) -> dict[str, Any]:
+def image_settings(in_channels: int, out_channels: int, temporal_compression: int = 4) -> dict[str, Any]:
     """Return the arguments of `JoVAWanTransformer3DModel` that a Wan's channels in and out lead to.
+
+    Args:
+        in_channels, out_channels: Of the Wan.
+        temporal_compression: Video frames per latent frame of its VAE: the image's mask has a channel for each.
 
     Raises:
         ValueError: For other numbers than 16 or 36 in and 16 out, with the reason.
     """
     if out_channels == LATENT_CHANNELS and in_channels in (LATENT_CHANNELS, IMAGE_CHANNELS):
         fill = "grey" if in_channels == IMAGE_CHANNELS else "black"
-        return {"in_channels": IMAGE_CHANNELS, "condition_fill": fill}
+        all_channels = in_channels if fill == "grey" else 2 * LATENT_CHANNELS + temporal_compression
+        compression = {"vae_temporal_compression": temporal_compression}
+        return {"in_channels": all_channels, "condition_fill": fill} | compression
     hint = ""
     if out_channels == 48:
         hint = " Wan2.2-TI2V-5B takes its image as a clean first frame with a time of its own: not here yet."
@@ -45,14 +51,14 @@ def image_settings(in_channels: int, out_channels: int) -> dict[str, Any]:
     )
 
 
-def add_image_columns(weight: Tensor) -> Tensor:
-    """Return a patch embedding of 16 channels with 20 columns of zeros, (D, 36, 1, 2, 2): it does the same."""
-    zeros = weight.new_zeros(len(weight), IMAGE_CHANNELS - LATENT_CHANNELS, *weight.shape[2:])
+def add_image_columns(weight: Tensor, in_channels: int = IMAGE_CHANNELS) -> Tensor:
+    """Return a patch embedding of 16 channels with columns of zeros, (D, in_channels, 1, 2, 2): it does the same."""
+    zeros = weight.new_zeros(len(weight), in_channels - LATENT_CHANNELS, *weight.shape[2:])
     return torch.cat([weight, zeros], dim=1)
 
 
 def drop_image_columns(weight: Tensor) -> Tensor:
-    """Return a patch embedding of 36 channels without those for an image, (D, 16, 1, 2, 2)."""
+    """Return a patch embedding without the channels for an image, (D, 16, 1, 2, 2)."""
     return weight[:, :LATENT_CHANNELS]
 
 
@@ -67,7 +73,7 @@ def columns_to_wan(weight: Tensor) -> Tensor:
 
 
 def transformer_from_wan(
-    wan: WanTransformer3DModel, audio_mode: str = "44k", seed: int = 0
+    wan: WanTransformer3DModel, audio_mode: str = "44k", seed: int = 0, temporal_compression: int = 4
 ) -> JoVAWanTransformer3DModel:
     """Return the JoVA whose video branch is `wan`, and whose audio branch starts as its copy (see `branches`).
 
@@ -77,6 +83,7 @@ def transformer_from_wan(
         wan: A Wan of 16 or 36 channels in.
         audio_mode: A name of `AUDIO_MODES`: the audio VAE.
         seed: Of what is new in the audio branch.
+        temporal_compression: Video frames per latent frame of its VAE.
 
     Raises:
         ValueError: If `wan` has other channels, or reads its image through CLIP.
@@ -88,12 +95,16 @@ def transformer_from_wan(
         )
     own = {CONFIG_KEYS.get(name, name): value for name, value in wan.config.items()}
     settings = {name: own[name] for name in PARAMETERS if name in own}
-    settings |= image_settings(own["in_channels"], own["out_channels"]) | AUDIO_MODES[audio_mode].transformer
+    settings |= image_settings(own["in_channels"], own["out_channels"], temporal_compression)
+    settings |= AUDIO_MODES[audio_mode].transformer
     with init_empty_weights():
         video = JoVAWanTransformer3DModel(**settings | {"audio_in_channels": None})
     tensors = {jova_name(name): tensor for name, tensor in wan.state_dict().items()}
-    arrange = columns_from_wan if settings["condition_fill"] == "grey" else add_image_columns
-    tensors[PATCHES] = arrange(tensors[PATCHES])
+    is_for_images = settings["condition_fill"] == "grey"
+    patches = tensors[PATCHES]
+    tensors[PATCHES] = (
+        columns_from_wan(patches) if is_for_images else add_image_columns(patches, settings["in_channels"])
+    )
     video.load_state_dict(tensors, assign=True)
     audio, _ = copy_to_audio(video, {**video.config, **settings, "in_channels": None}, seed)
     return join_branches(video, audio, {**video.config, **settings}).eval()

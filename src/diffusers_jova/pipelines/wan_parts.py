@@ -45,6 +45,7 @@ def load_wan_parts(
     part = there[expert or next(iter(there))]
     others = {other: None for other in there.values() if other != part}
     wan = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **others, **kwargs)
-    transformer = transformer_from_wan(getattr(wan, part), audio_mode, seed)
+    compression = wan.vae.config.scale_factor_temporal
+    transformer = transformer_from_wan(getattr(wan, part), audio_mode, seed, compression)
     defaults = wan_call_defaults(expert, transformer.config.condition_fill == "grey")
     return {name: wan.components[name] for name in KEPT} | {"transformer": transformer} | defaults
