@@ -145,7 +145,7 @@ WAN_PRESETS: dict[str, dict[str, Any]] = {
         "audio_in_channels": 20,
         "audio_latent_rate": 31.25,
         "text_embed_dim": 128,
-        "text_len": 128,
+        "text_len": 32,
     },
 }
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
@@ -35,6 +36,8 @@ TRANSFORMER = PRESETS["jova-nano"] | {"in_channels": 33, "vae_temporal_compressi
 SCHEDULER = {"shift": 5.0, "stochastic_sampling": True}
 # What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
 BEST_SETTINGS = {"num_inference_steps": 30, "guidance_scale": 3.0, "audio_guidance_scale": 3.5}
+# All of what a call does by default. A converted Wan has Wan's own until it has learnt the clips of the corpus.
+SETTINGS: dict[str, Any] = NANO_DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled"}
 
 
 def train_component(
@@ -125,7 +128,7 @@ def measure_vaes(pipe: JoVAPipeline, num_clips: int) -> dict[str, dict]:
 
 
 def pack(pipe: JoVAPipeline, output_dir: Path, metrics: Mapping[str, dict] | None = None) -> None:
-    """Write a pipeline with `BEST_SETTINGS` and its parameters in float16; statistics, which are buffers, stay.
+    """Write a pipeline with `SETTINGS` and its parameters in float16; statistics, which are buffers, stay.
 
     float16 and not bfloat16: weights of this size fit its range, and it rounds eight times finer.
 
@@ -136,7 +139,7 @@ def pack(pipe: JoVAPipeline, output_dir: Path, metrics: Mapping[str, dict] | Non
         if isinstance(component, torch.nn.Module):
             for parameter in component.parameters():
                 parameter.data = parameter.data.half()
-    pipe.register_to_config(**BEST_SETTINGS)
+    pipe.register_to_config(**SETTINGS)
     with whole_folder(output_dir, overwrite=True) as partial:
         pipe.save_pretrained(partial)
         for name, figures in (metrics or {}).items():

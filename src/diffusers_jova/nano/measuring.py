@@ -17,7 +17,7 @@ from ..faces import DlibFaceDetector, find_landmarks_file
 from ..latents import fit_audio
 from ..pipelines.pipeline_jova import JoVAPipeline
 from .autoencoders import to_pixels
-from .corpus import FRAME_RATE, ClipPlan, make_frames, make_waveform, plan_clip
+from .corpus import FRAME_RATE, NUM_FRAMES, ClipPlan, make_frames, make_waveform, plan_clip
 from .speech import DIGITS, SAMPLING_RATE
 
 
@@ -30,13 +30,13 @@ class TalkingClips:
 
     Attributes:
         transcripts: N texts.
-        frames: (N, F, H, W, 3) uint8.
-        waveforms: (N, samples) float32 at 16 kHz.
+        frames: (N, F, H, W, 3) uint8; None for audio alone.
+        waveforms: (N, samples) float32 at 16 kHz; None for video alone.
     """
 
     transcripts: list[str]
-    frames: np.ndarray
-    waveforms: np.ndarray
+    frames: np.ndarray | None
+    waveforms: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,15 @@ class Measures:
     """What was heard and seen in clips.
 
     Attributes:
-        transcripts, heard: N texts each.
-        gaps, loudness: (N, F), the lips' gap (NaN without a face) and the audio's root mean square in each frame.
+        transcripts, heard: N texts each; nothing is heard in video alone.
+        gaps, loudness: (N, F), the lips' gap (NaN without a face) and the audio's root mean square in each frame;
+            None for audio alone, and for video alone.
     """
 
     transcripts: list[str]
-    heard: list[str]
-    gaps: np.ndarray
-    loudness: np.ndarray
+    heard: list[str] | None
+    gaps: np.ndarray | None
+    loudness: np.ndarray | None
 
     @property
     def word_error_rate(self) -> float:
@@ -125,7 +126,7 @@ def round_trip(pipe: JoVAPipeline, clips: TalkingClips, vocoder=None) -> Talking
 def generate(pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, **settings) -> TalkingClips:
     """Return the clips that a pipeline makes of requests: arguments of its call, alike in which they give.
 
-    Clip k has the noise of seed `seed` + k, whatever the batches.
+    Clip k has the noise of seed `seed` + k, whatever the batches. `modalities=("audio",)` makes audio alone.
     """
     frames, waveforms = [], []
     for start in tqdm(range(0, len(requests), BATCH_SIZE), mininterval=10):
@@ -133,9 +134,10 @@ def generate(pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, **sett
         inputs = {name: [request[name] for request in batch] for name in batch[0]}
         generators = [torch.Generator().manual_seed(seed + start + k) for k in range(len(batch))]
         output = pipe(**inputs, generator=generators, output_type="np", **settings)
-        frames.append(to_uint8(np.asarray(output.frames)))
-        waveforms.append(output.audio)
-    return TalkingClips([r["transcript"] for r in requests], np.concatenate(frames), np.concatenate(waveforms))
+        frames += [] if output.frames is None else [to_uint8(np.asarray(output.frames))]
+        waveforms += [] if output.audio is None else [output.audio]
+    media = (np.concatenate(batches) if batches else None for batches in (frames, waveforms))
+    return TalkingClips([r["transcript"] for r in requests], *media)
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:
@@ -144,13 +146,16 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
 
 def measure(clips: TalkingClips, num_workers: int = 2) -> Measures:
     """Return what is heard and seen in clips."""
-    with ProcessPoolExecutor(num_workers) as pool:
-        gaps = list(pool.map(_gaps, clips.frames, chunksize=5))
-    listener = WordListener(DIGITS)
-    heard = [listener.hear(waveform) for waveform in clips.waveforms]
-    num_frames = clips.frames.shape[1]
-    loudness = [frame_loudness(waveform, num_frames, FRAME_RATE, SAMPLING_RATE) for waveform in clips.waveforms]
-    return Measures(clips.transcripts, heard, np.stack(gaps), np.stack(loudness))
+    gaps = heard = loudness = None
+    if clips.frames is not None:
+        with ProcessPoolExecutor(num_workers) as pool:
+            gaps = np.stack(list(pool.map(_gaps, clips.frames, chunksize=5)))
+    if clips.waveforms is not None:
+        listener = WordListener(DIGITS)
+        heard = [listener.hear(waveform) for waveform in clips.waveforms]
+        num_frames = NUM_FRAMES if clips.frames is None else clips.frames.shape[1]
+        loudness = np.stack([frame_loudness(w, num_frames, FRAME_RATE, SAMPLING_RATE) for w in clips.waveforms])
+    return Measures(clips.transcripts, heard, gaps, loudness)
 
 
 def _gaps(frames: np.ndarray) -> np.ndarray:

@@ -1,0 +1,76 @@
+#!/bin/sh
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+#
+# From a Wan to a talking model, the whole road at nano scale: a small Wan, trained here on silent clips since no public
+# one is small; `convert-wan`; stage 1, audio; stage 2, both with the mouth loss; a report after each stage.
+#
+#     training/nano/wan_road.sh outputs/road
+#     BASE=outputs/nano/jova-nano training/nano/wan_road.sh outputs/road    with VAEs and text encoder of your own
+#     QUICK=1 training/nano/wan_road.sh outputs/try                         all of it, with next to no training
+#
+# Needs flite, and the extras train, faces and eval. Interrupt it when you like: the same command goes on where it was.
+# CORPUS and CACHE name folders that are there already, WAN_ARGS more settings of the Wan's training (train_wan.py).
+# docs/wan_road.md says what came of it.
+set -eu
+
+out=${1:?name a folder: training/nano/wan_road.sh outputs/road}
+here=$(dirname "$0")
+python=${PYTHON:-python}
+precision=${MIXED_PRECISION:-no}
+seed=${SEED:-0}
+base=${BASE:-$here/../../checkpoints/jova-nano}
+corpus=${CORPUS:-$out/corpus} cache=${CACHE:-$out/cache}
+wan_steps=${WAN_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
+corpus_args='' pack_args='' report_args=''
+if [ -n "${QUICK:-}" ]; then
+    wan_steps=2 audio_steps=2 joint_steps=2
+    corpus_args='--num_train 16 --num_held_out 1'
+    pack_args='--num_clips 2'
+    report_args='--num_clips 2 --num_inference_steps 2'
+fi
+# For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
+export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"
+mkdir -p "$out"
+
+# A stage that is done leaves its result; one that was interrupted goes on from its last checkpoint.
+stage() {
+    program=$1 name=$2 result=$3 model=$4 steps=$5
+    shift 5
+    [ -d "$out/$name/$result" ] && return
+    resume=
+    ls -d "$out/$name"/checkpoint-* >/dev/null 2>&1 && resume="--resume_from_checkpoint latest"
+    # shellcheck disable=SC2086
+    $python "$program" --config "$here/../configs/nano.yaml" --model "$model" --cache_dir "$cache" \
+        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" $resume "$@"
+}
+
+# 1. Clips, and what a Wan with jova-nano's VAEs and its first text encoder reads of them
+[ -d "$out/parts" ] || $python -m diffusers_jova assemble --transformer "$base" --vae "$base" --text_encoder "$base" \
+    --tokenizer "$base" --scheduler "$base" --audio_vae "$base" --vocoder "$base" --output "$out/parts"
+if [ ! -f "$cache/index.jsonl" ]; then
+    # shellcheck disable=SC2086
+    [ -f "$corpus/held_out/metadata.jsonl" ] ||
+        $python "$here/make_corpus.py" --output_dir "$corpus" --seed "$seed" $corpus_args
+    $python "$here/../preprocess.py" --data "$corpus/train" --model "$out/parts" --output_dir "$cache" \
+        --detect_every 10 --no_line_dropout_variants --num_workers 2
+fi
+
+# 2. The base: diffusers' WanTransformer3DModel on video alone, as the folder of a WanPipeline
+# shellcheck disable=SC2086
+stage "$here/train_wan.py" wan pipeline "$out/parts" "$wan_steps" --branch video ${WAN_ARGS:-}
+
+# 3. A JoVA that stands on it, and the two stages
+[ -d "$out/start" ] || $python "$here/../../conversion/convert_wan.py" --to jova --input "$out/wan/pipeline" \
+    --output "$out/start" --audio_mode 16k --audio_vae "$out/parts" --vocoder "$out/parts"
+stage "$here/../train.py" audio transformer "$out/start" "$audio_steps" --branch audio
+stage "$here/../train.py" joint transformer "$out/start" "$joint_steps" --branch joint --lr_scheduler cosine \
+    --audio_transformer "$out/audio"
+
+# 4. What came of it: a pipeline of jova-nano's settings and labelled prompts, and numbers
+# shellcheck disable=SC2086
+$python "$here/pack.py" --base "$out/start" --transformer "$out/joint/transformer" --output_dir "$out/jova-wan-nano" \
+    $pack_args
+# shellcheck disable=SC2086
+$python "$here/wan_report.py" --model "$out/start" --audio "$out/audio/transformer" --joint "$out/joint/transformer" \
+    --beside "$base" --output_dir "$out/report" --seed "$seed" $report_args
