@@ -73,6 +73,8 @@ def test_small_wan_has_no_audio_to_learn(tmp_path):
     flags = ["--model", str(BASE), "--cache_dir", str(tmp_path), "--output_dir", str(tmp_path / "wan")]
     with pytest.raises(ValueError, match="no audio: train it with `branch: video`, got 'joint'"):
         train_wan(parse_config(TrainingConfig, flags))
+    with pytest.raises(ValueError, match="without dry_run: leave that out"):
+        train_wan(parse_config(TrainingConfig, [*flags, "--branch", "video", "--dry_run"]))
 
 
 def test_text_of_the_small_wan_is_what_wan_pipeline_gives_it():
@@ -87,3 +89,5 @@ def test_text_of_the_small_wan_is_what_wan_pipeline_gives_it():
         found, audio = wan(latents, states, mask, timestep, audio_hidden_states=None)
         (expected,) = WanTransformer3DModel.forward(wan, latents, timestep, filled, return_dict=False)
     assert torch.equal(found, expected) and audio is None
+    with pytest.raises(ValueError, match="has 8 tokens, this Wan reads at most 6: preprocess with --max_seq"):
+        wan(latents, torch.cat([states, states], dim=1), torch.cat([mask, mask], dim=1), timestep)

@@ -37,6 +37,7 @@ PARTS = {
     "vae": AutoencoderKLWan,
     "scheduler": FlowMatchEulerDiscreteScheduler,
 }
+NOT_HERE = ("dry_run", "validation_prompts", "video_transformer")  # settings of `train` that ask for a JoVA
 
 
 class TrainedWan(WanTransformer3DModel):
@@ -73,9 +74,17 @@ class TrainedWan(WanTransformer3DModel):
             encoder_attention_mask: (B, T) bool, where there is text.
             timestep: (B,), 0 to 1000.
             of_audio: What else a JoVA is told; a Wan has no use for it.
+
+        Raises:
+            ValueError: If a text is longer than `text_len`.
         """
-        text = zero_padding(encoder_hidden_states, encoder_attention_mask)
-        text = F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
+        missing = self.config.text_len - encoder_hidden_states.shape[1]
+        if missing < 0:
+            raise ValueError(
+                f"A text of the cache has {encoder_hidden_states.shape[1]} tokens, this Wan reads at most "
+                f"{self.config.text_len}: preprocess with --max_sequence_length {self.config.text_len}."
+            )
+        text = F.pad(zero_padding(encoder_hidden_states, encoder_attention_mask), (0, 0, 0, missing))
         (sample,) = super().forward(hidden_states, timestep, text, return_dict=False)
         return sample, None
 
@@ -94,6 +103,8 @@ def train_wan(config: TrainingConfig, text_len: int = NANO["text_len"]) -> Path:
     """
     if config.branch != "video":
         raise ValueError(f"A Wan has no audio: train it with `branch: video`, got {config.branch!r}.")
+    if given := [name for name in NOT_HERE if getattr(config, name)]:
+        raise ValueError(f"The small Wan is trained from nothing, and without {' and '.join(given)}: leave that out.")
     with own_output_dir(config):
         checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
         clips = open_clips(config)
