@@ -22,12 +22,11 @@ seed=${SEED:-0}
 base=${BASE:-$here/../../checkpoints/jova-nano}
 corpus=${CORPUS:-$out/corpus} cache=${CACHE:-$out/cache}
 wan_steps=${WAN_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
-corpus_args='' pack_args='' report_args=''
+corpus_args='' train_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     wan_steps=2 audio_steps=2 joint_steps=2
-    corpus_args='--num_train 16 --num_held_out 1'
-    pack_args='--num_clips 2'
-    report_args='--num_clips 2 --num_inference_steps 2'
+    corpus_args='--num_train 16 --num_held_out 1' train_args='--train_batch_size 2'
+    pack_args='--num_clips 2' report_args='--num_clips 2 --num_inference_steps 2'
 fi
 # For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
 export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"
@@ -42,7 +41,8 @@ stage() {
     ls -d "$out/$name"/checkpoint-* >/dev/null 2>&1 && resume="--resume_from_checkpoint latest"
     # shellcheck disable=SC2086
     $python "$program" --config "$here/../configs/nano.yaml" --model "$model" --cache_dir "$cache" \
-        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" $resume "$@"
+        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" \
+        $train_args $resume "$@"
 }
 
 # 1. Clips, and what a Wan with jova-nano's VAEs and its first text encoder reads of them
