@@ -9,6 +9,7 @@ counted on the same sentences as flite speaks them. All audio goes the way of `d
 """
 
 import argparse
+import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -93,9 +94,8 @@ def main(args: argparse.Namespace) -> None:
     for (sentence, _), (_, times), one in zip(cases, spaced_cases, heard):
         words = [word for segment in one.get("segments", ()) for word in segment["words"]]
         num_words += len(times)
-        if [spoken_words(word["word"]) for word in words] == spoken_words(
-            sentence
-        ).split():  # else nobody can pair them
+        # else nobody can pair them
+        if [spoken_words(word["word"]) for word in words] == spoken_words(sentence).split():
             errors += [(w["start"] - begin, w["end"] - end) for w, (begin, end) in zip(words, times)]
     starts, ends = np.abs(np.array(errors)).T if errors else ([np.nan], [np.nan])
     print(f"words one by one: {len(errors)} of {num_words} in sentences that were heard right")
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     parser.add_argument("--num_sentences", type=int, default=len(SENTENCES), help="per voice")
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--device", default="cpu")
-    raise SystemExit(run(main, parser.parse_args()))
+    sys.exit(run(main, parser.parse_args()))

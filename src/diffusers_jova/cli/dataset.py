@@ -89,10 +89,7 @@ def arguments_of(step: str, given: dict[str, Any]) -> argparse.Namespace:
     from .dispatch import make_parser
 
     parser = make_parser(step, f"diffusers-jova {step}")
-    known = {action.dest for action in parser._actions}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise ValueError(f"`{step}` has no setting `{unknown[0]}`: `diffusers-jova {step} --help` lists them all.")
+    parser.allow_abbrev = False
     words = []
     for name, value in given.items():
         if value is True or value is None and name.startswith(("min_", "max_")):
@@ -101,7 +98,11 @@ def arguments_of(step: str, given: dict[str, Any]) -> argparse.Namespace:
             words += [f"--{name}", *map(str, value)]
         elif value is not False and value is not None:
             words += [f"--{name}", str(value)]
-    return parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        name = unknown[0].removeprefix("--")
+        raise ValueError(f"`{step}` has no setting `{name}`: `diffusers-jova {step} --help` lists them all.")
+    return arguments
 
 
 def read_settings(path: str | None) -> dict[str, dict[str, Any]]:
