@@ -19,13 +19,13 @@ import torch
 
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.command import run
-from diffusers_jova.nano.corpus import FRAME_RATE, make_frames, make_waveform, plan_clip
+from diffusers_jova.nano.corpus import make_frames, make_waveform, plan_clip
+from diffusers_jova.nano.directions import image_jumps, loudness_jumps, seam_and_inside
 from diffusers_jova.nano.faces import Pose, draw_face
 from diffusers_jova.nano.measuring import TalkingClips, measure, to_uint8
 from diffusers_jova.nano.speech import SAMPLING_RATE, VOICES
 
 
-SPAN = int(0.04 * SAMPLING_RATE)
 NUM_PARTS = 3
 WINDOW = 21
 
@@ -40,31 +40,13 @@ def talks(number: int):
         yield [plan_clip("held_out", index, identity=identity, voice=voice) for index in indices]
 
 
-def image_jumps(frames: np.ndarray) -> np.ndarray:
-    """(F, H, W, 3) uint8 -> (F - 1,), of 255"""
-    return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-
-
-def loudness_jumps(waveform: np.ndarray, num_frames: int) -> np.ndarray:
-    """(N,) -> (F - 1,), in dB; NaN in pauses"""
-    jumps = []
-    for k in range(1, num_frames):
-        edge = round(k / float(FRAME_RATE) * SAMPLING_RATE)
-        pieces = waveform[edge - SPAN : edge], waveform[edge : edge + SPAN]
-        before, after = (20 * np.log10(np.sqrt(np.mean(piece**2)) + 1e-4) for piece in pieces)
-        jumps.append(abs(after - before) if max(before, after) > -40 else np.nan)
-    return np.array(jumps)
-
-
 def row(name: str, frames: np.ndarray, waveforms: np.ndarray, transcripts: list[str], seams: list[int]) -> str:
     """Return a line of the table for clips (B, F, H, W, 3) and (B, N); `seams` are the first frames after them."""
     images = np.stack([image_jumps(clip) for clip in frames])
     sounds = np.stack([loudness_jumps(waveform, frames.shape[1]) for waveform in waveforms])
-    at_seam = np.isin(np.arange(1, frames.shape[1]), seams)
     cells = [name]
     for jumps in (images, sounds):
-        inside = np.nanmean(jumps[:, ~at_seam])
-        seam = np.nanmean(jumps[:, at_seam]) if np.isfinite(jumps[:, at_seam]).any() else np.nan  # pauses alone
+        seam, inside = seam_and_inside(jumps, seams)
         cells += [f"{seam:.2f}", f"{inside:.2f}", f"{seam / inside:.2f}"]
     m = measure(TalkingClips(transcripts, frames, waveforms))
     cells += [f"{m.lips_in_time:.2f}", f"{m.shuffled:.2f}", f"{m.word_error_rate:.3f}"]

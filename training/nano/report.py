@@ -23,6 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output_dir", required=True, help="folder of the report")
     parser.add_argument("--num_clips", type=int, default=200, help="held-out clips of each kind (default: 200)")
     parser.add_argument("--num_pictured", type=int, default=100, help="of them with a picture (default: 100)")
+    parser.add_argument(
+        "--num_given", type=int, default=200, help="of them whose recording or frames are given (default: 200)"
+    )
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="to compare (default: %(default)s)")
     parser.add_argument("--num_inference_steps", type=int, help="of the other clips (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="of the corpus (default: 0)")
@@ -40,7 +43,9 @@ def main(args: argparse.Namespace) -> None:
         pipe.register_to_config(num_inference_steps=args.num_inference_steps)
     command = "python training/nano/report.py " + shlex.join(sys.argv[1:])
     folder = Path(args.output_dir)
-    print(write_report(pipe, folder, command, args.num_clips, args.num_pictured, args.steps, args.seed))
+    print(
+        write_report(pipe, folder, command, args.num_clips, args.num_pictured, args.num_given, args.steps, args.seed)
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ if [ -n "${QUICK:-}" ]; then
     corpus_args='--num_train 16 --num_held_out 1'
     component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
     pack_args='--num_clips 2'
-    report_args='--num_clips 2 --num_pictured 2 --steps 1 2 --num_inference_steps 2'
+    report_args='--num_clips 2 --num_pictured 2 --num_given 2 --steps 1 2 --num_inference_steps 2'
 fi
 # For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
 export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"

@@ -38,6 +38,9 @@ class TalkingClips:
     frames: np.ndarray | None
     waveforms: np.ndarray | None
 
+    def first(self, number: int) -> "TalkingClips":
+        return TalkingClips(self.transcripts[:number], self.frames[:number], self.waveforms[:number])
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -123,10 +126,16 @@ def round_trip(pipe: JoVAPipeline, clips: TalkingClips, vocoder=None) -> Talking
     return TalkingClips(clips.transcripts, to_uint8(np.concatenate(frames)), np.concatenate(waveforms))
 
 
-def generate(pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, **settings) -> TalkingClips:
+def generate(
+    pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, transcripts: list[str] | None = None, **settings
+) -> TalkingClips:
     """Return the clips that a pipeline makes of requests: arguments of its call, alike in which they give.
 
     Clip k has the noise of seed `seed` + k, whatever the batches. `modalities=("audio",)` makes audio alone.
+
+    Args:
+        transcripts: What the clips should say; by default what the requests say.
+        settings: Arguments that all clips share.
     """
     frames, waveforms = [], []
     for start in tqdm(range(0, len(requests), BATCH_SIZE), mininterval=10):
@@ -137,7 +146,9 @@ def generate(pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, **sett
         frames += [] if output.frames is None else [to_uint8(np.asarray(output.frames))]
         waveforms += [] if output.audio is None else [output.audio]
     media = (np.concatenate(batches) if batches else None for batches in (frames, waveforms))
-    return TalkingClips([r["transcript"] for r in requests], *media)
+    if transcripts is None:
+        transcripts = [request["transcript"] for request in requests]
+    return TalkingClips(transcripts, *media)
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:

@@ -16,18 +16,31 @@ from ..evaluation.words import word_error_rate
 from ..files import whole_file
 from ..mouth import contact_sheet
 from ..pipelines.pipeline_jova import JoVAPipeline
-from .corpus import ClipPlan, describe
+from .corpus import ClipPlan
+from .directions import (
+    DIRECTIONS,
+    HEADER,
+    KEPT_S,
+    NEUTRAL,
+    NOISE_SEED,
+    SPAN,
+    captions,
+    direction_row,
+    direction_rows,
+    portrait,
+    recording_rows,
+)
 from .faces import Pose, draw_face
 from .measuring import Measures, TalkingClips, generate, held_out_plans, measure, record, round_trip
 from .pictures import TABLES, colour_word, identity_distance
 from .settings import STEPS
-from .speech import VOICES
+from .speech import SAMPLING_RATE, VOICES
 
 
 NUM_CLIPS_PER_STEPS = 40
 ON_SHEET = 8  # clips on the contact sheet
-NOISE_SEED = 1000
 MAX_LINE = 119  # as in all pages
+GIVEN_A_CLIP = [name for name in DIRECTIONS if name not in ("t2av", "i2av")]
 
 
 @dataclass(frozen=True)
@@ -39,25 +52,8 @@ class Row:
     measures: Measures
 
 
-def captioned(plan: ClipPlan) -> dict:
-    """Return the call's arguments that name looks, voice and words of a clip."""
-    return {
-        "prompt": describe(plan.face()),
-        "audio_prompt": VOICES[plan.voice].caption,
-        "transcript": plan.transcript,
-    }
-
-
 def neutral(plan: ClipPlan) -> dict:
-    return {"prompt": "A person is talking.", "transcript": plan.transcript}
-
-
-def pictured(plan: ClipPlan) -> dict:
-    """Return the call's arguments with an image of somebody no training clip shows; the caption tells no looks."""
-    prompt = f"A {plan.face().person} is talking."
-    return {"prompt": prompt, "audio_prompt": VOICES[plan.voice].caption, "transcript": plan.transcript} | {
-        "image": draw_face(plan.face(), Pose(), 64)
-    }
+    return {"prompt": NEUTRAL, "transcript": plan.transcript}
 
 
 def compare(pipe: JoVAPipeline, plans: Sequence[ClipPlan], num_pictured: int) -> list[Row]:
@@ -66,9 +62,9 @@ def compare(pipe: JoVAPipeline, plans: Sequence[ClipPlan], num_pictured: int) ->
     sources = {
         "real recordings": recordings,
         "round trip through VAEs and vocoder": round_trip(pipe, recordings),
-        "generated, full captions": generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED),
+        "generated, full captions": generate(pipe, [captions(plan) for plan in plans], NOISE_SEED),
         "generated, neutral captions": generate(pipe, [neutral(plan) for plan in plans], NOISE_SEED),
-        "generated, with an image": generate(pipe, [pictured(plan) for plan in plans[:num_pictured]], NOISE_SEED),
+        "generated, with an image": generate(pipe, [portrait(plan) for plan in plans[:num_pictured]], NOISE_SEED),
     }
     return [Row(name, clips, measure(clips)) for name, clips in sources.items()]
 
@@ -110,6 +106,17 @@ def lag_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def directions_table(pipe: JoVAPipeline, rows: Sequence[Row], plans: Sequence[ClipPlan], number: int) -> str:
+    """What the pipeline makes of what it is given; the clips of texts and of images are those of the main table."""
+    plans_made = plans[:number]
+    recordings = rows[0].clips.first(number)
+    lines = [HEADER, *recording_rows(GIVEN_A_CLIP, plans_made, recordings)]
+    for name, row in {"t2av": rows[2], "i2av": rows[4]}.items():
+        direction = DIRECTIONS[name]
+        lines.append(direction_row(direction.name, direction, plans[: len(row.clips.frames)], row.clips, row.measures))
+    return "\n".join([*lines, *direction_rows(pipe, GIVEN_A_CLIP, plans_made, recordings)])
+
+
 def identity_lines(clips: TalkingClips, plans: Sequence[ClipPlan]) -> str:
     """How far clips made from an image are from it, and from the images of other people."""
     people = {plan.identity: np.asarray(draw_face(plan.face(), Pose(), 64)) for plan in plans}
@@ -148,7 +155,7 @@ def steps_table(
     found = {}
     for steps in numbers:
         started = time.perf_counter()
-        clips = generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
+        clips = generate(pipe, [captions(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
         seconds = (time.perf_counter() - started) / len(plans)
         found[steps] = m = measure(clips)
         cells = (steps, f"{m.word_error_rate:.3f}", f"{m.lips_in_time:.2f}", f"{100 * m.faces_found:.1f} %")
@@ -194,6 +201,7 @@ def write_report(
     command: str,
     num_clips: int = 200,
     num_pictured: int = 100,
+    num_given: int = 200,
     steps: Sequence[int] = STEPS,
     seed: int = 0,
 ) -> Path:
@@ -203,6 +211,7 @@ def write_report(
         command: that repeats the report, to be quoted in it.
         num_clips: held-out clips of each kind.
         num_pictured: of them with an image.
+        num_given: of them in each direction in which a recording or a clip is given.
         steps: numbers of denoising steps to compare.
         seed: of the corpus.
     """
@@ -229,6 +238,9 @@ def write_report(
         main=main_table(rows),
         voices=voice_table(rows, plans),
         lags=lag_table(rows),
+        directions=directions_table(pipe, rows, plans, num_given),
+        kept=KEPT_S,
+        span_ms=1000 * SPAN // SAMPLING_RATE,
         identity=identity_lines(rows[4].clips, plans[:num_pictured]),
         colours=colour_table(rows[:3], plans),
         on_sheet=", ".join(f'"{plan.transcript}"' for plan in plans[:ON_SHEET]),
@@ -279,6 +291,21 @@ Frames of 80 ms; positive: the lips are late.
 {lags}
 
 ![Mean correlation over lags](images/nano_lags.png)
+
+## Every direction
+
+What of a clip is given is a recording (A2V), its frames (V2A), both up to {kept:g} s (continuation), or all of both
+but a span (retake); [how to call it](directions.md). Only what is made is measured: a cell is empty where it was
+given, and lips, faces and seams are those of the frames that are made, beside those of the recordings in that span.
+
+- **WER**: all errors, over as many words as are said in the span that is made.
+- **Own image nearest**: for which part of the clips the mean of the frames that are made is nearer to the image of
+  this person than to that of any other held-out person.
+- **Seam**: the mean jump from the last frame before a border to the first one behind it, and the mean jump from frame
+  to frame elsewhere. Image: the mean absolute difference, of 255. Loudness: by how many dB the levels of {span_ms} ms
+  before and after differ, where one of both is no pause.
+
+{directions}
 
 ## Images
 
