@@ -36,16 +36,18 @@ def test_the_script_makes_a_pipeline_and_its_report(tmp_path):
         result = subprocess.run(command, env=environment | {"PYTHON": str(program)}, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     report = (tmp_path / "report" / "nano_report.md").read_text(encoding="utf-8")
-    for row in ("real recordings", "round trip", "full captions", "neutral captions", "with an image"):
+    for row in ("real recordings", "round trip", "full captions", "neutral captions", "with an image", "A2V", "V2A", "retake"):
         assert row in report
     assert "{" not in report and "| 2 | " in report
     for name in ("nano_lags", "nano_steps", "nano_contact_sheet"):
         Image.open(tmp_path / "report" / "images" / f"{name}.png").verify()
 
     pipe = JoVAPipeline.from_pretrained(tmp_path / "jova-nano")
-    joint = JoVATransformer3DModel.from_pretrained(tmp_path / "joint" / "transformer").state_dict()
+    trained = JoVATransformer3DModel.from_pretrained(tmp_path / "tasks" / "transformer")
+    assert trained.config.condition_mode == pipe.transformer.config.condition_mode == "clean"
+    weights = trained.state_dict()
     for name, tensor in pipe.transformer.state_dict().items():
-        assert torch.equal(tensor, joint[name].half().float())  # what was trained last, in 16 bits
+        assert torch.equal(tensor, weights[name].half().float())  # what was trained last, in 16 bits
 
     for name, component in pipe.components.items():  # and every part loads in float32, text encoders too
         if isinstance(component, torch.nn.Module):

@@ -18,9 +18,10 @@ python=${PYTHON:-python}
 precision=${MIXED_PRECISION:-no}
 seed=${SEED:-0}
 video_steps=${VIDEO_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
+tasks_steps=${TASKS_STEPS:-1600}
 corpus_args='' component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
-    video_steps=2 audio_steps=2 joint_steps=2
+    video_steps=2 audio_steps=2 joint_steps=2 tasks_steps=2
     corpus_args='--num_train 16 --num_held_out 1'
     component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
     pack_args='--num_clips 2'
@@ -32,13 +33,13 @@ mkdir -p "$out"
 
 # A stage that is done leaves its transformer; one that was interrupted goes on from its last checkpoint.
 stage() {
-    name=$1 steps=$2
-    shift 2
+    name=$1 config=$2 steps=$3
+    shift 3
     [ -d "$out/$name/transformer" ] && return
     resume=
     ls -d "$out/$name"/checkpoint-* >/dev/null 2>&1 && resume="--resume_from_checkpoint latest"
     # shellcheck disable=SC2086
-    $python "$here/../train.py" --config "$here/../configs/nano.yaml" --model "$out/base" --cache_dir "$out/cache" \
+    $python "$here/../train.py" --config "$here/../configs/$config.yaml" --model "$out/base" --cache_dir "$out/cache" \
         --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" $resume "$@"
 }
 
@@ -59,12 +60,13 @@ $python "$here/train_components.py" --corpus "$out/corpus" --output_dir "$out/ba
 [ -f "$out/cache/index.jsonl" ] || $python "$here/../preprocess.py" --data "$out/corpus/train" --model "$out/base" \
     --output_dir "$out/cache" --detect_every 10 --no_line_dropout_variants --num_workers 2
 
-stage video "$video_steps" --branch video
-stage audio "$audio_steps" --branch audio --init_audio_from_video --video_transformer "$out/video"
-stage joint "$joint_steps" --branch joint --lr_scheduler cosine \
+stage video nano "$video_steps" --branch video
+stage audio nano "$audio_steps" --branch audio --init_audio_from_video --video_transformer "$out/video"
+stage joint nano "$joint_steps" --branch joint --lr_scheduler cosine \
     --video_transformer "$out/video" --audio_transformer "$out/audio"
+stage tasks nano_tasks "$tasks_steps" --video_transformer "$out/joint" --audio_transformer "$out/joint"
 
 # shellcheck disable=SC2086
-$python "$here/pack.py" --base "$out/base" --transformer "$out/joint/transformer" --output_dir "$out/jova-nano" $pack_args
+$python "$here/pack.py" --base "$out/base" --transformer "$out/tasks/transformer" --output_dir "$out/jova-nano" $pack_args
 # shellcheck disable=SC2086
 $python "$here/report.py" --model "$out/jova-nano" --output_dir "$out/report" --seed "$seed" $report_args
