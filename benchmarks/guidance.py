@@ -18,8 +18,8 @@ from pathlib import Path
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.command import run
 from diffusers_jova.files import whole_file
+from diffusers_jova.nano.directions import NOISE_SEED, captioned
 from diffusers_jova.nano.measuring import generate, held_out_plans, measure
-from diffusers_jova.nano.report import NOISE_SEED, captioned
 
 
 PANELS = {"words": ("words wrong", 0.0, 0.5), "lips": ("lips: r", 1.0, 0.4), "faces": ("face found", 1.0, 0.5)}

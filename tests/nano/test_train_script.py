@@ -36,7 +36,16 @@ def test_the_script_makes_a_pipeline_and_its_report(tmp_path):
         result = subprocess.run(command, env=environment | {"PYTHON": str(program)}, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     report = (tmp_path / "report" / "nano_report.md").read_text(encoding="utf-8")
-    for row in ("real recordings", "round trip", "full captions", "neutral captions", "with an image", "A2V", "V2A", "retake"):
+    for row in (
+        "real recordings",
+        "round trip",
+        "full captions",
+        "neutral captions",
+        "with an image",
+        "A2V",
+        "V2A",
+        "retake",
+    ):
         assert row in report
     assert "{" not in report and "| 2 | " in report
     for name in ("nano_lags", "nano_steps", "nano_contact_sheet"):

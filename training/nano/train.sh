@@ -9,7 +9,7 @@
 #     QUICK=1 training/nano/train.sh outputs/try                          all of it, with next to no training
 #
 # Needs flite, and the extras train, faces and eval. Interrupt it when you like: the same command goes on where it was.
-# About three hours on two cores with MIXED_PRECISION=bf16, two and a quarter with VAES; see docs/nano.md.
+# About three and a half hours on two cores with MIXED_PRECISION=bf16, less with VAES; see docs/nano.md.
 set -eu
 
 out=${1:?name a folder: training/nano/train.sh outputs/nano}
@@ -18,7 +18,7 @@ python=${PYTHON:-python}
 precision=${MIXED_PRECISION:-no}
 seed=${SEED:-0}
 video_steps=${VIDEO_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
-tasks_steps=${TASKS_STEPS:-1600}
+tasks_steps=${TASKS_STEPS:-1250}
 corpus_args='' component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     video_steps=2 audio_steps=2 joint_steps=2 tasks_steps=2

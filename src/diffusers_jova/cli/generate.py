@@ -15,7 +15,7 @@ or make the image's lips follow a recording, audio for a silent clip, what follo
 or a long talk, window by window, each with its words; --dry_run shows the windows and makes nothing:
 
     diffusers-jova generate --audio long_talk.wav --image me.png --window_num_frames 21 --output talk.mp4
-    diffusers-jova generate --num_frames 61 --window_transcripts "one two" "three" "four" --prompt "A woman." \\
+    diffusers-jova generate --num_frames 53 --window_transcripts "one two" "three" "four" --prompt "A woman." \\
         --output talk.mp4 --dry_run
 
 Size, length, steps and scales are the checkpoint's own where they are not given; with --audio the clip is as long as

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..media import Clip
+from ..media import Clip, exact_frame_rate
 from ..pipelines.pipeline_jova import JoVAPipeline
 from .corpus import DURATION_S, FRAME_RATE, NUM_FRAMES, ClipPlan, describe
 from .faces import Pose, draw_face
@@ -64,7 +64,7 @@ class Direction:
 # --- what is given ---
 
 
-def captions(plan: ClipPlan) -> dict[str, Any]:
+def captioned(plan: ClipPlan) -> dict[str, Any]:
     """Return the arguments that name looks, voice and words of a clip."""
     return {
         "prompt": describe(plan.face()),
@@ -73,23 +73,23 @@ def captions(plan: ClipPlan) -> dict[str, Any]:
     }
 
 
-def portrait(plan: ClipPlan) -> dict[str, Any]:
+def pictured(plan: ClipPlan) -> dict[str, Any]:
     """Return the arguments with an image of somebody no training clip shows; the caption tells no looks."""
     prompt = f"A {plan.face().person} is talking."
-    return captions(plan) | {"prompt": prompt, "image": draw_face(plan.face(), Pose(), 64)}
+    return captioned(plan) | {"prompt": prompt, "image": draw_face(plan.face(), Pose(), 64)}
 
 
 def clip_of(frames: np.ndarray, waveform: np.ndarray) -> Clip:
-    return Clip(frames, FRAME_RATE, waveform[None], SAMPLING_RATE)
+    return Clip(frames, exact_frame_rate(FRAME_RATE), waveform[None], SAMPLING_RATE)
 
 
 RECORDING = {"audio_sampling_rate": SAMPLING_RATE}
 DIRECTIONS = {
-    "t2av": Direction("T2AV, captions and transcript", lambda plan, *_: captions(plan), {}),
-    "i2av": Direction("I2AV, with a transcript", lambda plan, *_: portrait(plan), {}, shows_person=True),
+    "t2av": Direction("T2AV, captions and transcript", lambda plan, *_: captioned(plan), {}),
+    "i2av": Direction("I2AV, with a transcript", lambda plan, *_: pictured(plan), {}, shows_person=True),
     "a2v": Direction(
         "A2V, captions and transcript",
-        lambda plan, _, waveform: captions(plan) | {"audio": waveform},
+        lambda plan, _, waveform: captioned(plan) | {"audio": waveform},
         RECORDING,
         makes=("video",),
     ),
@@ -101,27 +101,27 @@ DIRECTIONS = {
     ),
     "a2v_image": Direction(
         "A2V, an image, no text at all",
-        lambda plan, _, waveform: {"prompt": "", "image": portrait(plan)["image"], "audio": waveform},
+        lambda plan, _, waveform: {"prompt": "", "image": pictured(plan)["image"], "audio": waveform},
         RECORDING,
         makes=("video",),
         shows_person=True,
     ),
     "v2a": Direction(
         "V2A, captions and transcript",
-        lambda plan, frames, _: captions(plan) | {"video": frames},
+        lambda plan, frames, _: captioned(plan) | {"video": frames},
         {},
         makes=("audio",),
     ),
     "continuation": Direction(
         f"continuation of {KEPT_S:g} s, captions and transcript",
-        lambda plan, frames, waveform: captions(plan) | {"video": clip_of(frames, waveform)},
+        lambda plan, frames, waveform: captioned(plan) | {"video": clip_of(frames, waveform)},
         {"keep": KEPT_S},
         made_s=(KEPT_S, DURATION_S),
         shows_person=True,
     ),
     "retake": Direction(
         "retake of {:g} to {:g} s, captions and transcript".format(*RETAKEN_S),
-        lambda plan, frames, waveform: captions(plan) | {"video": clip_of(frames, waveform)},
+        lambda plan, frames, waveform: captioned(plan) | {"video": clip_of(frames, waveform)},
         {"retake": RETAKEN_S},
         made_s=RETAKEN_S,
         shows_person=True,
@@ -135,7 +135,8 @@ def make(
     """Return what a pipeline makes of recordings in one direction, with what was given of them."""
     clips = zip(plans, recordings.frames, recordings.waveforms)
     requests = [direction.request(*clip) for clip in clips]
-    return generate(pipe, requests, NOISE_SEED, recordings.transcripts, **direction.settings)
+    clips_made = generate(pipe, requests, NOISE_SEED, **direction.settings)
+    return replace(clips_made, transcripts=recordings.transcripts)  # of a recording that is given no text tells
 
 
 # --- how well it is made ---
@@ -164,7 +165,8 @@ def seam_and_inside(jumps: np.ndarray, seams: Sequence[int]) -> tuple[float, flo
     """Return the mean of jumps (N, F - 1) at seams, and elsewhere; NaN where there is none but in pauses."""
     at_seam = np.isin(np.arange(1, jumps.shape[1] + 1), seams)
     seam, inside = jumps[:, at_seam], jumps[:, ~at_seam]
-    return tuple(float(np.nanmean(part)) if np.isfinite(part).any() else np.nan for part in (seam, inside))
+    means = [float(np.nanmean(part)) if np.isfinite(part).any() else np.nan for part in (seam, inside)]
+    return means[0], means[1]
 
 
 def nearest_own(frames: np.ndarray, plans: Sequence[ClipPlan]) -> float:

@@ -126,16 +126,10 @@ def round_trip(pipe: JoVAPipeline, clips: TalkingClips, vocoder=None) -> Talking
     return TalkingClips(clips.transcripts, to_uint8(np.concatenate(frames)), np.concatenate(waveforms))
 
 
-def generate(
-    pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, transcripts: list[str] | None = None, **settings
-) -> TalkingClips:
+def generate(pipe: JoVAPipeline, requests: Sequence[dict], seed: int = 0, **settings) -> TalkingClips:
     """Return the clips that a pipeline makes of requests: arguments of its call, alike in which they give.
 
     Clip k has the noise of seed `seed` + k, whatever the batches. `modalities=("audio",)` makes audio alone.
-
-    Args:
-        transcripts: What the clips should say; by default what the requests say.
-        settings: Arguments that all clips share.
     """
     frames, waveforms = [], []
     for start in tqdm(range(0, len(requests), BATCH_SIZE), mininterval=10):
@@ -146,9 +140,7 @@ def generate(
         frames += [] if output.frames is None else [to_uint8(np.asarray(output.frames))]
         waveforms += [] if output.audio is None else [output.audio]
     media = (np.concatenate(batches) if batches else None for batches in (frames, waveforms))
-    if transcripts is None:
-        transcripts = [request["transcript"] for request in requests]
-    return TalkingClips(transcripts, *media)
+    return TalkingClips([request.get("transcript", "") for request in requests], *media)
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:

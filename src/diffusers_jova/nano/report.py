@@ -24,10 +24,10 @@ from .directions import (
     NEUTRAL,
     NOISE_SEED,
     SPAN,
-    captions,
+    captioned,
     direction_row,
     direction_rows,
-    portrait,
+    pictured,
     recording_rows,
 )
 from .faces import Pose, draw_face
@@ -62,9 +62,9 @@ def compare(pipe: JoVAPipeline, plans: Sequence[ClipPlan], num_pictured: int) ->
     sources = {
         "real recordings": recordings,
         "round trip through VAEs and vocoder": round_trip(pipe, recordings),
-        "generated, full captions": generate(pipe, [captions(plan) for plan in plans], NOISE_SEED),
+        "generated, full captions": generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED),
         "generated, neutral captions": generate(pipe, [neutral(plan) for plan in plans], NOISE_SEED),
-        "generated, with an image": generate(pipe, [portrait(plan) for plan in plans[:num_pictured]], NOISE_SEED),
+        "generated, with an image": generate(pipe, [pictured(plan) for plan in plans[:num_pictured]], NOISE_SEED),
     }
     return [Row(name, clips, measure(clips)) for name, clips in sources.items()]
 
@@ -155,7 +155,7 @@ def steps_table(
     found = {}
     for steps in numbers:
         started = time.perf_counter()
-        clips = generate(pipe, [captions(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
+        clips = generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
         seconds = (time.perf_counter() - started) / len(plans)
         found[steps] = m = measure(clips)
         cells = (steps, f"{m.word_error_rate:.3f}", f"{m.lips_in_time:.2f}", f"{100 * m.faces_found:.1f} %")
@@ -303,7 +303,7 @@ given, and lips, faces and seams are those of the frames that are made, beside t
   this person than to that of any other held-out person.
 - **Seam**: the mean jump from the last frame before a border to the first one behind it, and the mean jump from frame
   to frame elsewhere. Image: the mean absolute difference, of 255. Loudness: by how many dB the levels of {span_ms} ms
-  before and after differ, where one of both is no pause.
+  before and after differ, where one of them at least is not a pause.
 
 {directions}
 

@@ -10,8 +10,8 @@ from ..models.branches import join_branches
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..training.initialization import load_branch, read_config
 from .assemble import SETTINGS
+from .directions import NOISE_SEED, captioned
 from .measuring import Measures, generate, held_out_plans, measure, record
-from .report import NOISE_SEED, captioned
 
 
 HEADER = (
