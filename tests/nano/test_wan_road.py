@@ -80,7 +80,8 @@ def test_small_wan_has_no_audio_to_learn(tmp_path):
 def test_text_of_the_small_wan_is_what_wan_pipeline_gives_it():
     torch.manual_seed(0)
     sizes = {"num_attention_heads": 1, "attention_head_dim": 16, "num_layers": 1, "ffn_dim": 16, "text_dim": 8}
-    wan = TrainedWan(text_len=6, vae_temporal_compression=1, **sizes).eval()
+    wan = TrainedWan(**sizes).eval()
+    wan.register_to_config(text_len=6)
     states, mask = torch.randn(2, 4, 8), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     filled = torch.zeros(2, 6, 8)
     filled[0, :4], filled[1, :2] = states[0], states[1, :2]

@@ -43,20 +43,10 @@ NOT_HERE = ("dry_run", "validation_prompts", "video_transformer")  # settings of
 class TrainedWan(WanTransformer3DModel):
     """A `WanTransformer3DModel` that the training loop can call: its weights, their names and its forward are Wan's.
 
-    Args:
-        text_len: Text tokens that it reads, zeros behind the prompt's own, as Wan was trained with 512.
-        vae_temporal_compression: Video frames per latent frame of the VAE.
-        config: Of `WanTransformer3DModel`.
+    Its config also says what the loop and the converter ask for: `text_len`, the text tokens that it reads, with zeros
+    behind the prompt's own, as Wan was trained with 512; `vae_temporal_compression`, video frames per latent frame of
+    the VAE; and `audio_latent_rate`.
     """
-
-    def __init__(self, text_len: int = 512, vae_temporal_compression: int = 4, **config):
-        super().__init__(**config)
-        # what the loop and the converter ask a transformer's config for
-        self.register_to_config(
-            text_len=text_len,
-            vae_temporal_compression=vae_temporal_compression,
-            audio_latent_rate=AUDIO_MODES["16k"].audio_latent_rate,
-        )
 
     def forward(
         self,
@@ -123,7 +113,14 @@ def create_wan(parts: Path, text_len: int, seed: int) -> TrainedWan:
     channels = {"in_channels": vae["z_dim"], "out_channels": vae["z_dim"], "text_dim": text_dim}
     torch.manual_seed(seed)
     compression = vae["scale_factor_temporal"]
-    return TrainedWan(text_len=text_len, vae_temporal_compression=compression, **SIZES, **channels).train()
+    wan = TrainedWan(**SIZES, **channels)
+    # not in its `__init__`, whose arguments are Wan's: whoever makes another one of its config would lose the others
+    wan.register_to_config(
+        text_len=text_len,
+        vae_temporal_compression=compression,
+        audio_latent_rate=AUDIO_MODES["16k"].audio_latent_rate,
+    )
+    return wan.train()
 
 
 def save_wan(wan: TrainedWan, parts: Path, folder: Path) -> Path:
