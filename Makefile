@@ -3,17 +3,18 @@
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
 # Tests run in random order; the first line says its seed, and make test SEED=1 repeats it.
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 
 VENV := .venv
 RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-docs test-site lint docs docs-serve clean
+.PHONY: help setup demo test test-long test-docs test-site lint docs docs-serve clean
 
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
+	@echo "make test-long  run the scripts that train the small models, with next to no training: minutes"
 	@echo "make test-docs  run every code block of the tutorials and guides: minutes"
 	@echo "make lint    check style, format and types"
 	@echo "make docs    build the site in site/; look at it while you write: make docs-serve"
@@ -44,6 +45,10 @@ demo: setup
 # One thread per process: the models in the tests are tiny, and WORKERS processes share the cores.
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n $(WORKERS) --dist worksteal $(if $(SEED),--randomly-seed=$(SEED))
+
+# Minutes: how the small models are trained, from an empty folder to a report; what is measured on a card, in small.
+test-long: setup
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n 2 -m long
 
 # Minutes: every code block of the tutorials and guides, on small real models.
 test-docs: setup

@@ -39,6 +39,7 @@ def program(path, text):
     return path
 
 
+@pytest.mark.long
 def test_parts_run_in_small_on_a_cpu_and_leave_figures(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
     output = tmp_path / "figures" / "gpu.jsonl"

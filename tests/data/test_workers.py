@@ -34,7 +34,7 @@ def test_items_that_crash_or_hang_cost_themselves_alone(num_workers):
 def test_a_pool_that_closes_its_pipes_before_it_says_that_it_broke_is_broken():
     with Workers(3) as workers:
         workers._started()._call_queue._reader.close()  # as its thread does first when a process has crashed
-        assert list(workers.map(halve, range(6))) == [(item, item / 2) for item in range(6)]
+        assert list(workers.map(halve, [2, 4])) == [(2, 1), (4, 2)]
 
 
 def test_without_processes_errors_are_results_too():

@@ -24,6 +24,7 @@ MODULES = ["peft", "diffusers_jova.training.train", "diffusers_jova.data.preproc
 pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
 
 
+@pytest.mark.long
 @pytest.mark.needs_program("flite")
 def test_the_script_makes_a_pipeline_and_its_report(tmp_path):
     environment = os.environ | {"QUICK": "1", "ACCELERATE_USE_CPU": "true"}

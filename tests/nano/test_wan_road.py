@@ -38,6 +38,7 @@ def cache(tmp_path):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.needs_program("flite")
 def test_the_script_makes_a_talking_pipeline_of_a_wan_and_its_report(cache, tmp_path):
     pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
