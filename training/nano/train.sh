@@ -19,11 +19,11 @@ precision=${MIXED_PRECISION:-no}
 seed=${SEED:-0}
 video_steps=${VIDEO_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
 tasks_steps=${TASKS_STEPS:-1250}
-corpus_args='' component_args='' train_args='' pack_args='' report_args=''
+corpus_args='' component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     video_steps=2 audio_steps=2 joint_steps=2 tasks_steps=2
     corpus_args='--num_train 16 --num_held_out 1'
-    component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2' train_args='--train_batch_size 2'
+    component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
     pack_args='--num_clips 2'
     report_args='--num_clips 2 --num_pictured 2 --num_given 2 --steps 1 2 --num_inference_steps 2'
 fi
@@ -40,8 +40,7 @@ stage() {
     ls -d "$out/$name"/checkpoint-* >/dev/null 2>&1 && resume="--resume_from_checkpoint latest"
     # shellcheck disable=SC2086
     $python "$here/../train.py" --config "$here/../configs/$config.yaml" --model "$out/base" --cache_dir "$out/cache" \
-        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" \
-        $train_args $resume "$@"
+        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" $resume "$@"
 }
 
 # shellcheck disable=SC2086
