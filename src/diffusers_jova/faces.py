@@ -117,6 +117,22 @@ class DlibFaceDetector:
         return (np.array([(point.x, point.y) for point in points]) + 0.5) / scale - 0.5
 
 
+def choose_detector(
+    detector: FaceDetector | None, landmarks: str | os.PathLike | None, no_faces: bool
+) -> FaceDetector | None:
+    """Return what finds faces in a run: `detector`, or dlib's where there is none; None if faces are not looked for.
+
+    Args:
+        landmarks: dlib's landmark file; None to find it.
+
+    Raises:
+        FileNotFoundError: if dlib's is needed and its file is not there.
+    """
+    if no_faces:
+        return None
+    return DlibFaceDetector(find_landmarks_file(landmarks)) if detector is None else detector
+
+
 @lru_cache(maxsize=1)
 def _load_dlib(landmarks_file: str):
     """Return dlib's detector and landmark predictor, loaded once per process (100 MB)."""

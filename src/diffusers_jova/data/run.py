@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..faces import DlibFaceDetector, FaceDetector, find_landmarks_file
+from ..faces import FaceDetector, choose_detector
 from ..shards import parse_shard
 from . import cache
 from .model_facts import ModelFacts, read_model_facts
@@ -100,10 +100,7 @@ def prepare_run(config: PreprocessingConfig, detector: FaceDetector | None = Non
         raise ValueError(f"`--num_workers` must be 0 or more, got {config.num_workers}.")
     models = cache.model_fingerprint(facts.folder)
     config, from_cache = resolve(config, facts, models, detector is not None)
-    if config.no_mouth:
-        detector = None
-    elif detector is None:
-        detector = DlibFaceDetector(find_landmarks_file(config.landmarks))
+    detector = choose_detector(detector, config.landmarks, no_faces=config.no_mouth)
     return Run(config, facts, models, detector, shard, Summary(from_cache=from_cache))
 
 

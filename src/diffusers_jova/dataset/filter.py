@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..faces import DlibFaceDetector, FaceDetector, find_landmarks_file
+from ..faces import FaceDetector, choose_detector
 from ..files import check_output, lock_folder, reading
 from ..text import nearest
 from .apply import apply
@@ -64,10 +64,7 @@ def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> 
     check_output(config.output_dir, {"the clips": config.data if os.path.isdir(config.data) else None})
     if config.syncnet is not None and not Path(config.syncnet).is_file():
         raise FileNotFoundError(f"There is no file `{config.syncnet}` with SyncNet's weights: correct the path.")
-    if config.no_faces:
-        detector = None
-    elif detector is None:
-        detector = DlibFaceDetector(find_landmarks_file(config.landmarks))
+    detector = choose_detector(detector, config.landmarks, no_faces=config.no_faces)
     summary = StepSummary("filter", "clips")
     folder = Path(config.output_dir)
     with lock_folder(folder):

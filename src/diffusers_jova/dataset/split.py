@@ -18,7 +18,7 @@ import numpy as np
 from ..data.clips import Segment, Source, piece_name, probe_of_piece
 from ..data.probe import Probe, is_still_picture, probe
 from ..evaluation.loudness import PIECE_S
-from ..faces import DlibFaceDetector, FaceDetector, find_landmarks_file
+from ..faces import FaceDetector, choose_detector
 from ..files import check_output, lock_folder
 from ..media.reading import read_timeline
 from .apply import apply
@@ -74,10 +74,7 @@ def split(config: SplitConfig, detector: FaceDetector | None = None) -> StepSumm
     if not 0 < config.min_s <= config.max_s:
         raise ValueError(f"Clips are `--min_s` to `--max_s` seconds long, got {config.min_s:g} and {config.max_s:g}.")
     check_output(config.output_dir, {"the films": config.data if os.path.isdir(config.data) else None})
-    if config.no_faces:
-        detector = None
-    elif detector is None:
-        detector = DlibFaceDetector(find_landmarks_file(config.landmarks))
+    detector = choose_detector(detector, config.landmarks, no_faces=config.no_faces)
     summary, folder = StepSummary("split", "films"), Path(config.output_dir)
     with lock_folder(folder):
         films = summary.usable(read_clips(config.data))
