@@ -5,19 +5,23 @@
     python benchmarks/guidance.py
     python benchmarks/guidance.py --video_scales 1 5 10 --audio_scales 1 5 10 --num_clips 40 --drawing guidance.svg
 
+What is measured is in --data after each pair of scales: a run that was stopped goes on there, and one that has it all
+only draws.
+
 Every cell makes the same held-out clips of the small model's corpus with the same noise. Words: the part of them that
 pocketsphinx, which knows the ten digits, hears wrong. Lips: r between the gap of the lips and the loudness, at the
 best lag of -1, 0, 1 frames. Faces: the part of the frames in which dlib finds one.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
 
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.command import run
-from diffusers_jova.files import whole_file
+from diffusers_jova.files import reading, whole_file
 from diffusers_jova.nano.directions import NOISE_SEED, captioned
 from diffusers_jova.nano.measuring import generate, held_out_plans, measure
 
@@ -74,21 +78,49 @@ def draw(cells: dict[tuple[float, float], dict[str, float]], path: Path) -> None
         )
 
 
+def load_cells(path: Path, settings: dict) -> dict[tuple[float, float], dict[str, float]]:
+    """Return what a file of measurements holds, by its two scales; nothing if there is no file.
+
+    Raises:
+        ValueError: If other clips were measured there.
+    """
+    if not path.is_file():
+        return {}
+    with reading(path, "remove it, and measure again"):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        cells = {tuple(cell.pop("scales")): cell for cell in data.pop("cells")}
+    if data != settings:
+        raise ValueError(f"{path} was measured with {data}, and this run asks for {settings}: choose another --data.")
+    return cells
+
+
+def save_cells(path: Path, settings: dict, cells: dict[tuple[float, float], dict[str, float]]) -> None:
+    """Write the measurements, a line for each pair of scales."""
+    head = json.dumps(settings)[1:-1]
+    lines = ",\n".join(json.dumps({"scales": scales} | found) for scales, found in cells.items())
+    with whole_file(path) as partial:
+        partial.write_text(f'{{{head}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
 def main(args: argparse.Namespace) -> None:
-    pipe = JoVAPipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    plans = held_out_plans(args.num_clips)
-    cells = {}
+    settings = {name: getattr(args, name) for name in ("model", "num_clips", "num_inference_steps")}
+    settings["seed"] = NOISE_SEED
+    cells = load_cells(args.data, settings)
+    scales = list(itertools.product(args.video_scales, args.audio_scales))
+    if not cells.keys() >= set(scales):
+        pipe = JoVAPipeline.from_pretrained(args.model)
+        pipe.set_progress_bar_config(disable=True)
+        plans = held_out_plans(args.num_clips)
     print("| guidance_scale | audio_guidance_scale | words wrong | lips: r | face found |")
     print("|---|---|---|---|---|")
-    for scale in args.video_scales:
-        for audio_scale in args.audio_scales:
-            cells[scale, audio_scale] = found = measure_cell(pipe, plans, scale, audio_scale, args.num_inference_steps)
-            numbers = (f"{found[name]:.3f}" for name in PANELS)
-            print("| " + " | ".join([f"{scale:g}", f"{audio_scale:g}", *numbers]) + " |", flush=True)
+    for scale, audio_scale in scales:
+        if (scale, audio_scale) not in cells:
+            cells[scale, audio_scale] = measure_cell(pipe, plans, scale, audio_scale, args.num_inference_steps)
+            save_cells(args.data, settings, cells)
+        numbers = (f"{cells[scale, audio_scale][name]:.3f}" for name in PANELS)
+        print("| " + " | ".join([f"{scale:g}", f"{audio_scale:g}", *numbers]) + " |", flush=True)
     if args.drawing:
-        draw(cells, Path(args.drawing))
-    print(json.dumps([{"scales": key} | found for key, found in cells.items()]))
+        draw({pair: cells[pair] for pair in scales}, args.drawing)
 
 
 if __name__ == "__main__":
@@ -100,5 +132,6 @@ if __name__ == "__main__":
     parser.add_argument("--audio_scales", type=float, nargs="+", default=[1.0, 3.5, 6.0, 10.0], help="the columns")
     parser.add_argument("--num_clips", type=int, default=24, help="held-out clips in each cell")
     parser.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps")
-    parser.add_argument("--drawing", help="an .svg file to draw the heat maps in")
+    parser.add_argument("--data", type=Path, default="guidance.json", help="a file that keeps what is measured")
+    parser.add_argument("--drawing", type=Path, help="an .svg file to draw the heat maps in")
     sys.exit(run(main, parser.parse_args()))
