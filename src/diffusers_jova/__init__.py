@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .models.transformer_jova_wan import WAN_PRESETS, JoVAWanTransformer3DModel
     from .models.vocoder_bigvgan import BigVGANVocoder
     from .models.vocoder_griffin_lim import GriffinLimVocoder
+    from .pipelines.modular import JoVABlocks
     from .pipelines.pipeline_jova import JoVAPipeline
     from .pipelines.pipeline_output import JoVAPipelineOutput
     from .pipelines.prompts import load_prompt_embeds, save_prompt_embeds
@@ -35,6 +36,7 @@ MODULES = {
     "AutoencoderMMAudio": ".models.autoencoder_mmaudio",
     "BigVGANVocoder": ".models.vocoder_bigvgan",
     "GriffinLimVocoder": ".models.vocoder_griffin_lim",
+    "JoVABlocks": ".pipelines.modular",
     "JoVAPipeline": ".pipelines.pipeline_jova",
     "JoVAPipelineOutput": ".pipelines.pipeline_output",
     "JoVATransformer3DModel": ".models.transformer_jova",
@@ -56,6 +58,7 @@ __all__ = [
     "AutoencoderMMAudio",
     "BigVGANVocoder",
     "GriffinLimVocoder",
+    "JoVABlocks",
     "JoVAPipeline",
     "JoVAPipelineOutput",
     "JoVATransformer3DModel",
