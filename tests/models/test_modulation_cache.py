@@ -187,6 +187,28 @@ def test_changed_weights_raise(tiny):
         tiny.run(model)
 
 
+def test_weights_written_through_data_are_noticed_at_the_next_schedule(tiny):
+    """Torch does not count them. Of a layer whose weights have left, new ones even show at once."""
+    model, written = cached(tiny), tiny.model()
+    layer = next(iter(parked_layers(model)))
+    for each in (model, written):
+        embedder = next(iter(each.modulation_layers().values()))[0]
+        embedder.linear_1.weight.data.add_(0.1)
+    model.precompute_modulation(TIMESTEPS, batch_size=2)
+    assert difference(tiny.run(model), tiny.run(written)) == (0, 0)
+    bias = torch.full_like(written.get_submodule(layer).bias, 0.5)
+    for each in (model, written):
+        each.get_submodule(layer).bias.data = bias.clone()
+    with pytest.raises(ValueError, match="have changed"):
+        tiny.run(model)
+    assert torch.equal(model.state_dict()[f"{layer}.bias"], bias)
+    model.precompute_modulation(TIMESTEPS, batch_size=2)
+    assert difference(tiny.run(model), tiny.run(written)) == (0, 0)
+    model.get_submodule(layer).bias.data = 2 * bias
+    model.disable_modulation_cache()
+    assert torch.equal(model.get_submodule(layer).bias, 2 * bias)
+
+
 @pytest.mark.parametrize("offload", ["block_level", "leaf_level", "sequential"])
 @pytest.mark.parametrize("is_first", [True, False], ids=["before", "after"])
 def test_offloading_changes_no_output(tiny, offload, is_first):

@@ -39,19 +39,24 @@ class ModulationLinear(nn.Linear):
     def park(self) -> None:
         """Move the parameters' values to the host."""
         for name, parameter in self.named_parameters(recurse=False):
-            # sequential offloading brings weights only when a layer is called, which this one will not be
-            if name not in self.parked and not parameter.is_meta:
-                self.parked[name] = parameter.data.to("cpu")
+            # Sequential offloading brings weights only when a layer is called, which this one will not be. A parked
+            # parameter that is not empty was given new values through `.data`.
+            if parameter.numel() and not parameter.is_meta:
+                self.parked[name], self.table = parameter.data.to("cpu"), None
                 parameter.data = parameter.data.new_empty(0)
 
     def unpark(self) -> None:
         """Put the values back, where the model is by now and in its dtype."""
+        if self.parked:
+            self.park()  # what is newer
         for name, values in self.parked.items():
             parameter = self.get_parameter(name)
             parameter.data = values.to(device=parameter.device, dtype=parameter.dtype)
         self.parked, self.table = {}, None
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
+        if self.parked:
+            self.park()  # what is newer
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination.update({prefix + name: values for name, values in self.parked.items()})
 
@@ -104,15 +109,32 @@ def run_on(device: torch.device | None, module: nn.Module, inputs: list[torch.Te
 
 def state_of(module: nn.Module) -> Iterator[tuple]:
     """Yield what the outputs of `module` depend on: which parameters, as they are by now, and LoRAs' strengths."""
+
+    def version(tensor: torch.Tensor) -> int:
+        # nobody counts changes of inference tensors, which change nowhere but in `torch.inference_mode`
+        return 0 if tensor.is_inference() else tensor._version
+
     for parameter in module.parameters():
         if not parameter.is_meta:  # sequential offloading makes others at every call
-            # nobody counts changes of inference tensors, which change nowhere but in `torch.inference_mode`
-            yield id(parameter), parameter.dtype, 0 if parameter.is_inference() else parameter._version
+            yield id(parameter), parameter.dtype, parameter.numel(), version(parameter)
+    for part in module.modules():
+        if isinstance(part, ModulationLinear):
+            yield part.table is None, *map(version, part.parked.values())
     loras: Any = [part for part in module.modules() if hasattr(part, "merged_adapters")]
     for lora in loras:
         # as text, since a strength that was scaled and scaled back differs in its last digit
         strengths = {name: f"{float(value):.9g}" for name, value in lora.scaling.items()}
         yield tuple(lora.active_adapters), lora.disable_adapters, tuple(lora.merged_adapters), str(strengths)
+
+
+def sums_of(modules: list[nn.Module]) -> list[float]:
+    """Return the sum of each parameter, where a change shows that was written through `.data` and is not counted.
+
+    The host waits for them, so it is nothing for every step.
+    """
+    parameters = [parameter.detach() for module in modules for parameter in module.parameters()]
+    sums = [parameter.float().sum() for parameter in parameters if not parameter.is_meta]
+    return torch.stack([each.to(sums[0].device) for each in sums]).tolist() if sums else []
 
 
 @dataclass(frozen=True)
@@ -123,11 +145,13 @@ class ModulationTables:
         keys: By branch, the timesteps (K,) of the rows, in float32.
         shapes: By branch, the timesteps as numbers, and the (B, N) that they were computed at.
         state: `state_of` all layers.
+        sums: `sums_of` all layers.
     """
 
     keys: dict[str, torch.Tensor]
     shapes: dict[str, tuple]
     state: list[tuple]
+    sums: list[float]
 
 
 if TYPE_CHECKING:
@@ -189,8 +213,10 @@ class ModulationCacheMixin(Model):
     ) -> None:
         """Compute the modulation of all blocks at the timesteps of a schedule, and enable the modulation cache.
 
-        Tables that were made for the same are kept, others are replaced. A forward pass with `batch_size` samples then
-        gives the same bits as without; another number of samples differs by the rounding of a matrix product.
+        Tables that were made for the same are kept, others are replaced; so are those of weights that were written to
+        through `.data`, which torch does not count and a forward pass does not notice. A forward pass with
+        `batch_size` samples then gives the same bits as without; another number of samples differs by the rounding of
+        a matrix product.
 
         Args:
             timesteps: `(K,)`, 0 (data) to 1000 (noise), all that the video will be called with.
@@ -216,8 +242,12 @@ class ModulationCacheMixin(Model):
                 )
             keys[branch] = schedule.unique()
             shapes[branch] = (keys[branch].tolist(), batch_size, 1 if schedule.ndim == 1 else schedule.shape[1])
-        tables = self.modulation_tables
-        if tables is not None and (tables.shapes, tables.state) == (shapes, self._modulation_state()):
+        tables, sums = self.modulation_tables, sums_of(self._modulation_modules())
+        if tables is not None and (tables.shapes, tables.state, tables.sums) == (
+            shapes,
+            self._modulation_state(),
+            sums,
+        ):
             return
         self.modulation_tables = None  # whatever happens now
         for branch, (time_embedder, branch_layers) in layers.items():
@@ -228,7 +258,7 @@ class ModulationCacheMixin(Model):
                 # a text has one timestep; one row of each result, since equal inputs give equal rows
                 inputs = [F.silu((temb[:, -1:] if is_text else temb).to(dtype)) for temb in tembs]
                 base_of(layer).table = torch.cat([output[:1, -1] for output in run_on(device, layer, inputs)])
-        self.modulation_tables = ModulationTables(keys, shapes, self._modulation_state())
+        self.modulation_tables = ModulationTables(keys, shapes, self._modulation_state(), sums)
 
     def check_modulation_cache(self) -> None:
         """Raise a ValueError unless the tables, if they are to be used, are of the weights and LoRAs as they are."""
@@ -270,11 +300,12 @@ class ModulationCacheMixin(Model):
             )
         return is_key.int().argmax(dim=-1)
 
+    def _modulation_modules(self) -> list[nn.Module]:
+        branches = self.modulation_layers().values()
+        return [module for embedder, layers in branches for module in (embedder, *dict(layers))]
+
     def _modulation_state(self) -> list[tuple]:
-        modules = (
-            module for embedder, layers in self.modulation_layers().values() for module in (embedder, *dict(layers))
-        )
-        return [state for module in modules for state in state_of(module)]
+        return [state for module in self._modulation_modules() for state in state_of(module)]
 
     def unpark_modulation(self) -> None:
         """Put the weights back, since somebody needs them; the next `precompute_modulation` takes them away again."""
