@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_jova import PRESETS, WAN_PRESETS, JoVATransformer3DModel, JoVAWanTransformer3DModel
 from diffusers_jova.latents import num_audio_latents
-from diffusers_jova.models.attention import ATTENTION_FUSIONS, JoVAAttnProcessor
+from diffusers_jova.models.attention import ATTENTION_FUSIONS, JoVAAttnProcessor, pack
 from diffusers_jova.models.embeddings import JoVAPositionEmbedding, apply_rotary_emb, rotary_embedding, split_head
 
 from .tiny_transformers import JOVA, TINY, Tiny, blocks_of, difference, joint_processors, set_joint_processor
@@ -312,6 +312,17 @@ def test_rotation_is_a_complex_product_compiled_or_not(dtype):
         rotated = rotate(x, rotary_emb)
         assert rotated.dtype == dtype
         assert rotated.double().allclose(expected, atol=1e-5 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_turned_where_they_are_packed_are_the_same_bits_as_with_gradients(dtype):
+    groups = [torch.randn(2, length, 2, 16, dtype=dtype) for length in (12, 5, 7)]
+    turns = [rotary_embedding((torch.arange(float(n)),), (8,), 16, 10000.0) if n != 5 else None for n in (12, 5, 7)]
+    expected = pack(groups, turns)
+    with torch.no_grad():
+        packed = pack(groups, turns)
+    assert packed.dtype == dtype and torch.equal(packed, expected)
+    assert torch.equal(packed[:, 12:17], groups[1]) and not torch.equal(packed[:, :12], groups[0])
 
 
 def test_sound_turns_the_temporal_part_of_a_head_only():

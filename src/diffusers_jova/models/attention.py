@@ -6,7 +6,7 @@ B batch, S packed tokens, D width, d width of one head. A packed tensor holds th
 text tokens, if these take part.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn as nn
@@ -15,14 +15,34 @@ from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_a
 from diffusers.utils import is_torch_npu_available, is_torch_xla_available
 
 from .. import compat
+from .embeddings import apply_rotary_emb
 
 
 ATTENTION_FUSIONS = ("joint", "cross", "cross_linear")
 
 
-def pack(groups: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
-    """Put groups of tokens behind each other; one group is returned as it is, without a copy."""
-    return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
+def pack(
+    groups: Sequence[torch.Tensor], rotary_embs: Sequence[tuple[torch.Tensor, torch.Tensor] | None] = ()
+) -> torch.Tensor:
+    """Put groups of tokens (B, S_i, ...) behind each other: (B, S, ...). One group alone is not copied.
+
+    Args:
+        rotary_embs: Of queries and keys, what each group is turned by, or None where it is not turned.
+    """
+    turns = rotary_embs or [None] * len(groups)
+    if not rotary_embs or len(groups) == 1 or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        groups = [x if turn is None else apply_rotary_emb(x, turn) for x, turn in zip(groups, turns, strict=True)]
+        return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
+    # turned where they are to be, without a copy in between; autograd allows that to nobody, and the compiler does it
+    # by itself
+    lengths = [x.shape[1] for x in groups]
+    packed = groups[0].new_empty(len(groups[0]), sum(lengths), *groups[0].shape[2:])
+    for place, x, turn in zip(packed.split(lengths, dim=1), groups, turns, strict=True):
+        if turn is None:
+            place.copy_(x)
+        else:
+            apply_rotary_emb(x, turn, out=place)
+    return packed
 
 
 def installed_backends() -> list[str]:

@@ -44,16 +44,27 @@ def split_head(head_dim: int) -> tuple[int, int, int]:
     return head_dim - 2 * spatial, spatial, spatial
 
 
-def apply_rotary_emb(hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Turn the channel pairs (2k, 2k + 1) of `hidden_states` (B, S, heads, d); in float32, returned in its dtype."""
+def apply_rotary_emb(
+    hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor], out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Turn the channel pairs (2k, 2k + 1) of `hidden_states` (B, S, heads, d); in float32, returned in its dtype.
+
+    Args:
+        rotary_emb: Cosines and sines, (1, S, 1, d/2) in float32.
+        out: Where to write it, of the same shape and dtype; only without gradients and without the compiler.
+    """
     cos, sin = rotary_emb
     pairs = hidden_states.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # the compiler fuses real arithmetic only
         x, y = pairs.unbind(-1)
         rotated = torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)
     else:  # without it, this is ten times as fast
-        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
-    return rotated.flatten(-2).type_as(hidden_states)
+        pairs, turn = torch.view_as_complex(pairs), torch.complex(cos, sin)
+        if out is not None and out.dtype == torch.float32:
+            torch.mul(pairs, turn, out=torch.view_as_complex(out.unflatten(-1, (-1, 2))))
+            return out
+        rotated = torch.view_as_real(pairs * turn)
+    return rotated.flatten(-2).type_as(hidden_states) if out is None else out.copy_(rotated.flatten(-2))
 
 
 def audio_positions(

@@ -34,7 +34,6 @@ from .embeddings import (
     JoVAPositionEmbedding,  # noqa: F401  # likewise
     JoVATextProjection,  # noqa: F401  # likewise
     JoVATimestepEmbedding,  # noqa: F401  # likewise
-    apply_rotary_emb,
     prepare_texts,
     rotary_embedding,
     split_head,
@@ -87,12 +86,12 @@ class JoVAStream(nn.Module):
         self,
         hidden_states: torch.Tensor,
         time: torch.Tensor,
-        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None,
         is_given: torch.Tensor | None,
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return (query, key, value), each (B, S, heads, d), and what `post_attention` needs of the modulation.
 
-        `time` is temb, or rows of precomputed modulation; see `project`.
+        Queries and keys are still to be turned by their positions; see `pack`. `time` is temb, or rows of precomputed
+        modulation; see `project`.
         """
         shift, scale, *modulation = project(self.modulation, time).chunk(6, dim=-1)  # (B, N, D) each
         norm_hidden_states = self.norm1(hidden_states)
@@ -102,8 +101,6 @@ class JoVAStream(nn.Module):
         value = self.to_v(hidden_states).unflatten(-1, (self.heads, -1))
         query = self.norm_q(self.to_q(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
         key = self.norm_k(self.to_k(hidden_states).unflatten(-1, (self.heads, -1))).type_as(value)
-        if rotary_emb is not None:
-            query, key = apply_rotary_emb(query, rotary_emb), apply_rotary_emb(key, rotary_emb)
         return (query, key, value), tuple(modulation)
 
     def post_attention(
@@ -202,14 +199,14 @@ class JoVATransformerBlock(nn.Module):
 
         video = self.groups("video", hidden_states, context)
         audio = self.groups("audio", audio_hidden_states, audio_context)
+        streams, tokens, times, rotary_embs, is_given = zip(*video, *audio)
         projections, modulations = zip(
-            *(
-                stream.pre_attention(tokens, time, rotary_emb, is_given)
-                for stream, tokens, time, rotary_emb, is_given in video + audio
-            )
+            *(stream.pre_attention(*args) for stream, *args in zip(streams, tokens, times, is_given))
         )
-        query, key, value = (pack(parts) for parts in zip(*projections))
-        del projections  # what was packed is not needed in the attention, and none of it in the feed-forward
+        queries, keys, values = zip(*projections)
+        query, key, value = pack(queries, rotary_embs), pack(keys, rotary_embs), pack(values)
+        # what was packed is not needed in the attention, and none of it in the feed-forward
+        del projections, queries, keys, values
         attn_output, audio_attn_output, *cross_outputs = self.attn(
             query, key, value, attention_mask, lengths, num_tokens, cross_modal_attention
         )

@@ -32,7 +32,6 @@ from .attention import JoVAAttention, pack
 from .caching import two_stream_block
 from .embeddings import (
     JoVATimestepEmbedding,
-    apply_rotary_emb,
     rotary_embedding,
     split_head,
     trim_padding,
@@ -97,15 +96,12 @@ class JoVAWanSelfAttention(nn.Module):
         self.norm_q = nn.RMSNorm(dim, eps=eps)
         self.norm_k = nn.RMSNorm(dim, eps=eps)
 
-    def project(
-        self, hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def project(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, V, D) -> query, key, value, each (B, V, heads, d)"""
         value = self.to_v(hidden_states)
         query = self.norm_q(self.to_q(hidden_states)).type_as(value)
         key = self.norm_k(self.to_k(hidden_states)).type_as(value)
-        query, key, value = (x.unflatten(-1, (self.heads, -1)) for x in (query, key, value))
-        return apply_rotary_emb(query, rotary_emb), apply_rotary_emb(key, rotary_emb), value
+        return tuple(x.unflatten(-1, (self.heads, -1)) for x in (query, key, value))
 
 
 class JoVAWanStream(nn.Module):
@@ -143,14 +139,15 @@ class JoVAWanStream(nn.Module):
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return (query, key, value), each (B, V, heads, d), and what `post_attention` needs of the modulation.
 
-        The half of the stream before the attention. It is `forward`, since offloading brings a module's own parameter,
-        here the table, when the module is called.
+        The half of the stream before the attention; queries and keys are still to be turned by their positions, see
+        `pack`. It is `forward`, since offloading brings a module's own parameter, here the table, when the module is
+        called.
         """
         modulation = self.scale_shift_table + context.timestep_proj.float()  # (B, N, 6, D)
         shift, scale, *modulation = modulation.unbind(dim=2)  # (B, N, D) each
         norm_hidden_states = scale_and_shift(self.norm1(hidden_states.float()), context.is_given, shift, scale)
         norm_hidden_states = norm_hidden_states.type_as(hidden_states)
-        return self.attn1.project(norm_hidden_states, context.rotary_emb), tuple(modulation)
+        return self.attn1.project(norm_hidden_states), tuple(modulation)
 
     def post_attention(
         self,
@@ -216,8 +213,11 @@ class JoVAWanTransformerBlock(nn.Module):
         streams = {i: getattr(self, ("video", "audio")[i]) for i in running}
 
         projections, modulations = zip(*(streams[i](tokens[i], contexts[i]) for i in running))
-        query, key, value = (pack(parts) for parts in zip(*projections))
-        del projections  # what was packed is not needed in the attention, and none of it in the feed-forward
+        queries, keys, values = zip(*projections)
+        rotary_embs = [contexts[i].rotary_emb for i in running]
+        query, key, value = pack(queries, rotary_embs), pack(keys, rotary_embs), pack(values)
+        # what was packed is not needed in the attention, and none of it in the feed-forward
+        del projections, queries, keys, values
         lengths = tuple(x.shape[1] for x in tokens)
         attn_outputs = self.attn(query, key, value, None, lengths, lengths, cross_modal_attention)
         del query, key, value
