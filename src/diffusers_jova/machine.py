@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory is free, on a GPU and in a container."""
+"""How much memory is free, on a GPU and in a container, and what a device can keep weights in."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,21 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min([psutil.virtual_memory().available, *container_limits()])
+
+
+def check_storage(dtype: torch.dtype, device: torch.device | str) -> None:
+    """Raise a ValueError where a device cannot keep weights in `dtype` and compute with them in another one.
+
+    It is tried with one number, since what a device can do depends on its kind and on how torch was built.
+    """
+    try:
+        torch.zeros(1, device=device).to(dtype).float()
+    except (RuntimeError, TypeError) as error:  # a NotImplementedError is a RuntimeError
+        raise ValueError(
+            f"`{device}` cannot keep weights in {dtype} ({str(error).splitlines()[0]}). Leave out layerwise casting "
+            "(--layerwise_casting), or use another device; what saves memory without it, such as group offload "
+            "(--group_offload), is in docs/speed_and_memory.md."
+        ) from error
 
 
 def container_limits(root: Path = Path("/sys/fs/cgroup")) -> list[int]:

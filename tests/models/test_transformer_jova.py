@@ -509,6 +509,13 @@ def test_float8_storage_spares_norms_embedders_modulation_and_heads(tiny):
     assert 0 < video < 0.3 and 0 < audio < 0.3
 
 
+def test_a_device_without_the_dtype_to_store_in_is_refused(tiny):
+    model = tiny.model()
+    with pytest.raises(ValueError, match=r"`cpu` cannot keep weights in torch\.float4_e2m1fn_x2 .*layerwise casting"):
+        model.enable_layerwise_casting(torch.float4_e2m1fn_x2, torch.float32)  # torch's CPU has no arithmetic for it
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(
     "options",
     [{"offload_type": "block_level", "num_blocks_per_group": 1}, {"offload_type": "leaf_level"}],

@@ -9,6 +9,7 @@ import torch
 from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 
 from .. import compat
+from ..machine import check_storage
 from .attention import ATTENTION_FUSIONS, installed_backends
 from .caching import check_cache, separate_passes
 from .embeddings import audio_positions
@@ -155,6 +156,15 @@ class TwoBranchMixin(ModulationCacheMixin):
             if not compat.has("_check_attention_backend_requirements"):
                 raise
             raise RuntimeError(f"{error} Installed are: {', '.join(installed_backends())}.") from error
+
+    def enable_layerwise_casting(self, storage_dtype: torch.dtype = torch.float8_e4m3fn, *args, **kwargs) -> None:
+        """Keep weights in `storage_dtype`, and compute in another dtype; see diffusers' `ModelMixin`.
+
+        Raises:
+            ValueError: If the device that the model is on has no such dtype.
+        """
+        check_storage(storage_dtype, self.device)
+        super().enable_layerwise_casting(storage_dtype, *args, **kwargs)
 
     def enable_cache(self, config) -> None:
         """Enable one of diffusers' caches, where it treats both streams right: PyramidAttentionBroadcast,
