@@ -49,16 +49,22 @@ class Way(NamedTuple):
 WAYS = {
     "A": Way("bfloat16, all on the card", '`pipe.to("cuda")`', {}, is_alone=False),
     "B": Way("bfloat16, one component at a time", "`pipe.enable_model_cpu_offload()`, `--cpu_offload`", {}),
-    "C": Way("B, modulation cache", "`pipe.enable_modulation_cache()` before", {"modulation_cache": True}),
+    "C": Way(
+        "B, modulation cache",
+        "`pipe.enable_modulation_cache()` before, `--modulation_cache`",
+        {"modulation_cache": True},
+    ),
     "D": Way(
-        "C, blocks fetched one at a time",
-        '`pipe.transformer.enable_group_offload(torch.device("cuda"), num_blocks_per_group=1, use_stream=True)`',
+        "modulation cache, blocks fetched one at a time",
+        '`pipe.transformer.enable_group_offload(torch.device("cuda"), num_blocks_per_group=1, use_stream=True)`, '
+        "`--group_offload`",
         {"modulation_cache": True, "one_block": True},
         is_alone=False,
     ),
     "E": Way(
         "C, blocks stored in float8",
-        "`pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)` before",
+        "`pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)` before, "
+        "`--layerwise_casting`",
         {"modulation_cache": True, "float8": True},
     ),
 }
@@ -239,17 +245,23 @@ transformer, and guidance takes two passes in a step.
 |---|---|---|
 {ways}
 
-A to D make the same clip. E, for a machine whose main memory is small, rounds the weights, and changes the clip.
+A to D make the same clip. E, for a machine whose main memory is small, rounds the weights, and changes the clip. A
+device that has no float8, such as Apple's, is refused.
 
 ## What each way needs
 
 GiB of the card, the larger of denoising and decoding. At 720 × 1280 the decoder needs the most in some ways:
-`pipe.vae.enable_tiling()` makes it small.
+`pipe.vae.enable_tiling()`, `--vae_tiling`, makes it small.
 
 {needs}
 
-`generate` works out the same before it loads anything onto a card, and says what would fit. What its flags have no
-way for, such as C to E, is a few lines of Python:
+`generate` works out the same before it loads anything onto a card, and says what would fit. Way D, with texts that
+`encode` wrote, by its flags and in Python:
+
+```
+diffusers-jova generate --model FOLDER --prompt_embeds prompt.safetensors --modulation_cache --group_offload \\
+    --output out.mp4
+```
 
 ```python
 pipe = JoVAPipeline.from_pretrained(folder, dtype=torch.bfloat16, text_encoder=None, text_encoder_2=None)

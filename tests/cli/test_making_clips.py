@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from diffusers_jova import JoVAPipeline, pipeline_folder
 from diffusers_jova.cli import generate as generate_verb
+from diffusers_jova.cli import pipeline as pipeline_flags
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.media import read_video, write_wav
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
@@ -219,6 +220,34 @@ def test_generate_makes_a_long_clip_window_by_window_and_dry_run_says_which(fold
     assert "has 2 texts, but a clip of 12 frames has 3 windows of 5 frames" in error_of(capsys)
 
 
+HELD = {
+    "the same": ["--modulation_cache", "--group_offload", "--vae_tiling", "--batch_guidance"],
+    "rounded": ["--layerwise_casting"],
+}
+
+
+def test_a_clip_is_the_same_however_the_pipeline_is_held(folder, tmp_path, outputs, monkeypatch):
+    monkeypatch.setattr(generate_verb, "device_of", lambda args: "cpu")  # group offload asks for a GPU
+    for flags in ([], *HELD.values()):
+        assert generate(folder, tmp_path / "clip.mp4", "--prompt", "A face.", *flags) == 0
+    plain, *others = outputs
+    for name, output in zip(HELD, others, strict=True):
+        difference = abs(output.frames - plain.frames).max(), abs(output.audio - plain.audio).max()
+        assert (max(difference) < 1e-4) == (name == "the same") and max(difference) < 1, (name, difference)
+
+
+def test_offloading_twice_and_float8_where_there_is_none_are_refused_before_loading(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pipeline_flags, "check_device", lambda device: "cuda")
+    assert generate(folder, tmp_path / "clip.mp4", "--prompt", "x", "--cpu_offload", "--group_offload") == 2
+    assert "--cpu_offload and --group_offload exclude each other" in error_of(capsys)
+    monkeypatch.setattr(pipeline_flags, "check_device", lambda device: "cpu")
+    monkeypatch.setattr(torch, "float8_e4m3fn", torch.float4_e2m1fn_x2)  # which torch's CPU has no arithmetic for
+    assert generate(folder, tmp_path / "clip.mp4", "--prompt", "x", "--layerwise_casting") == 2
+    assert "`cpu` cannot keep weights in torch.float4_e2m1fn_x2" in error_of(capsys)
+
+
 BAD = {
     "no folder": (["--output", "{tmp}/missing/x.mp4"], "missing` does not exist"),
     "read-only folder": (["--output", "{readonly}/x.mp4"], "Cannot write to the folder"),
@@ -242,6 +271,7 @@ BAD = {
     "times of retake": (["--video", "x", "--retake", "video"], "--retake takes two times in seconds, got 'video'"),
     "retake of a smell": (["--video", "x", "--retake", "0", "1", "smell"], "`retake` must name one or both of"),
     "offload": (["--prompt", "x", "--cpu_offload"], "--cpu_offload needs a GPU"),
+    "group offload": (["--prompt", "x", "--group_offload"], "--group_offload needs a GPU"),
 }
 
 

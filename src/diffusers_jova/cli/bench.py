@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.output_dir, {"Verse-Bench": args.from_verse_bench})
     settings = BenchSettings(
         model=args.model,
-        call=given(args, *NUMBERS, *NEGATIVES),
+        call=given(args, *NUMBERS, *NEGATIVES, "batch_guidance"),
         seed=args.seed,
         dtype=args.dtype,
         loras=tuple(loras),

@@ -119,7 +119,7 @@ def main(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     settings = {
         **texts,
-        **given(args, *NUMBERS, *WINDOWS),
+        **given(args, *NUMBERS, *WINDOWS, "batch_guidance"),
         **directions,
         "image": image,
         "modalities": tuple(args.modalities),

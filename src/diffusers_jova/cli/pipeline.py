@@ -40,6 +40,16 @@ NUMBERS = {
 }
 
 
+# Flags of how the pipeline is held, whatever it makes.
+HOLDING = {
+    "cpu_offload": "keep only the component at work on the GPU",
+    "modulation_cache": "compute the blocks' modulation once for all steps, and keep its weights in main memory",
+    "group_offload": "bring the transformer's blocks to the GPU one at a time, from main memory",
+    "layerwise_casting": "keep the transformer's weights in float8, which rounds them: another clip",
+    "vae_tiling": "decode the video in overlapping tiles",
+}
+
+
 def add_pipeline_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Add which pipeline, `default` if it is not given, and where it runs."""
     ending = f" (default: {default})" if default else ""
@@ -73,8 +83,16 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
     )
-    parser.add_argument("--cpu_offload", action="store_true", help="keep only the component at work on the GPU")
-    parser.add_argument(
+    memory = parser.add_argument_group("memory and speed", "what fits on which card: docs/speed_and_memory.md")
+    for name, text in HOLDING.items():
+        memory.add_argument(f"--{name}", action="store_true", help=text)
+    memory.add_argument(
+        "--batch_guidance",
+        action="store_true",
+        default=None,
+        help="run a prompt and its negative as one batch: faster where a clip does not fill the GPU, and more memory",
+    )
+    memory.add_argument(
         "--ignore_memory_estimate",
         action="store_true",
         help="load onto the GPU although the estimate exceeds its memory",
@@ -107,10 +125,22 @@ def check_device(device: str | None) -> str:
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """Return the device of --device, on which --cpu_offload makes sense if it is given."""
+    """Return the device of --device, on which the flags of `HOLDING` that are given make sense."""
     device = check_device(args.device)
-    if args.cpu_offload and device == "cpu":
-        raise ValueError("--cpu_offload needs a GPU to offload from.")
+    for name in ("cpu_offload", "group_offload"):
+        if getattr(args, name) and device == "cpu":
+            raise ValueError(f"--{name} needs a GPU to offload from.")
+    if args.cpu_offload and args.group_offload:
+        raise ValueError(
+            "--cpu_offload and --group_offload exclude each other. The first needs all weights of one component at a "
+            "time, the second less memory and more time: give one of them."
+        )
+    if args.layerwise_casting:
+        import torch
+
+        from ..machine import check_storage
+
+        check_storage(torch.float8_e4m3fn, device)
     return device
 
 
@@ -167,11 +197,34 @@ def prepare_pipeline(
         pipe.load_lora_weights(lora, adapter_name=name)
     if loras:
         pipe.set_adapters(names, [scale for _, scale in loras])
+    hold(pipe, args, device)
+    return pipe
+
+
+def hold(pipe: JoVAPipeline, args: argparse.Namespace, device: str) -> None:
+    """Bring the pipeline to the device in the ways of `HOLDING`. What keeps weights away from it comes first."""
+    import torch
+
+    from ..pipelines.memory import DECODERS
+
+    if args.modulation_cache:
+        pipe.enable_modulation_cache()
+    if args.layerwise_casting:
+        pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, pipe.transformer.dtype)
+    if args.vae_tiling and pipe.vae is not None:
+        pipe.vae.enable_tiling()
     if args.cpu_offload:
         pipe.enable_model_cpu_offload(device=device)
+    elif args.group_offload:
+        # the next block comes while one is at work, where the device has streams for it
+        pipe.enable_group_offload(
+            torch.device(device),
+            num_blocks_per_group=1,
+            use_stream=torch.device(device).type in ("cuda", "xpu"),
+            exclude_modules=list(DECODERS),
+        )
     else:
         pipe.to(device)
-    return pipe
 
 
 def find_face_detector(crop: str) -> DlibFaceDetector | None:

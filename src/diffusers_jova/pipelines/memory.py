@@ -29,6 +29,7 @@ from ..pipeline_folder import PipelineFolder
 BLOCK = re.compile(r"(single_)?transformer_blocks\.\d+")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 MAX_TEXT_TOKENS = 512  # of each encoder, as the call cuts them
+DECODERS = ("vae", "audio_vae", "vocoder")
 DECODED = 3  # latent frames: the decoder's memory grows no more after them, but for the video itself
 
 
@@ -63,6 +64,17 @@ class CallMemory:
     def offloaded_peak(self) -> int:
         """With the component at work alone on the card, as by `enable_model_cpu_offload`."""
         return max(size + self.activations.get(name, 0) for name, size in self.weights.items())
+
+    @property
+    def group_offloaded_peak(self) -> int:
+        """With the decoders on the card, and everything else there while it works, as by `enable_group_offload`.
+
+        The transformer's weights are to be counted with `one_block`.
+        """
+        staying = sum(size for name, size in self.weights.items() if name in DECODERS)
+        coming = {name: size for name, size in self.weights.items() if name not in DECODERS}
+        at_work = [coming.get(name, 0) + self.activations.get(name, 0) for name in {*coming, *self.activations}]
+        return staying + max(at_work, default=0)
 
     def without(self, *names: str) -> "CallMemory":
         """Return the same without some components."""
@@ -151,35 +163,112 @@ class TransformerOutline:
         }
 
 
-def decoder_activations(config: Mapping[str, Any], clip: Clip, dtype: torch.dtype, cls: type[ModelMixin]) -> int:
+def decoder_activations(
+    config: Mapping[str, Any], clip: Clip, dtype: torch.dtype, cls: type[ModelMixin], tiling: bool = False
+) -> int:
     """Return the bytes that a video VAE takes to decode a clip.
 
     Args:
         config: Arguments of the VAE's class, `cls`.
+        tiling: Whether it decodes in tiles, as by `enable_tiling`.
     """
     space, time = config.get("scale_factor_spatial", 8), config.get("scale_factor_temporal", 4)
     total = num_latent_frames(clip.num_frames, time)
+    video = 3 * clip.height * clip.width * (1 + time * (total - 1)) * dtype.itemsize  # all frames
     with compat.load("FakeTensorMode")(), default_dtype(dtype), torch.no_grad():
         vae = cls.from_config(config).eval()
-        latents = torch.zeros(1, vae.config.z_dim, min(total, DECODED), clip.height // space, clip.width // space)
+        height, width = clip.height, clip.width
+        if tiling:
+            rows = tile_lengths(height, vae.tile_sample_min_height, vae.tile_sample_stride_height)
+            columns = tile_lengths(width, vae.tile_sample_min_width, vae.tile_sample_stride_width)
+            tiles = video * sum(rows) * sum(columns) // (height * width)  # they overlap
+            height, width = max(rows), max(columns)
+        latents = torch.zeros(1, vae.config.z_dim, min(total, DECODED), height // space, width // space)
         with LiveMemory([*vae.parameters(), latents]) as memory:
             vae.decode(latents)
+    if tiling and (height, width) != (clip.height, clip.width):
+        # all tiles wait for the last one; then they are joined in rows, to a video, whose values are clamped
+        return tiles + max(memory.peak, 3 * video)
     # the frames so far wait while the next ones are made
-    later = 3 * clip.height * clip.width * time * max(total - DECODED, 0) * dtype.itemsize
-    return memory.peak + later
+    return memory.peak + video * time * max(total - DECODED, 0) // (1 + time * (total - 1))
 
 
-def estimate_call(folder: PipelineFolder, clip: Clip, dtype: torch.dtype, batch_size: int = 1) -> CallMemory:
-    """Return the memory of a call of the pipeline in a folder. Of its files, headers are read and no weights.
+def tile_lengths(length: int, tile: int, stride: int) -> list[int]:
+    """Return how long the tiles along an axis of `length` pixels are."""
+    return [min(tile, length - start) for start in range(0, length, stride)]
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How a pipeline is held, of what changes the memory that it takes; see `generate`'s flags of these names.
+
+    Attributes:
+        modulation_cache: Whether the modulation's weights stay in main memory.
+        group_offload: Whether the transformer's blocks come one at a time; see `TransformerOutline.weights`.
+        layerwise_casting: Whether the transformer's weights are kept in float8.
+        vae_tiling: Whether the video is decoded in tiles.
+    """
+
+    modulation_cache: bool = False
+    group_offload: bool = False
+    layerwise_casting: bool = False
+    vae_tiling: bool = False
+
+
+PLAIN = Holding()
+
+
+class CallOutline:
+    """A call of the pipeline in a folder, by headers and configs; no weights are read.
 
     Args:
         dtype: That the pipeline is loaded in.
         batch_size: Samples in a pass of the transformer.
     """
-    sizes = {name: folder.num_parameters(name) * dtype.itemsize for name in folder.parts}
-    outline = TransformerOutline(folder.config("transformer"), dtype)
-    activations = {"transformer": outline.activations(clip, batch_size)}
-    vae = getattr(diffusers, folder.parts.get("vae", ""), None)
-    if vae is not None:
-        activations["vae"] = decoder_activations(folder.config("vae"), clip, dtype, vae)
-    return CallMemory({name: size for name, size in sizes.items() if size}, activations)
+
+    def __init__(self, folder: PipelineFolder, clip: Clip, dtype: torch.dtype, batch_size: int = 1):
+        self.folder, self.clip, self.dtype, self.batch_size = folder, clip, dtype, batch_size
+        self.transformer = TransformerOutline(folder.config("transformer"), dtype)
+        self._decoding: dict[bool, dict[str, int]] = {}
+
+    @cached_property
+    def weights(self) -> dict[str, int]:
+        """Bytes of each component's weights in its files, which are in `dtype` then."""
+        sizes = {name: self.folder.num_parameters(name) * self.dtype.itemsize for name in self.folder.parts}
+        return {name: size for name, size in sizes.items() if size}
+
+    @cached_property
+    def activations(self) -> int:
+        """Bytes of the transformer's activations."""
+        return self.transformer.activations(self.clip, self.batch_size)
+
+    def decoding(self, tiling: bool) -> dict[str, int]:
+        """Return the bytes of the video VAE's activations, by its name; nothing without one."""
+        vae = getattr(diffusers, self.folder.parts.get("vae", ""), None)
+        if vae is not None and tiling not in self._decoding:
+            size = decoder_activations(self.folder.config("vae"), self.clip, self.dtype, vae, tiling)
+            self._decoding[tiling] = {"vae": size}
+        return self._decoding.get(tiling, {})
+
+    def weights_on_card(self, holding: Holding = PLAIN) -> dict[str, int]:
+        """Return the bytes of each component's weights that are on the card together."""
+        if replace(holding, vae_tiling=False) == PLAIN:
+            return self.weights
+        transformer = self.transformer.weights(
+            float8=holding.layerwise_casting,
+            modulation_cache=holding.modulation_cache,
+            one_block=holding.group_offload,
+        )
+        return self.weights | {"transformer": transformer}
+
+    def memory(self, holding: Holding = PLAIN) -> CallMemory:
+        """Return what the call takes of a card."""
+        activations = {"transformer": self.activations} | self.decoding(holding.vae_tiling)
+        return CallMemory(self.weights_on_card(holding), activations)
+
+
+def estimate_call(
+    folder: PipelineFolder, clip: Clip, dtype: torch.dtype, batch_size: int = 1, holding: Holding = PLAIN
+) -> CallMemory:
+    """Return the memory of a call of the pipeline in a folder; see `CallOutline`, of which this is one case."""
+    return CallOutline(folder, clip, dtype, batch_size).memory(holding)
