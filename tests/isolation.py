@@ -12,8 +12,11 @@ import decimal
 import gc
 import locale
 import logging
+import marshal
 import multiprocessing
+import operator
 import os
+import pickle
 import random
 import signal
 import sys
@@ -250,43 +253,97 @@ def current_umask() -> int:
     return umask
 
 
+def is_of_pytest(handler: logging.Handler) -> bool:
+    return type(handler).__module__.startswith("_pytest")
+
+
 def loggers() -> dict[str, object]:
     """Return how each logger is set but torch's own. pytest's handlers come and go at the root."""
     known = {"root": logging.root} | logging.root.manager.loggerDict
     return {
         f"logger {name}": (
             logger.level, logger.propagate, logger.disabled,
-            tuple(h for h in logger.handlers if not type(h).__module__.startswith("_pytest")),
+            tuple(h for h in logger.handlers if not is_of_pytest(h)) if logger.handlers else (),
         )
         for name, logger in known.items() if isinstance(logger, logging.Logger) and not name.startswith("torch.")
     }  # fmt: skip
 
 
-def attributes() -> dict[str, dict[str, object]]:
-    """Return all modules, and what is in those of the package, in its classes and in diffusers' own name space."""
-    found = {"sys.modules": dict(sys.modules)}
-    for name, module in found["sys.modules"].items():
-        if name.partition(".")[0] == "diffusers_jova" or name in ("diffusers", "diffusers.pipelines"):
-            # torch.compile keeps what it made under such names, for as long as something uses it
-            found[name] = {key: value for key, value in vars(module).items() if not key.startswith("__")}
-            for value in found[name].values():
-                if isinstance(value, type) and value.__module__ == name:
-                    found[f"{name}.{value.__qualname__}"] = dict(vars(value))
-    return found
+class NameSpaces:
+    """What is in modules and classes. What is as it was is not looked at again: there are hundreds, at every test."""
+
+    def __init__(self):
+        self.contents: dict[str, dict[str, object]] = {}
+        self.classes: dict[str, list[type]] = {}  # of each module
+        self.data: dict[str, dict[str, object]] = {}  # dictionaries, lists, sets and arrays of each module
+        self.bytes: dict[str, bytes] = {}  # of the data that marshal knows
+        self.parts: dict[str, dict[str, object]] = {}  # of each of the data
+
+    def look(self, name: str, owner: object) -> dict[str, object]:
+        """Return a copy of what is in `owner`: the last one, as long as it would be the same objects."""
+        content, old = dict(vars(owner)), self.contents.get(name)
+        if old is None or not same_objects(old, content):
+            self.contents[name] = content
+            if isinstance(owner, types.ModuleType):
+                own = {key: value for key, value in content.items() if not key.startswith("__")}
+                self.classes[name] = [x for x in own.values() if isinstance(x, type) and x.__module__ == name]
+                self.data[name] = {f"{name}.{key}": x for key, x in own.items() if isinstance(x, DATA)}
+        return self.contents[name]
+
+    def attributes(self) -> dict[str, dict[str, object]]:
+        """Return all modules, and what is in those of the package, in its classes and in diffusers' name space."""
+        found = {"sys.modules": dict(sys.modules)}
+        for name, module in found["sys.modules"].items():
+            if name.startswith("diffusers") and (is_ours(name) or name in ("diffusers", "diffusers.pipelines")):
+                # torch.compile keeps what it made under such names, for as long as something uses it
+                found[name] = self.look(name, module)
+                for cls in self.classes[name]:
+                    owner = f"{name}.{cls.__qualname__}"
+                    found[owner] = self.look(owner, cls)
+        return found
+
+    def constants(self, item: pytest.Item) -> dict[str, dict[str, object]]:
+        """Return the parts of all data in the package's modules and the test's own, by name."""
+        modules = {name: sys.modules[name] for name in self.classes if is_ours(name) and name in sys.modules}
+        if getattr(item, "module", None):
+            modules[item.module.__name__] = item.module
+        found, seen = {}, set()
+        for name, module in modules.items():
+            self.look(name, module)
+            for place, value in self.data[name].items():
+                if id(value) not in seen:  # others import it from the first
+                    seen.add(id(value))
+                    found[place] = self.parts_of(place, value)
+        return found
+
+    def parts_of(self, place: str, value: object) -> dict[str, object]:
+        content = quick_bytes(value)
+        if content is None or self.bytes.get(place) != content:
+            self.bytes[place], self.parts[place] = content, dict(describe(value, place))
+        return self.parts[place]
 
 
-def constants(item: pytest.Item) -> dict[str, dict[str, object]]:
-    """Return the parts of all dictionaries, lists and arrays in the package's modules and the test's own, by name."""
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "diffusers_jova"]
-    found, seen = {}, set()
-    for module in [*modules, getattr(item, "module", None)]:
-        for key, value in vars(module).items() if module else ():
-            is_data = isinstance(value, dict | list | set | np.ndarray | torch.Tensor)
-            if is_data and not key.startswith("__") and id(value) not in seen:  # others import it from the first
-                seen.add(id(value))
-                name = f"{module.__name__}.{key}"
-                found[name] = dict(describe(value, name))
-    return found
+def quick_bytes(value: object) -> bytes | None:
+    """Return bytes that stay the same as long as the value does, and may differ where it does too; None: no idea."""
+    try:
+        return marshal.dumps(value, 2) if isinstance(value, dict | list | set) else None
+    except ValueError:  # other objects are in it
+        pass
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:  # nor can they be pickled
+        return None
+
+
+DATA = (dict, list, set, np.ndarray, torch.Tensor)
+
+
+def is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "diffusers_jova"
+
+
+def same_objects(first: dict[str, object], second: dict[str, object]) -> bool:
+    return len(first) == len(second) and all(map(operator.is_, first.values(), second.values()))
 
 
 class ProjectFiles:
@@ -314,16 +371,18 @@ class ProjectFiles:
 
 
 FILES = pytest.StashKey[ProjectFiles]()
+NAMES = pytest.StashKey[NameSpaces]()
 BEFORE = pytest.StashKey[tuple]()
 
 
 def state(item: pytest.Item) -> dict[str, dict[str, object]]:
     files = item.config.stash.setdefault(FILES, ProjectFiles(item.config.rootpath))
+    names = item.config.stash.setdefault(NAMES, NameSpaces())
     return {
         "settings": settings(),
         "loggers": loggers(),
-        "attributes": attributes(),
-        "constants": constants(item),
+        "attributes": names.attributes(),
+        "constants": names.constants(item),
         "files": files.look(),
         "threads": {thread.name: thread for thread in threading.enumerate() if not thread.daemon},
         "processes": {process.name: process for process in multiprocessing.active_children()},
@@ -338,8 +397,11 @@ def changes_between(before: dict, after: dict) -> list[str]:
         changes += differences(parts, after["constants"].get(name, parts))
     for owner, values in before["attributes"].items():
         now = after["attributes"].get(owner, {})
+        if now is values or same_objects(values, now):
+            continue
+        is_module = owner in before["attributes"]["sys.modules"]
         for name, value in values.items():
-            if now.get(name, changes) is not value:
+            if now.get(name, changes) is not value and not (is_module and name.startswith("__")):
                 changes.append(f"{owner}.{name}: {short(value)} -> {short(now.get(name, 'nothing'))}")
     for kind in ("threads", "processes"):
         changes += [f"still running: {x}" for name, x in after[kind].items() if name not in before[kind]]
@@ -348,7 +410,7 @@ def changes_between(before: dict, after: dict) -> list[str]:
 
 def differences(before: dict[str, object], after: dict[str, object]) -> list[str]:
     """Return one line for each part that is new, gone, or another."""
-    if before == after:
+    if before is after or before == after:
         return []
     names = [*before, *(name for name in after if name not in before)]
     return [
