@@ -1,16 +1,11 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Take away private names of diffusers in turn, make a clip without each, and do what needs it: see test_compat.py.
-
-python tests/without_a_name.py FOLDER '{"name": ["module:name"]}' '["module:class.attribute"]'
-"""
+"""Take away private names of diffusers in turn, make a clip without each, and do what needs it: see test_compat.py."""
 
 import importlib
-import json
 import sys
 import traceback
 import types
-from pathlib import Path
 
 import torch
 from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
@@ -93,12 +88,17 @@ def without(name, places, folder):
             function()
 
 
-if __name__ == "__main__":
-    folder, names, attributes = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+def report(sender, folder, names, attributes):
+    """Send {name: (what failed before the name was needed, what was said where it was)} through a pipe.
+
+    Args:
+        names: {name: its places, "module:name"}.
+        attributes: places of attributes, "module:class.attribute".
+    """
     torch.save({"a": torch.zeros(1)}, folder / "lora.bin")
     for module in ("conversion.wan_vae", "pipelines.random_pipeline", "training.memory"):
         importlib.import_module(f"diffusers_jova.{module}")  # brings what diffusers itself makes of these names
     reports = {name: without(name, places, folder) for name, places in names.items()}
     reports |= {place: without(None, [place], folder) for place in attributes}
     reports["all"] = without(None, [place for places in names.values() for place in places], folder)
-    print(json.dumps(reports))
+    sender.send(reports)
