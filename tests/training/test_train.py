@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import time
 import weakref
 from types import SimpleNamespace
@@ -19,12 +18,11 @@ from accelerate.state import AcceleratorState, GradientState
 from autograd_memory import bytes_kept_for_the_gradient
 from tiny_training import (
     TINY,
-    command,
-    environment,
     hide_accelerators,
     read_metrics,
     run,
     save_tiny_pipeline,
+    start_script,
     weights,
     write_cache,
 )
@@ -101,14 +99,12 @@ def in_processes(number, work, *args):
 def test_ten_steps_are_five_and_a_kill_and_five_bit_for_bit(model, clips, tmp_path):
     flags = ["--max_train_steps", "10", "--checkpointing_steps", "5", "--lr_scheduler", "cosine", "--use_ema"]
     folders = ["--model", model, "--cache_dir", clips, "--output_dir", tmp_path / "killed", *flags]
-    process = subprocess.Popen(
-        command("train.py", *folders), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    while process.poll() is None and not (tmp_path / "killed" / "checkpoint-5").is_dir():
+    process = start_script("train.py", *folders)
+    while process.is_alive() and not (tmp_path / "killed" / "checkpoint-5").is_dir():
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    printed = process.communicate()[0].decode()
-    assert process.returncode == -signal.SIGKILL, printed
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "transformer").exists()
 
     resumed = run(train, model, clips, tmp_path / "killed", *flags, "--resume_from_checkpoint", "latest")
