@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wheel alone, away from the checkout: from clips to a LoRA to a clip of it, with the verbs that it brings."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,8 +23,6 @@ from diffusers_jova.media import read_video
 REPOSITORY = Path(__file__).parents[1]
 # What most verbs import, from the wheel and not once per verb
 MODULES = ["peft", "diffusers_jova.training.train_lora", "diffusers_jova.data.preprocessing"]
-
-pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +50,29 @@ def programs(wheel, tmp_path_factory):
 
 
 def test_the_wheel_holds_what_the_package_reads(wheel):
-    names = set(zipfile.ZipFile(wheel).namelist())
-    source = REPOSITORY / "src"
-    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    files = {name for name in files if "__pycache__" not in name}
-    for folder in ("checkpoints", "training/configs"):
-        found = (path for path in (REPOSITORY / folder).rglob("*") if path.is_file())
-        files |= {f"diffusers_jova/{folder}/{path.relative_to(REPOSITORY / folder).as_posix()}" for path in found}
-    assert len(files) > 150 and names - files == {name for name in names if ".dist-info/" in name}
-    assert "diffusers_jova/py.typed" in names  # annotations are read by type checkers of other projects
-    assert files <= names
+    folders = {"src": ""} | {name: f"diffusers_jova/{name}/" for name in ("checkpoints", "training/configs")}
+    files = {
+        place + path.relative_to(REPOSITORY / folder).as_posix(): path
+        for folder, place in folders.items()
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert len(files) > 150 and names - files.keys() == {name for name in names if ".dist-info/" in name}
+        assert "diffusers_jova/py.typed" in names  # annotations are read by type checkers of other projects
+        assert all(archive.read(name) == path.read_bytes() for name, path in files.items())
 
 
+def test_the_installed_wheel_finds_its_own_checkpoint(programs, tmp_path):
+    code = "from diffusers_jova.pipeline_folder import find_model; print(find_model('jova-nano'))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [programs / "python", "-c", code]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert Path(found.strip()).is_relative_to(programs.parent) and Path(found.strip(), "model_index.json").is_file()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("dlib"), reason="needs dlib-bin (diffusers-jova[faces])")
 def test_verbs_lead_from_clips_to_a_lora_to_a_clip_without_the_checkout(programs, folder, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
