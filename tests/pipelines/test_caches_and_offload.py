@@ -2,7 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from diffusers import FasterCacheConfig, FirstBlockCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
+from diffusers import (
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
 
 
 def run(pipe, **kwargs):
@@ -83,6 +89,15 @@ def test_faster_cache_is_refused_where_there_is_more_than_one_pass(own_pipe):
         run(own_pipe)
     video, audio = run(own_pipe, guidance_scale=1.0, modality_scale=1.0)
     assert torch.isfinite(video).all() and torch.isfinite(audio).all()
+
+
+def test_a_cache_made_for_another_number_of_steps_is_refused(make_pipeline):
+    pipe = make_pipeline(audio_in_channels=None, num_layers=1)  # the only models that MagCache can serve
+    pipe.transformer.enable_cache(MagCacheConfig(num_inference_steps=2, mag_ratios=[1.0, 1.0]))
+    call = {"modality_scale": 1.0, "modalities": "video"}
+    with pytest.raises(ValueError, match="This MagCache was made for 2 steps, and the call takes 3: .*disable_cache"):
+        run(pipe, num_inference_steps=3, **call)
+    assert torch.isfinite(run(pipe, num_inference_steps=2, **call)[0]).all()
 
 
 @pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.hooks import FasterCacheConfig, FirstBlockCacheConfig
+from diffusers.hooks import FasterCacheConfig, FirstBlockCacheConfig, MagCacheConfig
 from diffusers.image_processor import PipelineImageInput
 from diffusers.models import AutoencoderKLWan, MMAudioVAE, MMAudioVocoder
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -281,6 +281,14 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         self._attention_kwargs = attention_kwargs
         self._current_timestep = None
         self._interrupt = False
+        self._check_cache(settings.num_inference_steps, whole)
+
+    def _check_cache(self, num_inference_steps: int, whole: tuple[str, ...]) -> None:
+        """Raise a ValueError for a cache of the transformer that would make this call wrong.
+
+        Args:
+            whole: Modalities that are given whole.
+        """
         cache_config = getattr(self.transformer, "_cache_config", None)
         if self.batches_guidance and isinstance(cache_config, FirstBlockCacheConfig):
             raise ValueError(
@@ -296,6 +304,13 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             raise ValueError(
                 "FirstBlockCache decides by the video, and a video that is given says nothing of when the audio may "
                 "skip. Call `pipe.transformer.disable_cache()`, or use another cache."
+            )
+        if isinstance(cache_config, MagCacheConfig) and cache_config.num_inference_steps != num_inference_steps:
+            raise ValueError(
+                f"This MagCache was made for {cache_config.num_inference_steps} steps, and the call takes "
+                f"{num_inference_steps}: its ratios would be those of other noise levels. Enable it anew with "
+                f"`MagCacheConfig(num_inference_steps={num_inference_steps}, ...)`, or call "
+                "`pipe.transformer.disable_cache()`."
             )
 
     # 2. Text
