@@ -72,9 +72,9 @@ def test_the_decoder_of_a_long_clip_is_counted_from_a_short_one():
 
 
 def test_a_decoder_in_tiles_is_counted_from_one_tile():
-    config, clip = {"base_dim": 4, "z_dim": 16, "num_res_blocks": 1}, Clip(192, 448, 5)
-    vae, latents = AutoencoderKLWan(**config).eval(), torch.zeros(1, 16, 2, 24, 56)
-    vae.enable_tiling()  # tiles of 256, 256 and 64 columns
+    config, clip = {"base_dim": 4, "z_dim": 16, "num_res_blocks": 1}, Clip(192, 320, 1)
+    vae, latents = AutoencoderKLWan(**config).eval(), torch.zeros(1, 16, 1, 24, 40)
+    vae.enable_tiling()  # tiles of 256 and 128 columns
     with torch.no_grad(), LiveMemory([*vae.parameters(), latents]) as memory:
         vae.decode(latents)
     counted = decoder_activations(config, clip, torch.float32, AutoencoderKLWan, tiling=True)
