@@ -52,15 +52,17 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 HOOKS += ("_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 # what a tokenizer has warned about; names that a config had no values for, in the order of a set
 UNTOLD = ("deprecation_warnings", "_use_default_values")
+PLAIN = {type(None), bool, int, str, bytes, torch.dtype, torch.device}  # most of what there is
+PLAIN_BASES = tuple(PLAIN)
 OPAQUE = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 
 
 def describe(value: object, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, object]]:
     """Yield the parts of a value, each as (path to it, something that is equal as long as the part is)."""
     seen = set() if seen is None else seen
-    if value is None or isinstance(value, bool | int | str | bytes | torch.dtype | torch.device):
+    if isinstance(value, PLAIN_BASES):
         yield path, value
-    elif isinstance(value, float | complex):
+    elif isinstance(value, (float, complex)):
         yield path, value if value == value else "NaN"
     elif isinstance(value, OPAQUE):
         yield path, value
@@ -89,8 +91,11 @@ def describe_parts(value: object, path: str, seen: set[int]) -> Iterator[tuple[s
         for key, part in value.items():
             if key in UNTOLD:
                 continue
-            yield from describe(part, f"{path}[{key!r}]", seen)
-    elif isinstance(value, list | tuple):
+            if type(part) in PLAIN:
+                yield f"{path}[{key!r}]", part
+            else:
+                yield from describe(part, f"{path}[{key!r}]", seen)
+    elif isinstance(value, (list, tuple)):
         for index, part in enumerate(value):
             yield from describe(part, f"{path}[{index}]", seen)
     elif isinstance(value, set | frozenset):
@@ -107,7 +112,10 @@ def describe_parts(value: object, path: str, seen: set[int]) -> Iterator[tuple[s
 def describe_attributes(value: object, path: str, seen: set[int]) -> Iterator[tuple[str, object]]:
     for name, part in getattr(value, "__dict__", {}).items():
         if name in TELLING or not name.startswith("_") and name not in UNTOLD:
-            yield from describe(part, f"{path}.{name}", seen)
+            if type(part) in PLAIN:
+                yield f"{path}.{name}", part
+            else:
+                yield from describe(part, f"{path}.{name}", seen)
 
 
 def describe_module(module: torch.nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, object]]:
