@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from diffusers import AutoencoderKLWan
+from safetensors.torch import save_file
 
 from diffusers_jova import BigVGANVocoder, JoVAPipeline, JoVAWanTransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
@@ -147,6 +148,17 @@ def record():
     yield start
     for handle in handles:
         handle.remove()
+
+
+@pytest.fixture
+def lora(pipe, tmp_path):
+    """A LoRA file that changes what `pipe` makes, video and audio."""
+    torch.manual_seed(0)
+    layer = "transformer.transformer_blocks.0.{}.to_v.lora_{}.weight"
+    shapes = {"A": (4, 32), "B": (32, 4)}
+    layers = {layer.format(s, ab): torch.randn(shape) for s in ("video", "audio") for ab, shape in shapes.items()}
+    save_file(layers, tmp_path / "lora.safetensors")
+    return tmp_path / "lora.safetensors"
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from diffusers_jova import comfyui
 from diffusers_jova.comfyui.nodes import fingerprint
@@ -143,16 +142,6 @@ TEXTS = {name: text for name, text in WORKFLOW["2"]["inputs"].items() if isinsta
 @pytest.fixture(scope="module")
 def nodes():
     return load_custom_node(Path(comfyui.__file__).parent) | OF_COMFYUI
-
-
-@pytest.fixture
-def lora(tmp_path):
-    torch.manual_seed(0)
-    layer = "transformer.transformer_blocks.0.{}.to_v.lora_{}.weight"
-    shapes = {"A": (4, 32), "B": (32, 4)}
-    layers = {layer.format(s, ab): torch.randn(shape) for s in ("video", "audio") for ab, shape in shapes.items()}
-    save_file(layers, tmp_path / "loud.safetensors")
-    return tmp_path / "loud.safetensors"
 
 
 def test_the_folder_loads_by_its_path_and_as_the_page_says(nodes, tmp_path):

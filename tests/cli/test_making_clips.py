@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from diffusers_jova import JoVAPipeline, pipeline_folder
 from diffusers_jova.cli import generate as generate_verb
@@ -41,17 +40,6 @@ def error_of(capsys) -> str:
 def clip_of(path) -> tuple[bytes, bytes]:
     clip = read_video(path)
     return clip.frames.tobytes(), clip.waveform.tobytes()
-
-
-@pytest.fixture
-def lora(pipe, tmp_path):
-    """A LoRA file that changes the sound and the video."""
-    torch.manual_seed(0)
-    layer = "transformer.transformer_blocks.0.{}.to_v.lora_{}.weight"
-    shapes = {"A": (4, 32), "B": (32, 4)}
-    layers = {layer.format(s, ab): torch.randn(shape) for s in ("video", "audio") for ab, shape in shapes.items()}
-    save_file(layers, tmp_path / "lora.safetensors")
-    return tmp_path / "lora.safetensors"
 
 
 def test_generate_writes_a_clip_with_sound_that_lasts_as_long(folder, tmp_path, capsys):
