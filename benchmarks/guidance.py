@@ -24,15 +24,17 @@ from diffusers_jova.command import run
 from diffusers_jova.files import reading, whole_file
 from diffusers_jova.nano.directions import NOISE_SEED, captioned
 from diffusers_jova.nano.measuring import generate, held_out_plans, measure
+from diffusers_jova.pipeline_folder import read_pipeline_folder
 
 
-PANELS = {"words": ("words wrong", 0.0, 0.5), "lips": ("lips: r", 1.0, 0.4), "faces": ("face found", 1.0, 0.5)}
+# title, what has the fullest colour, what has none
+PANELS = {"words": ("words wrong", 0.0, 0.2), "lips": ("lips: r", 0.9, 0.5), "faces": ("face found", 1.0, 0.85)}
 CELL, MARGIN, TITLE = 56, 64, 58
 STYLE = """\
 <style>
 text { font: 13px sans-serif; fill: #222; text-anchor: middle; dominant-baseline: middle }
-.title { font-weight: bold } .good { fill: #2f7fc1 }
-@media (prefers-color-scheme: dark) { text { fill: #ddd } .good { fill: #3d8fd6 } }
+.title { font-weight: bold } .good { fill: #2f7fc1 } .own { fill: none; stroke: #222; stroke-width: 2 }
+@media (prefers-color-scheme: dark) { text { fill: #ddd } .good { fill: #3d8fd6 } .own { stroke: #ddd } }
 </style>
 """
 
@@ -44,8 +46,15 @@ def measure_cell(pipe: JoVAPipeline, plans, scale: float, audio_scale: float, st
     return {"words": found.word_error_rate, "lips": found.lips_in_time, "faces": found.faces_found}
 
 
-def draw(cells: dict[tuple[float, float], dict[str, float]], path: Path) -> None:
-    """Draw a heat map of each measure: the fuller the colour, the better."""
+def own_scales(model: str) -> tuple[float, float]:
+    """Return the scales that a checkpoint brings itself."""
+    defaults = read_pipeline_folder(model).call_defaults
+    scale, audio_scale = defaults["guidance_scale"], defaults["audio_guidance_scale"]
+    return scale, scale if audio_scale is None else audio_scale
+
+
+def draw(cells: dict[tuple[float, float], dict[str, float]], own: tuple[float, float], path: Path) -> None:
+    """Draw a heat map of each measure: the fuller the colour, the better; the scales of `own` have a frame."""
     rows, columns = (sorted({key[axis] for key in cells}) for axis in (0, 1))
     width = MARGIN + CELL * len(columns)
     pieces = []
@@ -67,6 +76,8 @@ def draw(cells: dict[tuple[float, float], dict[str, float]], path: Path) -> None
                     f'fill-opacity="{0.75 * goodness:.2f}"/>'
                 )
                 pieces.append(f'<text x="{x + CELL / 2 - 1}" y="{y}">{value:.2f}</text>')
+                if (row, column) == own:
+                    pieces.append(f'<rect class="own" x="{x}" y="{top}" width="{CELL - 2}" height="{CELL - 2}"/>')
     middle = TITLE + CELL * len(rows) / 2
     pieces.append(f'<text transform="rotate(-90 20 {middle})" x="20" y="{middle}">guidance_scale</text>')
     size = f"{len(PANELS) * (width + 24)} {TITLE + CELL * len(rows) + 4}"
@@ -120,7 +131,7 @@ def main(args: argparse.Namespace) -> None:
         numbers = (f"{cells[scale, audio_scale][name]:.3f}" for name in PANELS)
         print("| " + " | ".join([f"{scale:g}", f"{audio_scale:g}", *numbers]) + " |", flush=True)
     if args.drawing:
-        draw({pair: cells[pair] for pair in scales}, args.drawing)
+        draw({pair: cells[pair] for pair in scales}, own_scales(args.model), args.drawing)
 
 
 if __name__ == "__main__":

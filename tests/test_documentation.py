@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages that a terminal shows without folding, and old addresses that still lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 
@@ -97,3 +98,10 @@ def test_a_drawing_of_the_architecture_names_files_that_exist(path):
     places = [REPOSITORY / "src/diffusers_jova", REPOSITORY]
     assert [name for name in names if not any((place / name).exists() for place in places)] == []
     assert len(names) > 3
+
+
+def test_the_heat_maps_of_guidance_show_what_was_measured():
+    cells = json.loads((REPOSITORY / "benchmarks/figures/guidance.json").read_text(encoding="utf-8"))["cells"]
+    drawing = (REPOSITORY / "docs/images/guidance.svg").read_text(encoding="utf-8")
+    shown = re.findall(r">(\d\.\d\d)</text>", drawing)
+    assert shown == [f"{cell[name]:.2f}" for name in ("words", "lips", "faces") for cell in cells]
