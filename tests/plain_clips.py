@@ -5,6 +5,7 @@
 import importlib.util
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -60,3 +61,23 @@ def content(folder):
 
 def rows_by_source(cache_dir):
     return {row["source"]: row for row in cache.read_index(cache_dir)}
+
+
+def write_variable_rate(path, times_ms, frames, audio, sampling_rate):
+    """Write a file as phones do, with a timestamp of its own for every frame."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30, options={"crf": "10"})
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=sampling_rate, layout="mono")
+        sound.bit_rate = 96000
+        for time, array in zip(times_ms, frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(array)
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = sampling_rate, 0
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))

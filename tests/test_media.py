@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_clips import write_variable_rate
 
 from diffusers_jova.media import (
     AI_GENERATED_COMMENT,
@@ -56,26 +57,6 @@ def stream_lengths(path):
     """Return what the file says: the lengths of its video and audio in seconds."""
     with av.open(str(path)) as container:
         return tuple(s.duration * s.time_base for s in (container.streams.video[0], container.streams.audio[0]))
-
-
-def write_variable_rate(path, times_ms, frames, audio, sampling_rate):
-    """Write a file as phones do, with a timestamp of its own for every frame."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=30, options={"crf": "10"})
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
-        sound = container.add_stream("aac", rate=sampling_rate, layout="mono")
-        sound.bit_rate = 96000
-        for time, array in zip(times_ms, frames, strict=True):
-            frame = av.VideoFrame.from_ndarray(array)
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = sampling_rate, 0
-        container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
 
 
 def write_sound(path, audio, sampling_rate, codec="aac", gap_s=0.0):

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from diffusers_jova.data import cache, inventory
+from diffusers_jova.data.clips import find_sources
 from diffusers_jova.media import write_video
 from diffusers_jova.training.dataset import CachedClips, Visit
 
@@ -70,6 +71,22 @@ def test_a_clip_that_can_no_longer_be_used_leaves_the_index(cache_clips, clips, 
     assert [name for name, _ in cache_clips(require_audio=True).skipped] == ["a.mp4", "b.mp4"]
     with pytest.raises(ValueError, match="no clip was cached"):
         cache.read_index(tmp_path / "cache")
+
+
+def test_what_is_cached_of_films_whose_drive_is_away_stays_until_it_is_back(cache_clips, clips, tmp_path):
+    share = tmp_path / "share"
+    write_clips(share, red=200, grey=100)
+    rows = [{"file_name": f"../share/{name}.mp4"} for name in ("red", "grey")]
+    (clips / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cache_clips()
+    before = content(tmp_path / "cache")
+    share.rename(tmp_path / "elsewhere")
+    share.mkdir()  # the empty place where it is mounted
+    summary = cache_clips()
+    assert "is not there or empty. Is its drive or network share mounted?" in summary.skipped[0][1]
+    assert content(tmp_path / "cache") == before and not summary.removed
+    (share / "other.mp4").touch()  # mounted, and the films are gone
+    assert len(inventory.find_leftovers(tmp_path / "cache", str(clips), find_sources(clips)).gone) == 2
 
 
 def test_each_shard_sees_which_clips_are_gone(cache_clips, clips, tmp_path):

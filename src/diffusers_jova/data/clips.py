@@ -76,6 +76,8 @@ class Source:
         path: of the file; None for an entry of a dataset, of which `content` returns the bytes.
         caption: a text beside the clip of which it is not known yet whether it is of the video or of the audio.
         problem: why the clip cannot be used, or "".
+        is_away: whether that may pass: the file is not there, but its folder is not either, or is empty, as where a
+            drive is not mounted.
         start_s, end_s: of the piece of the file that is the clip, in seconds after its first frame; None: all of it.
         crop: x1, y1, x2, y2 of the part of each frame that is the clip's, in pixels as it is shown; None: all of it.
         row: what its row of metadata says, as it stands there.
@@ -87,6 +89,7 @@ class Source:
     path: Path | None = None
     content: Callable[[], bytes] | None = None
     problem: str = ""
+    is_away: bool = False
     caption: str = ""
     start_s: Fraction | None = None
     end_s: Fraction | None = None
@@ -95,8 +98,8 @@ class Source:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a clip at all, also one that cannot be used."""
-        return self.path is not None or self.content is not None
+        """Whether there is a clip at all, also one that cannot be used, or may be."""
+        return self.path is not None or self.content is not None or self.is_away
 
     def with_caption(self, has_video: bool) -> "Source":
         """Return the source with its `caption` among the texts, as what it is of a clip with or without video."""
@@ -196,9 +199,9 @@ def _folder_sources(folder: Path) -> list[Source]:
                 rows[name] = row
     clips = {n: path for n, path in files.items() if path.suffix.lower() not in NO_CLIPS and n not in in_pieces}
     missing = sorted(set(rows) - set(clips) - set(problems))
-    problems |= dict.fromkeys(missing, "the metadata name it, but there is no such clip")
     sources = [_with_sidecars(path, name, rows.get(name, {}), names) for name, path in clips.items()]
     sources += [Source(name, problem=problem) for name, problem in problems.items()]
+    sources += [_missing(folder / name, name, rows[name]) for name in missing]
     return _tell_apart([*sources, *pieces.values()])
 
 
@@ -216,13 +219,25 @@ def _piece(path: Path, name: str, row: Mapping[str, Any]) -> Source:
     if start_s is not None:
         name = piece_name(name, start_s, end_s)
     if not path.is_file():
-        return Source(name, problem="the metadata name it, but there is no such file", row=row)
+        return _missing(path, name, row)
     try:
         texts, segments = _parse_fields(row)
         crop = _parse_crop(row)
     except ValueError as error:
         return Source(name, path=path, problem=str(error), row=row)
     return Source(name, texts, segments, path, start_s=start_s, end_s=end_s, crop=crop, row=row)
+
+
+def _missing(path: Path, name: str, row: Mapping[str, Any]) -> Source:
+    """Return a clip that metadata name and that is not there."""
+    problem = "the metadata name it, but there is no such file"
+    try:
+        is_away = not any(os.scandir(path.parent))
+    except OSError:
+        is_away = True
+    if is_away:
+        problem += f": `{path.parent}` is not there or empty. Is its drive or network share mounted?"
+    return Source(name, problem=problem, is_away=is_away, row=row)
 
 
 def piece_name(name: str, start_s: Fraction, end_s: Fraction) -> str:

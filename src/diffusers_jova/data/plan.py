@@ -47,6 +47,7 @@ def make_plan(run: Run) -> Plan:
     for source in plan.sources:
         if source.problem:
             run.summary.skip(source.name, source.problem)
+            plan.unread |= {source.name} if source.is_away else set()
     by_file: dict[str | Path, list[Source]] = {}  # a film is read once, however many clips are pieces of it
     for source in plan.sources:
         if not source.problem:

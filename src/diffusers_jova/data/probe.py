@@ -8,10 +8,8 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-import av
-
 from ..media import probe_media
-from ..media.containers import CLIP_FORMATS, IMAGE_FORMATS, open_input
+from ..media.containers import CLIP_FORMATS, IMAGE_FORMATS, naming, open_input
 from ..media.reading import read_timeline
 
 
@@ -50,18 +48,18 @@ def is_still_picture(path: Path) -> bool:
     """
     if not path.stat().st_size:
         return False
-    try:
-        with open_input(path, (*CLIP_FORMATS, *IMAGE_FORMATS)) as container:
-            if container.streams.audio or not container.streams.video:
-                return False
-            # HEIF and AVIF have the layout of MP4, and say what they are by their brand (ISO 23008-12)
-            brand = container.metadata.get("major_brand", "")
-            if not (PICTURE_FORMATS.search(container.format.name) or brand.strip() in PICTURE_BRANDS):
-                return False
-            images = (packet for packet in container.demux(video=0) if packet.size)
-            return len(list(islice(images, 2))) < 2
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"it cannot be read and may be damaged: {error.strerror or error}") from None
+    with (
+        naming(path, "it cannot be read and may be damaged: {reason}"),
+        open_input(path, (*CLIP_FORMATS, *IMAGE_FORMATS)) as container,
+    ):
+        if container.streams.audio or not container.streams.video:
+            return False
+        # HEIF and AVIF have the layout of MP4, and say what they are by their brand (ISO 23008-12)
+        brand = container.metadata.get("major_brand", "")
+        if not (PICTURE_FORMATS.search(container.format.name) or brand.strip() in PICTURE_BRANDS):
+            return False
+        images = (packet for packet in container.demux(video=0) if packet.size)
+        return len(list(islice(images, 2))) < 2
 
 
 def probe_kinds(path: Path) -> tuple[bool, bool]:

@@ -5,11 +5,12 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from ..files import whole_file
+from ..files import whole_file, write_error
 
 
 class Journal:
@@ -43,12 +44,20 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        with suppress(OSError):  # of a line that could not be written, which `add` has said
+            self._file.close()
 
     def add(self, key: str, result: Any) -> None:
-        """Note a result: what JSON can hold."""
-        self._file.write(json.dumps([key, result], ensure_ascii=False) + "\n")
-        self._file.flush()
+        """Note a result: what JSON can hold.
+
+        Raises:
+            OSError: if it cannot be written; the message names the file, says why and what to do.
+        """
+        try:
+            self._file.write(json.dumps([key, result], ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self.path, error, kept="What was found out before is kept") from error
         self.results[key] = result
 
     def keep(self, keys: set[str]) -> None:

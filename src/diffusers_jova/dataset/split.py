@@ -251,13 +251,14 @@ def windows_by_pauses(
         frame_s: one frame, by which a piece may be longer.
     """
     width = max(round(QUIET_S / PIECE_S), 1)
-    smooth = np.convolve(loudness, np.ones(width) / width, "same") if len(loudness) >= width else np.zeros(0)
     pieces = []
     while end_s - start_s > max_s + frame_s:
         first, last = (int((start_s + part * max_s) / PIECE_S) for part in (EARLIEST_CUT, 1))
-        heard = smooth[first:last]
+        around = loudness[max(first - width, 0) : last + width]
         cut_s = start_s + max_s
-        if len(heard):  # of moments that are about equally quiet the last: clips are as long as they may be
+        if len(around) > width:
+            heard = np.convolve(around, np.ones(width) / width, "same")[min(first, width) :][: last - first]
+            # of moments that are about equally quiet the last: clips are as long as they may be
             quiet = np.flatnonzero(heard <= EQUALLY_QUIET * np.nanmin(heard))
             cut_s = min((first + int(quiet[-1]) + 1) * PIECE_S, cut_s)
         pieces.append((start_s, cut_s))

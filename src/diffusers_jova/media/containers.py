@@ -4,6 +4,9 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -42,6 +45,48 @@ def open_input(path: str | os.PathLike, formats: tuple[str, ...] = CLIP_FORMATS)
                 "images are not read as clips. Give the clip, as mp4, mkv or wav for example."
             ) from error
         raise
+
+
+@contextmanager
+def naming(
+    path: str | os.PathLike, words: str = "Cannot read `{path}`, which may be damaged: {reason}."
+) -> Iterator[None]:
+    """Name the file in what goes wrong while it is read, and tell what lies in the file from what lies around it.
+
+    Args:
+        words: for a file whose content is the reason.
+
+    Raises:
+        ValueError: if the content is the reason: it would fail again.
+        OSError: if the file cannot be read at all, as on a network drive that does not answer: it may pass.
+    """
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        if error.errno in errno.errorcode:  # the system's and not FFmpeg's own, although demuxers borrow such numbers
+            check_readable(path)
+        raise ValueError(words.format(path=path, reason=error.strerror or error)) from error
+
+
+def check_readable(path: str | os.PathLike) -> None:
+    """Raise the system's error where the bytes of a file cannot be had, whatever they mean."""
+    try:
+        status = os.stat(path)
+        _read_through(os.fspath(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        explained = OSError(
+            f"`{path}` cannot be read now ({error.strerror or error}): see whether its drive or network share is "
+            "there and may be read, then start the same command again."
+        )
+        explained.errno = error.errno
+        raise explained from error
+
+
+@lru_cache(maxsize=1)  # a film that is damaged in many places is read once for it
+def _read_through(path: str, size: int, mtime_ns: int) -> None:
+    with open(path, "rb") as file:
+        while file.read(1 << 20):
+            pass
 
 
 def open_output(path: str | os.PathLike, options: dict[str, str] | None = None) -> OutputContainer:

@@ -9,14 +9,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from .containers import open_input
+from .containers import naming, open_input
 from .reading import (
     CUT_ANYWHERE,
     MAX_STEP_BACK_S,
     Timeline,
     average_rate,
     jump_back,
-    naming,
     read_timeline,
     timed_frames,
 )

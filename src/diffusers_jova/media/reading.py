@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ import av
 import numpy as np
 
 from ..latents import exact_frame_rate
-from .containers import choose_stream, open_input
+from .containers import choose_stream, naming, open_input
 from .display import Display, deinterlace
 from .sound import collect_waveform, fit, join_tracks
 
@@ -283,12 +282,15 @@ def _decode_packets(container, stream) -> Iterator[Any]:
     large = stream.type == "video" and stream.width * stream.height > MAX_FRAME_THREADS_AREA
     stream.thread_type = "SLICE" if large else "AUTO"
     may_begin_anywhere = container.format.name in CUT_ANYWHERE
-    for packet in container.demux(stream):
+    packets = container.demux(stream)
+    for packet in packets:
         try:
             frames = packet.decode()
         except av.InvalidDataError:
             if may_begin_anywhere:
                 continue
+            if packet.is_corrupt:
+                next(packets, None)  # of a file that can be read no further, this says so
             raise
         may_begin_anywhere = may_begin_anywhere and not frames
         while frames:
@@ -370,15 +372,6 @@ def _audio(
     if not np.isfinite(waveform).all():
         raise ValueError(f"`{timeline.path}` has audio samples that are not finite: encode its audio anew.")
     return fit(waveform, round(duration_s * sampling_rate)), sampling_rate
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in what FFmpeg raises."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"Cannot read `{path}`, which may be damaged: {error.strerror or error}.") from error
 
 
 def jump_back(path: Path, time_s: Fraction, step_s: Fraction) -> ValueError:
