@@ -14,7 +14,7 @@ PACKAGE = "diffusers_jova"
 LEAVES = {
     *("command", "compat", "files", "headers", "images", "latents", "live_memory"),
     *("machine", "media", "moved"),
-    *("pipeline_folder", "presets", "progress", "registration", "shards", "text", "workers"),
+    *("pipeline_folder", "presets", "progress", "registration", "remote", "shards", "text", "workers"),
 }
 MODELS = LEAVES | {"models", "loaders"}
 FACES = {"faces", "mouth"}

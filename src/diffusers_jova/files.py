@@ -72,7 +72,7 @@ def whole_file(path: str | os.PathLike, writer: str | None = None) -> Iterator[P
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}{writer and '.'}{writer}.partial{path.suffix}")
-    with _explained(path), nullcontext(partial) if writer is not None else _workplace(path) as partial:
+    with _explained(path), nullcontext(partial) if writer is not None else workplace(path) as partial:
         try:
             yield partial
             sync(partial)
@@ -99,7 +99,7 @@ def whole_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[P
         OSError: As by `whole_file`.
     """
     path = Path(os.path.realpath(path))
-    with _explained(path), _workplace(path, shared=False) as partial:
+    with _explained(path), workplace(path, shared=False) as partial:
         _refuse_existing(path, overwrite)
         partial.mkdir()
         yield partial
@@ -123,7 +123,7 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _workplace(path: Path, shared: bool = True) -> Iterator[Path]:
+def workplace(path: Path, shared: bool = True) -> Iterator[Path]:
     """Give the name `path.name` in an empty folder beside `path`, which is locked, and removed when the block ends.
 
     Args:
@@ -404,6 +404,12 @@ def _owner(lock_file: Path) -> str:
 
 
 # --- outputs are not inputs ---
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path is a URL that fsspec reads, such as s3://bucket/films, and not a path of this machine."""
+    text = os.fspath(path)
+    return isinstance(text, str) and not text.startswith("file://") and bool(re.match(r"[a-z][a-z0-9+.-]+://", text))
 
 
 def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:

@@ -54,7 +54,7 @@ def test_broken_clips_are_skipped_with_their_reasons_and_the_others_are_cached(r
     assert "latin.txt` is not UTF-8 (at byte 2)" in reasons["latin.mp4"]
     assert "json.json` is not JSON" in reasons["json.mp4"]
     assert "start at 0 s or later and before it ends" in reasons["segments.mp4"]
-    assert "there is no such clip" in reasons["missing.mp4"]
+    assert "there is no such file" in reasons["missing.mp4"]
     assert list(rows_by_source(tmp_path / "cache")) == ["good.mp4"]
     text = str(summary)
     assert "skipped: 7" in text and all(f"  {name}: {reason}" in text for name, reason in reasons.items())

@@ -49,11 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from ..data.model_facts import read_model_facts  # late: they take seconds
+    from ..remote import place_of
     from .dispatch import module_of
 
     settings = read_settings(args.config)
     facts = read_model_facts(args.model).defaults
-    output, data = Path(args.output_dir), args.films
+    output, data = place_of(args.output_dir), args.films
     defaults: dict[str, dict[str, Any]] = {
         # half a frame more than a bucket, which is then full
         "split": {"max_s": (facts["num_frames"] + 0.5) / float(facts["frame_rate"])},

@@ -30,6 +30,7 @@ GROUPS = {
         "split": "cut films into clips of one shot and one face",
         "filter": "leave out clips that are not worth training on",
         "annotate": "write down what is said, seen and heard in clips",
+        "pack": "put clips and what is said of them into tars, as WebDataset has them",
         "preprocess": "cache latents, texts and mouths of a folder of clips",
         "train": "train a transformer from a cache, in the paper's two stages",
         "train-lora": "train a LoRA from a cache, and prove what it learned",

@@ -33,8 +33,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..files import is_remote
 from ..headers import read_json_lines
 from ..pipelines.prompts import LABELS, is_labelled
+from ..remote import RemotePath, local_file, members_of, place_of
 from ..text import split_lines
 from .cache import TEXTS
 from .names import FileNames, encodable, walk
@@ -43,6 +45,7 @@ from .probe import Probe, is_still_picture, probe, probe_kinds
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 DATASET_SUFFIXES = (".parquet", ".arrow")
+TAR_SUFFIXES = (".tar",)  # shards of WebDataset: a clip and what is said of it have one name up to the first dot
 MEDIA_COLUMNS = ("video", "audio", "file_name", "file", "path")
 SPLITS_IN_ONE = "train"
 MAX_BEYOND_END_S = Fraction(1, 10)  # by which a row may be wrong about the end of its file: the last frame or two
@@ -73,7 +76,8 @@ class Source:
         name: path relative to the data folder; of a piece of a file with its times, "talk.mp4#t=12.48,17.36".
         texts: by the names of `cache.TEXTS`; what is not said is not there.
         segments: sorted by time.
-        path: of the file; None for an entry of a dataset, of which `content` returns the bytes.
+        path: of the file, on this machine or elsewhere; None for an entry of a dataset, of which `content` returns
+            the bytes.
         caption: a text beside the clip of which it is not known yet whether it is of the video or of the audio.
         problem: why the clip cannot be used, or "".
         is_away: whether that may pass: the file is not there, but its folder is not either, or is empty, as where a
@@ -86,7 +90,7 @@ class Source:
     name: str
     texts: Mapping[str, str] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
-    path: Path | None = None
+    path: Path | RemotePath | None = None
     content: Callable[[], bytes] | None = None
     problem: str = ""
     is_away: bool = False
@@ -109,9 +113,10 @@ class Source:
 
     @contextmanager
     def file(self) -> Iterator[Path]:
-        """Give a path at which the clip can be read."""
+        """Give a path of this machine at which the clip can be read: a remote one is copied."""
         if self.content is None:
-            yield self.path
+            with local_file(self.path) as path:
+                yield path
             return
         with tempfile.TemporaryDirectory(prefix="diffusers-jova-") as folder:
             # not its own name, which may be too long for a file
@@ -130,7 +135,8 @@ def find_sources(data: str | Path, probe_captions: bool = True) -> list[Source]:
     folder that cannot be listed, with a slash behind its name.
 
     Args:
-        data: a folder, a single clip, or a dataset: saved to disk, as parquet, or its name on the Hub.
+        data: a folder, a single clip, or a dataset: saved to disk, as parquet, or its name on the Hub. Folders and
+            clips may be URLs of fsspec. Tars (WebDataset) are folders, too.
         probe_captions: whether to open clips, in this process, where what kind they are decides what a text beside
             them is. Without, such texts stay in `Source.caption`, and no clip is opened.
 
@@ -138,8 +144,12 @@ def find_sources(data: str | Path, probe_captions: bool = True) -> list[Source]:
         FileNotFoundError: if there is nothing at `data`.
         ValueError: if there is no clip in it, or metadata cannot be read; the message names file and line.
     """
-    path = Path(data)
-    if path.is_file() and path.suffix.lower() not in DATASET_SUFFIXES:
+    path = place_of(data)
+    if path.suffix.lower() in TAR_SUFFIXES and path.is_file():
+        sources = _sources_of(path.parent, {path.name: path}, {})
+    elif isinstance(path, RemotePath):
+        sources = _remote_sources(path)
+    elif path.is_file() and path.suffix.lower() not in DATASET_SUFFIXES:
         names = FileNames({other.name: other for other in path.parent.iterdir()})
         sources = _tell_apart([_with_sidecars(path, path.name, {}, names)])
     elif any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
@@ -155,12 +165,25 @@ def find_sources(data: str | Path, probe_captions: bool = True) -> list[Source]:
     if not sources:
         raise ValueError(f"There is no clip in `{data}`: put video or audio files there, or name another folder.")
     if probe_captions:
-        sources = [s.with_caption(probe_kinds(s.path)[0]) if s.caption else s for s in sources]
+        sources = [_with_known_caption(source) if source.caption else source for source in sources]
     return sorted(sources, key=lambda source: source.name)
 
 
+def _with_known_caption(source: Source) -> Source:
+    with source.file() as path:
+        return source.with_caption(probe_kinds(path)[0])
+
+
+def _remote_sources(path: RemotePath) -> list[Source]:
+    """Return the clips of a folder that fsspec reaches, or the one clip that is there."""
+    if path.is_file():
+        return _tell_apart([_with_sidecars(path, path.name, {}, FileNames(path.parent.files()))])
+    return _sources_of(path, dict(path.files()), {})
+
+
 def _folder_sources(folder: Path) -> list[Source]:
-    files, problems = {}, {}
+    files: dict[str, Path | RemotePath] = {}
+    problems: dict[str, str] = {}
     for path, problem in walk(folder):
         name = path.relative_to(folder).as_posix()
         if not problem:
@@ -169,23 +192,39 @@ def _folder_sources(folder: Path) -> list[Source]:
             problems[f"{name}/"] = problem
         elif path.suffix.lower() not in NO_CLIPS:
             problems[name] = problem
+    return _sources_of(folder, files, problems)
+
+
+def _sources_of(
+    folder: Path | RemotePath, files: dict[str, Path | RemotePath], problems: dict[str, str]
+) -> list[Source]:
+    """Return the clips among `files`, by their path relative to `folder`, and what metadata there name elsewhere."""
+    for tar in [name for name, path in files.items() if path.suffix.lower() in TAR_SUFFIXES]:
+        try:
+            files |= {f"{tar}/{name}": path for name, path in members_of(files[tar]).items()}
+        except ValueError as error:
+            problems[tar] = str(error)
     names = FileNames(files)
     rows: dict[str, dict[str, Any]] = {}
     pieces: dict[str, Source] = {}
     in_pieces: set[str] = set()
-    for path in files.values():
-        if path.name.lower() not in METADATA_NAMES:
-            continue
-        for where, row in _read_metadata(path):
-            given = posixpath.normpath((path.parent.relative_to(folder) / _file_name(row, where)).as_posix())
-            try:
-                name = names.find(given) or given
-            except ValueError as error:
-                problems[given] = str(error)
-                continue
+    known: dict[str, Source] = {}
+    for listed in [name for name in files if posixpath.basename(name).lower() in METADATA_NAMES]:
+        for where, row in _read_metadata(files[listed]):
+            given = _file_name(row, where)
+            if not is_remote(given):
+                given = posixpath.normpath(posixpath.join(posixpath.dirname(listed), given))
+            if given not in known:  # a film has thousands of rows
+                try:
+                    name = names.find(given) or given
+                except ValueError as error:
+                    problems[given] = str(error)
+                    continue
+                known[given] = _look_for(files.get(name) or _joined(folder, name), name)
+            name = known[given].name
             is_piece = any(_is_given(row.get(key)) for key in ("start", "end"))
-            if is_piece or (name not in files and (folder / name).is_file()):
-                source = _piece(folder / name, name, row)
+            if is_piece or (name not in files and known[given].path is not None):
+                source = _piece(known[given], row)
                 if source.name in pieces:
                     raise ValueError(f"{where} names `{source.name}` a second time: give one row per clip.")
                 pieces[source.name] = source
@@ -201,8 +240,28 @@ def _folder_sources(folder: Path) -> list[Source]:
     missing = sorted(set(rows) - set(clips) - set(problems))
     sources = [_with_sidecars(path, name, rows.get(name, {}), names) for name, path in clips.items()]
     sources += [Source(name, problem=problem) for name, problem in problems.items()]
-    sources += [_missing(folder / name, name, rows[name]) for name in missing]
+    by_name = {source.name: source for source in known.values()}
+    sources += [replace(by_name[name], row=rows[name]) for name in missing]
     return _tell_apart([*sources, *pieces.values()])
+
+
+def _joined(folder: Path | RemotePath, name: str) -> Path | RemotePath:
+    return RemotePath(name) if is_remote(name) else folder / name
+
+
+def _look_for(path: Path | RemotePath, name: str) -> Source:
+    """Return the file that metadata name, or why there is none."""
+    if path.is_file():
+        return Source(name, path=path)
+    problem, is_away = "the metadata name it, but there is no such file", False
+    if isinstance(path, Path):
+        try:
+            is_away = not any(os.scandir(path.parent))
+        except OSError:
+            is_away = True
+    if is_away:
+        problem += f": `{path.parent}` is not there or empty. Is its drive or network share mounted?"
+    return Source(name, problem=problem, is_away=is_away)
 
 
 def _is_given(value: Any) -> bool:
@@ -210,34 +269,23 @@ def _is_given(value: Any) -> bool:
     return value is not None and value != ""
 
 
-def _piece(path: Path, name: str, row: Mapping[str, Any]) -> Source:
-    """Return the clip that is a piece of the file at `path`, or the whole of a file that lies elsewhere."""
+def _piece(file: Source, row: Mapping[str, Any]) -> Source:
+    """Return the clip that is a piece of a file, or the whole of one that lies elsewhere."""
+    name = file.name
     try:
         start_s, end_s = _parse_times(row)
     except ValueError as error:
         return Source(f"{name}#t={row.get('start')},{row.get('end')}", problem=str(error), row=row)
     if start_s is not None:
         name = piece_name(name, start_s, end_s)
-    if not path.is_file():
-        return _missing(path, name, row)
+    if file.problem:
+        return replace(file, name=name, row=row)
     try:
         texts, segments = _parse_fields(row)
         crop = _parse_crop(row)
     except ValueError as error:
-        return Source(name, path=path, problem=str(error), row=row)
-    return Source(name, texts, segments, path, start_s=start_s, end_s=end_s, crop=crop, row=row)
-
-
-def _missing(path: Path, name: str, row: Mapping[str, Any]) -> Source:
-    """Return a clip that metadata name and that is not there."""
-    problem = "the metadata name it, but there is no such file"
-    try:
-        is_away = not any(os.scandir(path.parent))
-    except OSError:
-        is_away = True
-    if is_away:
-        problem += f": `{path.parent}` is not there or empty. Is its drive or network share mounted?"
-    return Source(name, problem=problem, is_away=is_away, row=row)
+        return Source(name, path=file.path, problem=str(error), row=row)
+    return Source(name, texts, segments, file.path, start_s=start_s, end_s=end_s, crop=crop, row=row)
 
 
 def piece_name(name: str, start_s: Fraction, end_s: Fraction) -> str:
@@ -274,7 +322,7 @@ def _parse_crop(row: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
 
 def _tell_apart(sources: list[Source]) -> list[Source]:
     """Return `sources` with names that UTF-8 can hold; of two that have the same one then, the second is a problem."""
-    sources, taken = [replace(source, name=encodable(source.name)) for source in sources], set()
+    sources, taken = [_encodable(source) for source in sources], set[str]()
     for index, source in enumerate(sources):
         if source.name in taken:
             sources[index] = replace(source, name=f"{source.name} (2)", problem="another clip has its name: rename it")
@@ -282,9 +330,15 @@ def _tell_apart(sources: list[Source]) -> list[Source]:
     return sources
 
 
-def _read_metadata(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _encodable(source: Source) -> Source:
+    name = encodable(source.name)
+    return source if name == source.name else replace(source, name=name)
+
+
+def _read_metadata(path: Path | RemotePath) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("`metadata.jsonl`, line 3,", row)."""
-    yield from _read_csv(path) if path.suffix.lower() == ".csv" else read_json_lines(path)
+    with local_file(path) as file:
+        yield from _read_csv(file) if path.suffix.lower() == ".csv" else read_json_lines(file)
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -319,9 +373,11 @@ def _file_name(row: Mapping[str, Any], where: str) -> str:
     return name
 
 
-def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNames) -> Source:
+def _with_sidecars(path: Path | RemotePath, name: str, row: Mapping[str, Any], names: FileNames) -> Source:
     """Return the clip at `path` with what its row of metadata and the files beside it, among `names`, say."""
     stem, caption = posixpath.splitext(name)[0], ""
+    if isinstance(path, RemotePath) and path.is_member:  # WebDataset's names
+        stem = posixpath.join(posixpath.dirname(name), posixpath.basename(name).partition(".")[0])
     try:
         texts, segments = _parse_fields(row)
         crop = _parse_crop(row)
@@ -333,7 +389,7 @@ def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNam
             if not isinstance(content, dict):
                 raise ValueError(f"`{described}` must be an object with {', '.join(TEXTS)}")
             more_texts, more_segments = _parse_fields(content)
-            texts, segments = more_texts | texts, segments or more_segments
+            texts, segments, row = more_texts | texts, segments or more_segments, content | dict(row)
         if (described := names.find_path(f"{stem}.txt")) is not None:
             caption = _read_text(described).strip()
             if is_labelled(caption):
@@ -343,7 +399,7 @@ def _with_sidecars(path: Path, name: str, row: Mapping[str, Any], names: FileNam
     return Source(name, texts, segments, path, caption=caption, crop=crop, row=row)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path | RemotePath) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..remote import RemotePath
+
 
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield the files below `folder` that are not hidden, each with "" or with why it cannot be used.
@@ -47,7 +49,7 @@ class FileNames:
     macOS writes "é" as two characters, other systems and most texts as one; to people it is the same name.
     """
 
-    def __init__(self, files: Mapping[str, Path]):
+    def __init__(self, files: Mapping[str, Path | RemotePath]):
         self.files, self._alike = files, defaultdict(list)
         for name in files:
             self._alike[_fold(name)].append(name)
@@ -68,7 +70,7 @@ class FileNames:
                 return found[0]
         return None
 
-    def find_path(self, name: str) -> Path | None:
+    def find_path(self, name: str) -> Path | RemotePath | None:
         """Return the path of the file that `name` means, with the errors of `find`."""
         found = self.find(name)
         return None if found is None else self.files[found]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..images import centre_crop
 from ..progress import progress
+from ..remote import RemotePath
 from ..workers import Failure, Workers
 from .clips import Source, examine, find_sources, probe_of_piece
 from .probe import Probe
@@ -48,7 +49,9 @@ def make_plan(run: Run) -> Plan:
         if source.problem:
             run.summary.skip(source.name, source.problem)
             plan.unread |= {source.name} if source.is_away else set()
-    by_file: dict[str | Path, list[Source]] = {}  # a film is read once, however many clips are pieces of it
+    by_file: dict[
+        str | Path | RemotePath, list[Source]
+    ] = {}  # a film is read once, however many clips are pieces of it
     for source in plan.sources:
         if not source.problem:
             by_file.setdefault(source.path or source.name, []).append(source)

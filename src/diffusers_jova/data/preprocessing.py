@@ -17,6 +17,7 @@ import logging
 from ..faces import FaceDetector
 from ..files import check_output, is_same_place
 from ..progress import progress
+from ..remote import writes_to_any_place
 from ..shards import own_cache
 from . import cache
 from .check import windows_to_measure
@@ -34,6 +35,7 @@ from .windows import Window
 logger = logging.getLogger(__name__)
 
 
+@writes_to_any_place
 def preprocess(
     config: PreprocessingConfig, detector: FaceDetector | None = None, command: str | None = None
 ) -> Summary:

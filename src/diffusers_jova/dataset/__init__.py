@@ -7,6 +7,7 @@
     measures          a clip -> numbers, by the ruler's functions where it has them
     filters, filter   the table of thresholds, and what they leave of the clips
     duplicates        near-duplicates in the whole set
+    cutting, pack     a piece of a film -> a file of its own; clips -> tars
     html_report       a page with the clips on both sides of each threshold
     annotation        models that say what is said, seen and heard
     apply             a step's function over all of them, in child processes: where another engine would begin

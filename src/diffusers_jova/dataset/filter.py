@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..faces import FaceDetector, choose_detector
 from ..files import check_output, lock_folder, reading
+from ..remote import writes_to_any_place
 from ..text import nearest
 from .apply import apply
 from .duplicates import find_duplicates
@@ -48,6 +49,7 @@ class FilterConfig:
     dry_run: bool = False
 
 
+@writes_to_any_place
 def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> StepSummary:
     """Write the rows of the clips that stay, and return what became of all.
 

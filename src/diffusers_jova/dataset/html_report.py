@@ -13,9 +13,8 @@ import numpy as np
 from ..data.clips import Source
 from ..evaluation.document import Block, Heading, Paragraph, Picture, Table, Video, Videos, to_html
 from ..files import whole_file
-from ..images import resize_frame
-from ..media import iter_frames, read_audio, write_video
 from ..media.reading import read_timeline
+from .cutting import cut
 from .filters import FILTERS, Filter
 from .measures import MeasuredClip
 
@@ -90,31 +89,13 @@ def _captioned(clip: MeasuredClip, value: float, previews: dict[str, Video | Non
 def _preview(source: Source) -> Video | None:
     """Return a small copy of a clip that any browser plays; None where it cannot be read any more."""
     try:
-        start_s = source.start_s or Fraction(0)
-        length_s = PREVIEW_S if source.end_s is None else min(source.end_s - start_s, PREVIEW_S)
-        timeline = read_timeline(source.path)
-        if timeline.video is None:
-            return None
-        rate = min(timeline.frame_rate, PREVIEW_RATE)
-        frames = []
-        for frame in iter_frames(source.path, rate, start_s=start_s, duration_s=length_s):
-            crop = source.crop or (0, 0, frame.shape[1], frame.shape[0])
-            scale = PREVIEW_SIDE / min(crop[2] - crop[0], crop[3] - crop[1])
-            width, height = (2 * max(round(scale * side / 2), 1) for side in (crop[2] - crop[0], crop[3] - crop[1]))
-            frames.append(resize_frame(frame, crop, height, width))
-        audio, audio_rate = read_audio(source.path, None, 1, start_s=start_s, duration_s=len(frames) / rate)
-        with tempfile.TemporaryDirectory() as folder:
-            path = write_video(
-                Path(folder) / "clip.mp4",
-                frames,
-                rate,
-                None if audio is None else audio[0],
-                audio_rate,
-                ai_generated=False,
-                crf=28,
-            )
-            return Video(path.read_bytes(), "")
-    except (ValueError, FileNotFoundError):
+        with source.file() as path, tempfile.TemporaryDirectory() as folder:
+            if read_timeline(path).video is None:
+                return None
+            target = Path(folder) / "clip.mp4"
+            cut(source, path, target, longest_s=PREVIEW_S, max_frame_rate=PREVIEW_RATE, side=PREVIEW_SIDE, crf=28)
+            return Video(target.read_bytes(), "")
+    except (ValueError, OSError):
         return None
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ..files import whole_file, write_error
+from ..remote import RemotePath
 
 
 class Journal:
@@ -69,11 +70,15 @@ class Journal:
             self.results = kept
 
 
-def key_of(path: Path, *settings: Any) -> str:
+def key_of(path: Path | RemotePath, *settings: Any) -> str:
     """Return a key for what is done with a file: another one when the file or the settings change.
 
-    The content is known by size and time of change: hashing a day of films would take as long as reading them.
+    The content is known by size and time of change, elsewhere by what a store says of it: hashing a day of films would
+    take as long as reading them.
     """
-    status = path.stat()
-    content = [os.path.realpath(path), status.st_size, status.st_mtime_ns, *settings]
+    if isinstance(path, RemotePath):
+        content = [path.url, path.version(), *settings]
+    else:
+        status = path.stat()
+        content = [os.path.realpath(path), status.st_size, status.st_mtime_ns, *settings]
     return hashlib.sha256(json.dumps(content, default=str).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,16 +96,20 @@ class Measurer:
         Raises:
             ValueError: if it cannot be read.
         """
-        found = _probe(source)
+        with source.file() as path:
+            return self._measure(source, path)
+
+    def _measure(self, source: Source, path: Path) -> tuple[Measures, bool, float]:
+        found = probe_of_piece(source, _probe_file(path))
         measures: Measures = {}
         start_s = source.start_s or Fraction(0)
         waveform = None
         if found.has_audio:
-            read, _ = read_audio(source.path, SAMPLING_RATE, 1, start_s=start_s, duration_s=found.duration_s)
+            read, _ = read_audio(path, SAMPLING_RATE, 1, start_s=start_s, duration_s=found.duration_s)
             waveform = None if read is None else read[0]
         measures |= measure_audio(waveform)
         if found.has_video:
-            frames, rate, size = _frames(source, found.duration_s)
+            frames, rate, size = _frames(source, path, found.duration_s)
             measures |= {"resolution": min(size)} | measure_frames(frames, rate)
             if self.detector is not None:
                 measures |= measure_face(frames, rate, waveform, self.detector)
@@ -121,21 +126,17 @@ def _probe_file(path) -> Probe:
     return probe(path)
 
 
-def _probe(source: Source) -> Probe:
-    return probe_of_piece(source, _probe_file(source.path))
-
-
 @lru_cache(maxsize=1)
 def _load_syncnet(path: str) -> SyncNet:
     return load_syncnet(read_state_dict(path)).eval()
 
 
-def _frames(source: Source, duration_s: Fraction) -> tuple[np.ndarray, Fraction, tuple[int, int]]:
+def _frames(source: Source, path: Path, duration_s: Fraction) -> tuple[np.ndarray, Fraction, tuple[int, int]]:
     """Return the frames of a clip at the size at which they are looked at, their rate, and their own size."""
-    rate = min(read_timeline(source.path).frame_rate, MAX_FRAME_RATE)
+    rate = min(read_timeline(path).frame_rate, MAX_FRAME_RATE)
     frames, size, crop = [], (0, 0), source.crop
     start_s = source.start_s or Fraction(0)
-    for frame in iter_frames(source.path, rate, start_s=start_s, duration_s=duration_s):
+    for frame in iter_frames(path, rate, start_s=start_s, duration_s=duration_s):
         x1, y1, x2, y2 = crop or (0, 0, frame.shape[1], frame.shape[0])
         size = (y2 - y1, x2 - x1)
         scale = min(MAX_SIDE / min(size), 1)

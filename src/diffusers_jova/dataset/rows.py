@@ -9,12 +9,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..data.cache import TEXTS
 from ..data.clips import Segment, Source, find_sources
 from ..files import whole_file
+from ..remote import RemotePath, is_copy
 
 
 METADATA = "metadata.jsonl"
@@ -80,10 +82,19 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> No
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _relative(path: Path, folder: str | os.PathLike) -> str:
-    """Return how a row in `folder` names a file: relative, unless it lies on another drive."""
-    path = Path(os.path.realpath(path))
+def _relative(path: Path | RemotePath, folder: str | os.PathLike) -> str:
+    """Return how a row in `folder` names a file: relative, unless it lies on another drive or machine."""
+    if isinstance(path, RemotePath):
+        return path.url
+    if is_copy(folder):
+        return Path(os.path.realpath(path)).as_posix()
+    return _from(os.fspath(path), os.fspath(folder), os.getcwd())
+
+
+@lru_cache(maxsize=4096)  # a film has thousands of rows, and following links takes as long as all else
+def _from(path: str, folder: str, working_dir: str) -> str:
+    path = os.path.realpath(path)
     try:
         return Path(os.path.relpath(path, os.path.realpath(folder))).as_posix()
     except ValueError:
-        return path.as_posix()
+        return Path(path).as_posix()

@@ -21,6 +21,7 @@ from ..evaluation.loudness import PIECE_S
 from ..faces import FaceDetector, choose_detector
 from ..files import check_output, lock_folder
 from ..media.reading import read_timeline
+from ..remote import writes_to_any_place
 from .apply import apply
 from .films import Film, face_runs, find_crop, look_through, loudness_of
 from .rows import METADATA, read_clips, row_of, seconds, write_rows
@@ -59,6 +60,7 @@ class SplitConfig:
     dry_run: bool = False
 
 
+@writes_to_any_place
 def split(config: SplitConfig, detector: FaceDetector | None = None) -> StepSummary:
     """Write the rows of the clips in `config.data`, and return what became of the films.
 
@@ -134,18 +136,22 @@ class Splitter:
         Raises:
             ValueError: if it cannot be read.
         """
-        if is_still_picture(film.path):
+        with film.file() as path:
+            return self._split(film, path)
+
+    def _split(self, film: Source, path: Path) -> dict[str, Any]:
+        if is_still_picture(path):
             raise ValueError("it is an image, not a video")
-        found = probe(film.path)
+        found = probe(path)
         piece = probe_of_piece(film, found)
         begin_s = film.start_s or Fraction(0)
         rate = AUDIO_ALONE_RATE
         if found.has_video:
-            rate = min(read_timeline(film.path).frame_rate, MAX_FRAME_RATE)
-            seen = look_through(film.path, rate, begin_s, piece.duration_s, self.detector)
+            rate = min(read_timeline(path).frame_rate, MAX_FRAME_RATE)
+            seen = look_through(path, rate, begin_s, piece.duration_s, self.detector)
         else:
             seen = Film(rate, round(piece.duration_s * rate))
-        loudness = loudness_of(film.path, begin_s, piece.duration_s) if found.has_audio else np.zeros(0)
+        loudness = loudness_of(path, begin_s, piece.duration_s) if found.has_audio else np.zeros(0)
         seen.gaps += _unheard(loudness, rate)
         clips, left_out = self._clips(film, seen, loudness, found)
         offset_s = float(begin_s)

@@ -21,6 +21,7 @@ from ...data.probe import Probe, is_still_picture, probe
 from ...files import check_output, lock_folder
 from ...headers import read_json_lines
 from ...progress import progress
+from ...remote import RemotePath, local_file, writes_to_any_place
 from ...text import printable
 from ...workers import Failure, Workers
 from ..journal import Journal, key_of
@@ -223,6 +224,7 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"transcript": " ".join(part["transcript"] for part in spoken), "segments": segments, **most}
 
 
+@writes_to_any_place
 def annotate(config: AnnotationConfig) -> AnnotationSummary:
     """Return what became of the clips in `config.data`; their rows, with texts, are in `config.output_dir`.
 
@@ -279,7 +281,7 @@ def dry_run(config: AnnotationConfig) -> str:
 def look_at(sources: Sequence[Source], config: AnnotationConfig, summary: AnnotationSummary) -> list[Clip]:
     """Return the clips that can be read; the others are in the summary."""
     earlier = earlier_rows(Path(config.output_dir) / METADATA)
-    by_file: dict[Path, list[Source]] = {}  # a film is read once, however many clips are pieces of it
+    by_file: dict[Path | RemotePath, list[Source]] = {}  # a film is read once, however many clips are pieces of it
     for source in sources:
         by_file.setdefault(source.path, []).append(source)
     clips = []
@@ -300,15 +302,16 @@ def look_at(sources: Sequence[Source], config: AnnotationConfig, summary: Annota
     return clips
 
 
-def probe_clip(path: Path) -> Probe:
+def probe_clip(path: Path | RemotePath) -> Probe:
     """Return what a file holds.
 
     Raises:
         ValueError: if it is not a clip or cannot be read.
     """
-    if is_still_picture(path):
-        raise ValueError("it is an image, not a video")
-    return probe(path)
+    with local_file(path) as file:
+        if is_still_picture(file):
+            raise ValueError("it is an image, not a video")
+        return probe(file)
 
 
 def earlier_rows(path: Path) -> dict[str, dict[str, Any]]:
