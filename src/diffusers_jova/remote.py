@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .files import is_remote, lock_folder, whole_file, workplace, write_error
+from .shards import parse_shard
 
 
 # Stores in which a file appears when all of it is there; elsewhere it gets its name afterwards.
@@ -282,6 +283,8 @@ def writes_to_any_place(step: Callable[..., Result]) -> Callable[..., Result]:
         inside = f"{config.output_dir.rstrip('/')}/"
         if inside.startswith(f"{str(config.data).rstrip('/')}/"):
             raise ValueError(f"The output `{config.output_dir}` is or lies in `{config.data}`: choose another output.")
+        if parse_shard(getattr(config, "shard", "0/1"))[1] > 1:
+            raise ValueError(f"`--shard` wants an output folder that all machines see, not `{config.output_dir}`.")
         with local_folder(config.output_dir) as folder:
             return step(replace(config, output_dir=str(folder)), *args, **options)
 

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a folder of films to a cache, by one command."""
 
+import json
+
 import pytest
 from plain_films import COLOURS, scene, voice, write_film
+from tiny_annotators import CAPTION, make_audio_flamingo, make_qwen2_vl, make_whisper
 
 from diffusers_jova.cli.dataset import read_settings
 from diffusers_jova.cli.dispatch import main
@@ -38,6 +41,26 @@ def test_films_become_a_cache_of_their_good_clips(command, tmp_path, capsys):
     film = "../../../films/talk.mp4#t="
     assert set(rows) == {f"{film}0,1.2", f"{film}1.2,2.4"}
     assert {row["video_caption"] for row in rows.values()} == {"A square."}
+
+
+@pytest.mark.long
+def test_films_become_a_cache_with_captions_that_models_made(command, tmp_path, capsys):
+    (tmp_path / "films" / "talk.txt").unlink()
+    makers = {"video_captioner": make_qwen2_vl, "audio_captioner": make_audio_flamingo, "transcriber": make_whisper}
+    for name, make in makers.items():
+        make(tmp_path / name)
+    flags = {**{name: str(tmp_path / name) for name in makers}, "device": "cpu", "max_new_tokens": 12}
+    (tmp_path / "dataset.yaml").write_text(f"{SETTINGS}annotate: {json.dumps(flags)}\n")
+    assert main([*command, "--captions", "made"]) == 0
+    rows = list(cache.read_index(tmp_path / "cache"))
+    assert len(rows) == 2
+    for row in rows:
+        assert {row["video_caption"], row["audio_caption"]} == {"".join(CAPTION)} and row["transcript"]
+    before = (tmp_path / "cache" / "index.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--captions", "made"]) == 0  # once more: nothing is asked again
+    assert "annotated now" not in capsys.readouterr().out
+    assert (tmp_path / "cache" / "index.jsonl").read_bytes() == before
 
 
 def test_a_setting_that_no_step_has_is_named(tmp_path, command, capsys):

@@ -91,6 +91,19 @@ def test_a_threshold_has_two_sides_and_none_switches_it_off():
         choose_thresholds({"min_beauty": 1})
 
 
+def test_clips_in_another_language_are_left_out_where_it_is_known(run, clips):
+    path = clips / "split" / "metadata.jsonl"
+    rows = [row | {"language": code} for row, code in zip(read_lines(path), ("EN", "pt", None))]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    off = dict.fromkeys(choose_thresholds({}))
+    summary = run(off, max_distance=None, languages=("en",))
+    assert [found for _, _, found in summary.left_out] == [
+        ["it is in another language (pt)"]
+    ] and summary.num_kept == 2
+    report = json.loads((clips / "filtered" / "report.json").read_text())
+    assert report["languages"] == {"en": 1, "pt": 1, "unknown": 1}
+
+
 def test_near_duplicates_are_found_by_frames_and_audio_together():
     rng = np.random.default_rng(0)
     audio, picture, other = (rng.integers(0, 2, 256, np.uint8) for _ in range(3))

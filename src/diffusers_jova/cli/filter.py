@@ -18,6 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="rows of `split`, a folder of clips, or rows of your own")
     parser.add_argument("--output_dir", required=True, help="folder of the rows; an unfinished one is continued")
     parser.add_argument("--config", help="file of settings in YAML, a line for each threshold: `min_sharpness: 0.4`")
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        default=(),
+        metavar="CODE",
+        help="en pt: leave out clips in which another one is spoken, as `annotate` wrote down (default: all stay)",
+    )
     parser.add_argument("--no_faces", action="store_true", help="do not look for faces")
     parser.add_argument("--landmarks", help="dlib's landmark file (default: that of face_recognition_models)")
     parser.add_argument("--syncnet", help="file of SyncNet's weights, syncnet_v2.model, for lips in time")

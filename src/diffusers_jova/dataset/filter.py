@@ -3,6 +3,7 @@
 """Clips -> those that are worth training on. Each is measured once; thresholds may change without measuring again."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ class FilterConfig:
         output_dir: folder of the rows of clips that stay.
         thresholds: by the names in `filters.NAMES`; None switches a filter off, what is not there has its default.
         max_distance: part of the bits of two hashes that differ between near-duplicates at most; None to keep them.
+        languages: those in which something is said in clips that stay, as `annotate` writes them down ("en"); none:
+            all stay. Where nobody has written down which it is, a clip stays.
         no_faces: do not look for faces: no filter of faces counts.
         landmarks: dlib's landmark file; None to find it.
         syncnet: file of SyncNet's weights.
@@ -41,6 +44,7 @@ class FilterConfig:
     output_dir: str
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     max_distance: float | None = MAX_DISTANCE
+    languages: Sequence[str] = ()
     no_faces: bool = False
     landmarks: str | None = None
     syncnet: str | None = None
@@ -71,7 +75,7 @@ def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> 
     folder = Path(config.output_dir)
     with lock_folder(folder):
         clips = _measure(config, Measurer(detector, config.syncnet), summary)
-        clips = _judge(clips, thresholds, config.max_distance)
+        clips = _judge(clips, thresholds, config.max_distance, config.languages)
         kept = [clip for clip in clips if not clip.reasons]
         for clip in clips:
             if clip.reasons:
@@ -80,7 +84,8 @@ def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> 
         if not config.dry_run:
             rows = [row_of(clip.source, folder, measures=dict(clip.measures)) for clip in kept]
             write_rows(folder / METADATA, rows)
-            summary.write(folder, thresholds=thresholds, histograms=_histograms(clips))
+            languages = Counter(language_of(clip) or "unknown" for clip in clips)
+            summary.write(folder, thresholds=thresholds, histograms=_histograms(clips), languages=languages)
             if config.report:
                 write_html(folder, clips, thresholds)
     return summary
@@ -99,15 +104,31 @@ def _measure(config: FilterConfig, measurer: Measurer, summary: StepSummary) -> 
 
 
 def _judge(
-    clips: Sequence[MeasuredClip], thresholds: Mapping[str, float | None], max_distance: float | None
+    clips: Sequence[MeasuredClip],
+    thresholds: Mapping[str, float | None],
+    max_distance: float | None,
+    languages: Sequence[str],
 ) -> list[MeasuredClip]:
     """Return the clips with the reasons against each; of near-duplicates, the first that has no other stays."""
-    reasons = [reasons_against(clip.measures, thresholds) for clip in clips]
+    reasons = [
+        reasons_against(clip.measures, thresholds) + _against_language(language_of(clip), languages) for clip in clips
+    ]
     good = [number for number, found in enumerate(reasons) if not found]
     if max_distance is not None:
         for copy in find_duplicates([clips[number].measures for number in good], max_distance):
             reasons[good[copy]].append("it is nearly the same as another clip")
     return [MeasuredClip(c.source, c.measures, c.duration_s, found) for c, found in zip(clips, reasons)]
+
+
+def language_of(clip: MeasuredClip) -> str | None:
+    """Return the language that is spoken in a clip, as its row says; None where it does not."""
+    language = clip.source.row.get("language")
+    return language.lower() if isinstance(language, str) and language else None
+
+
+def _against_language(language: str | None, languages: Sequence[str]) -> list[str]:
+    is_other = language is not None and languages and language not in languages
+    return [f"it is in another language ({language})"] if is_other else []
 
 
 def _histograms(clips: Sequence[MeasuredClip]) -> dict[str, list[list[float]]]:
