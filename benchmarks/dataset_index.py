@@ -79,5 +79,5 @@ def main(args: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num_rows", type=int, default=500_000, help="how many clips")
-    parser.add_argument("--num_duplicates", type=int, default=10_000, help="of them, to look for near-duplicates")
+    parser.add_argument("--num_duplicates", type=int, default=20_000, help="of them, to look for near-duplicates")
     sys.exit(run(main, parser.parse_args()))
