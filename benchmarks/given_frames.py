@@ -4,7 +4,9 @@
 
     python benchmarks/given_frames.py --num_clips 50
 
-noised  the given frames have the noise level of the others, and mask channels tell which they are (what is built)
+noised  the given frames have the noise level of the others, and mask channels tell which they are; the frames that are
+        made take over the offset at the border (what is built)
+own     the same without the offset: the model's own frames
 clean   they have no noise, but the timestep of the others
 tokens  they have no noise, and their tokens have timestep 0
 
@@ -22,6 +24,13 @@ from diffusers_jova.nano.directions import DIRECTIONS, HEADER, direction_row, ma
 from diffusers_jova.nano.measuring import held_out_plans, measure, record
 from diffusers_jova.pipelines import pipeline_jova
 from diffusers_jova.pipelines.directions import GivenLatents
+
+
+class OwnFrames(GivenLatents):
+    """What is made stays as the model makes it."""
+
+    def go_on(self, velocities, tensors, sigma):
+        return velocities
 
 
 class CleanFrames(GivenLatents):
@@ -57,10 +66,11 @@ def main(args: argparse.Namespace) -> None:
     print(HEADER)
     for line in recording_rows(args.rows, plans, recordings):
         print(line, flush=True)
-    for way in ("noised", "clean", "tokens"):
+    classes = {"noised": GivenLatents, "own": OwnFrames, "clean": CleanFrames, "tokens": CleanFrames}
+    for way, given_latents in classes.items():
         pipe = JoVAPipeline.from_pretrained(args.model)
         pipe.set_progress_bar_config(disable=True)
-        pipeline_jova.GivenLatents = GivenLatents if way == "noised" else CleanFrames
+        pipeline_jova.GivenLatents = given_latents
         if way == "tokens":
             give_tokens_their_timestep(pipe.transformer)
         for name in args.rows:

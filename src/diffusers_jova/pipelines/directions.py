@@ -23,6 +23,7 @@ from diffusers.utils import logging
 from ..latents import exact_frame_rate, nearest_num_frames, num_latent_frames
 from .given_media import GivenClip, Recording, given_clips, join_recordings, nearest_to_recording, read_recordings
 from .inputs import MODALITIES, CallSettings, named_modalities
+from .seams import offset_from_given
 
 
 logger = logging.get_logger(__name__)
@@ -205,6 +206,15 @@ class GivenLatents:
         """The names of the latents that are given whole."""
         return tuple(name for name, is_given in self.is_given.items() if is_given.all())
 
+    @functools.cached_property
+    def made_frames(self) -> tuple[int, int] | None:
+        """The first and the last latent frame that is made, where some are and others are given."""
+        is_given = self.is_given.get(LATENTS["video"])
+        if is_given is None or is_given.all():
+            return None
+        made = (~is_given).nonzero().flatten().tolist()
+        return made[0], made[-1]
+
     def stands_clean(self, name: str) -> bool:
         is_able = name in self.whole or (name == LATENTS["audio"] and name in self.clean)
         return self.condition_mode == "clean" and is_able
@@ -217,6 +227,23 @@ class GivenLatents:
             is_given = self.is_given[name].reshape((-1,) + (1,) * (clean.ndim - 3))  # (F, 1, 1) or (A,)
             replaced[name] = torch.where(is_given, noisy, tensors[name])
         return tensors | replaced
+
+    def go_on(
+        self, velocities: dict[str, torch.Tensor], tensors: dict[str, Any], sigma: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the velocities with which a video goes on from the frames that are given: see `offset_from_given`.
+
+        The offset is added to x - sigma · v, and later steps draw anew what moves. Audio, and a video of which nothing
+        or everything is given, keep theirs.
+        """
+        name = LATENTS["video"]
+        if self.made_frames is None or name not in velocities:
+            return velocities
+        velocity = velocities[name]
+        expected = tensors[name] - sigma * velocity
+        offset = offset_from_given(expected, self.clean[name], *self.made_frames)
+        # a noise level of 0 among a caller's own ones moves nothing, and must not make NaN either
+        return velocities | {name: velocity - offset / sigma.clamp(min=1e-6)}
 
     def timesteps(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the timesteps (1,) of the video, and (1,) or (1, A) of the audio, where the rest is at `timestep`."""

@@ -717,6 +717,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 sigma = self.scheduler.sigmas[i]
                 tensors = given.at(tensors, sigma)
                 velocities = self._predict(tensors, texts, condition, i, given.timesteps(t), sigma, frame_rate)
+                velocities = given.go_on(velocities, tensors, sigma)
                 for name, velocity in velocities.items():
                     tensors[name] = take_step(schedulers[name], velocity, t, tensors[name], generator)
 
