@@ -117,20 +117,24 @@ def main(args: argparse.Namespace) -> None:
 
         image = crop_to_face(image, args.height or pipe.config.height, args.width or pipe.config.width, detector)
     started = time.perf_counter()
-    settings = {
-        **texts,
-        **given(args, *NUMBERS, *WINDOWS, "batch_guidance"),
-        **directions,
-        "image": image,
-        "modalities": tuple(args.modalities),
-        "generator": torch.Generator().manual_seed(args.seed),
-        "output_type": "np",
-    }
+    settings = settings_of(args, texts, directions) | {"image": image}
+    settings |= {"generator": torch.Generator().manual_seed(args.seed), "output_type": "np"}
     if in_windows:
         write_windows(args.output, pipe.iter_windows(**settings))
     else:
         write_output(args.output, pipe(**settings))
     print(f"Wrote {args.output} in {time.perf_counter() - started:.1f} s.")
+
+
+def settings_of(args: argparse.Namespace, texts: dict[str, Any], directions: dict[str, Any]) -> dict[str, Any]:
+    """Return what is given of the pipeline's call, but for the noise and the type of the output.
+
+    Args:
+        texts: As of `prompt_of`.
+        directions: As of `directions_of`.
+    """
+    given_settings = texts | given(args, *NUMBERS, *WINDOWS, "batch_guidance", "image") | directions
+    return given_settings | {"modalities": tuple(args.modalities)}
 
 
 def directions_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -83,23 +83,29 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lora_scale", type=float, action="append", default=[], help="strength of each --lora (default: 1.0)"
     )
-    memory = parser.add_argument_group("memory and speed", "what fits on which card: docs/speed_and_memory.md")
-    for name, text in HOLDING.items():
-        memory.add_argument(f"--{name}", action="store_true", help=text)
+    memory = add_memory_arguments(parser)
     memory.add_argument(
         "--batch_guidance",
         action="store_true",
         default=None,
         help="run a prompt and its negative as one batch: faster where a clip does not fill the GPU, and more memory",
     )
+    numbers = parser.add_argument_group("size, length, steps and scales", "by default the checkpoint's own")
+    for name, (kind, text) in NUMBERS.items():
+        numbers.add_argument(f"--{name}", type=kind, help=text)
+
+
+def add_memory_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(HOLDING)) -> Any:
+    """Add how the pipeline is held, or some of the ways, and return the group of these flags."""
+    memory = parser.add_argument_group("memory and speed", "what fits on which card: docs/speed_and_memory.md")
+    for name in names:
+        memory.add_argument(f"--{name}", action="store_true", help=HOLDING[name])
     memory.add_argument(
         "--ignore_memory_estimate",
         action="store_true",
         help="load onto the GPU although the estimate exceeds its memory",
     )
-    numbers = parser.add_argument_group("size, length, steps and scales", "by default the checkpoint's own")
-    for name, (kind, text) in NUMBERS.items():
-        numbers.add_argument(f"--{name}", type=kind, help=text)
+    return memory
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -192,13 +198,18 @@ def prepare_pipeline(
 ) -> JoVAPipeline:
     """Return the pipeline, with its LoRAs, ready to be called on the device."""
     pipe = load_pipeline(args.model, device, args.dtype, **components)
+    load_loras(pipe, loras)
+    hold(pipe, args, device)
+    return pipe
+
+
+def load_loras(pipe: JoVAPipeline, loras: list[tuple[str, float]]) -> None:
+    """Load the LoRAs of `loras_of` into a pipeline that has none, each at its strength."""
     names = [f"lora_{i}" for i in range(len(loras))]
     for name, (lora, _) in zip(names, loras):
         pipe.load_lora_weights(lora, adapter_name=name)
     if loras:
         pipe.set_adapters(names, [scale for _, scale in loras])
-    hold(pipe, args, device)
-    return pipe
 
 
 def hold(pipe: JoVAPipeline, args: argparse.Namespace, device: str) -> None:
