@@ -31,7 +31,7 @@ SEES = {  # each part and, beside itself, what it may import
     "nano": MODELS | FACES | {"pipelines", "evaluation", "data", "training"},
     "conversion": MODELS,  # a LoRA file means the same to the pipeline and to the converter
 }
-SEE_EVERYTHING = {"__init__", "__main__", "cli", "comfyui"}  # and no part sees them
+SEE_EVERYTHING = {"__init__", "__main__", "cli", "app", "comfyui"}  # and no part sees them
 SCRIPT_FOLDERS = ("training", "conversion", "benchmarks")  # at the top of the repository
 
 MODULES = sorted((REPOSITORY / "src" / PACKAGE).rglob("*.py"))
