@@ -18,7 +18,7 @@ help:
 	@echo "make test-docs  run every code block of the tutorials and guides: minutes"
 	@echo "make lint    check style, format and types"
 	@echo "make docs    build the site in site/; look at it while you write: make docs-serve"
-	@echo "make test-site  build the site and try every page in chromium"
+	@echo "make test-site  build the site and try every page, and the app, in chromium"
 	@echo "make setup   make .venv with everything above but the docs"
 	@echo "make clean   remove .venv, site, build output and caches; outputs/ stays"
 
@@ -67,9 +67,9 @@ docs-serve: $(VENV)/.setup-docs
 	$(firstword $(RUN)) tools/reference_pages.py
 	$(RUN) zensical serve
 
-# Needs Debian's chromium: every page, in both widths and colour schemes.
+# Needs Debian's chromium: every page, in both widths and colour schemes; and the app.
 test-site: docs
-	$(RUN) pip install --quiet -c constraints.txt -e '.[site]'
+	$(RUN) pip install --quiet -c constraints.txt -e '.[site,app]'
 	$(RUN) pytest -q -m site tests/browser
 
 clean:

@@ -22,6 +22,7 @@ GROUPS = {
     "make clips": {
         "demo": "make a clip with jova-nano and listen to it",
         "generate": "make a clip from texts, and from an image if you like",
+        "app": "open a page in the browser that makes clips, or write a Space",
         "encode": "encode a prompt once and keep it as a file",
         "create": "write a small pipeline with random weights",
     },
