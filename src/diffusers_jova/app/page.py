@@ -72,16 +72,22 @@ def make_page(maker: ClipMaker, folder: Path) -> gr.Blocks:
                     elem_id="gallery",
                 )
 
+        unchanged = [gr.skip() for _ in range(len(clip_views) + 1)]
+
         def begin(request: gr.Request) -> tuple[dict, dict]:
             sessions.of(request.session_hash).stop_file.unlink(missing_ok=True)
             return gr.update(interactive=False), gr.update(interactive=True)
 
         def generate(values: dict, request: gr.Request, progress=gr.Progress()) -> list:  # noqa: B008 Gradio's way
             session = sessions.of(request.session_hash)
-            clip = make(values_of(fields, values), session.next_path(), session.stop_file, progress)
+            try:
+                clip = make(values_of(fields, values), session.next_path(), session.stop_file, progress)
+            except gr.Error as error:  # raised, it would end the chain of events, and leave the buttons as they are
+                gr.Warning(error.message, duration=None, title="Error")
+                return unchanged
             if clip is None:
                 gr.Info("Stopped: nothing was kept of this clip.")
-                return [gr.skip() for _ in range(len(clip_views) + 1)]
+                return unchanged
             session.clips.append(clip)
             return [*show_clip(clip), show_gallery(session)]
 
