@@ -8,6 +8,7 @@ two of them look in sync.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -208,34 +209,56 @@ def make_corpus(
     """
     if voice is not None and voice not in VOICES:
         raise ValueError(f"`voice` must be one of {', '.join(VOICES)}, got {voice!r}.")
+    wanted: dict[str, int | str] = {"seed": seed}
+    wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
+    write = partial(write_clip, seed=seed, identity=identity, voice=voice)
+    fill_corpus(output_dir, dict(zip(SPLITS, (num_train, num_held_out))), wanted, write, num_workers)
+
+
+def fill_corpus(
+    output_dir: str | Path,
+    numbers: Mapping[str, int],
+    wanted: Mapping[str, int | str],
+    write: Callable[[Path, str, int], dict],
+    num_workers: int,
+) -> None:
+    """Write the clips and a metadata.jsonl of each split into a folder of its own; metadata come last.
+
+    Args:
+        numbers: of clips, by split.
+        wanted: what makes this corpus, as in {"seed": 0}.
+        write: writes a clip into a folder, unless it is there, and returns its row of the metadata; of the folder, the
+            split and the clip's number.
+        num_workers: processes.
+
+    Raises:
+        ValueError: If `output_dir` holds a corpus of something else.
+    """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     settings = output_dir / "corpus.json"
-    wanted: dict[str, int | str] = {"seed": seed}
-    wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
     if settings.is_file() and (found := json.loads(settings.read_text(encoding="utf-8"))) != wanted:
         asked = ", ".join(f"{name} {value}" for name, value in wanted.items())
         raise ValueError(f"`{output_dir}` holds a corpus of {found}, not of {asked}: choose another folder.")
     with whole_file(settings) as path:
         path.write_text(json.dumps(wanted), encoding="utf-8")
     with ProcessPoolExecutor(num_workers) as pool:
-        for split, number in zip(SPLITS, (num_train, num_held_out)):
+        for split, number in numbers.items():
             folder = output_dir / split
             folder.mkdir(exist_ok=True)
-            write = partial(write_clip, folder, split, seed, identity, voice)
-            plans = list(pool.map(write, range(number), chunksize=16))
+            rows = list(pool.map(partial(write, folder, split), range(number), chunksize=4))
             with whole_file(folder / "metadata.jsonl") as path:
-                path.write_text("".join(json.dumps(metadata(plan)) + "\n" for plan in plans), encoding="utf-8")
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_clip(folder: Path, split: str, seed: int, identity: int | None, voice: str | None, index: int) -> ClipPlan:
-    """Write a clip, unless it is there, and return its plan."""
+def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | None, voice: str | None) -> dict:
+    """Write a clip, unless it is there, and return its row of the metadata."""
     plan = plan_clip(split, index, seed, identity, voice)
     if not (folder / plan.name).is_file():
         waveform = make_waveform(plan)
         frames = make_frames(plan, waveform)
         write_video(folder / plan.name, frames, FRAME_RATE, waveform, SAMPLING_RATE, ai_generated=False)
-    return plan
+    return metadata(plan)
 
 
 def metadata(plan: ClipPlan) -> dict:
