@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Imports run downhill: leaves, models, loaders, pipelines, faces and mouth, evaluation, data, training, nano."""
+"""Imports run downhill: leaves, models, loaders, pipelines, faces, mouth, evaluation, data, training, nano, mini."""
 
 import ast
 from pathlib import Path
@@ -29,6 +29,7 @@ SEES = {  # each part and, beside itself, what it may import
     "dataset": MODELS | FACES | {"pipelines", "evaluation", "data"},
     "training": MODELS | FACES | {"pipelines", "evaluation", "data"},
     "nano": MODELS | FACES | {"pipelines", "evaluation", "data", "training"},
+    "mini": MODELS | FACES | {"pipelines", "evaluation", "data", "training", "nano"},
     "conversion": MODELS,  # a LoRA file means the same to the pipeline and to the converter
 }
 SEE_EVERYTHING = {"__init__", "__main__", "cli", "app", "comfyui"}  # and no part sees them
