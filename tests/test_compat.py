@@ -7,6 +7,7 @@ It needs no other test file, so that it tells what a new diffusers lacks that th
 """
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import multiprocessing
@@ -62,9 +63,14 @@ def test_a_name_is_found_where_the_newest_version_has_it():
         gone.find()
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports_of_libraries() -> set[tuple[str, str]]:
     """Return what the package imports at the top or anywhere else, as (module, name)."""
-    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    nodes = [node for path in SOURCES for node in nodes_of(path)]
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
     return {(x.module, alias.name) for x in imports for alias in x.names if x.module.split(".")[0] in LIBRARIES}
 
@@ -100,7 +106,7 @@ def test_private_names_are_imported_through_the_table_alone():
 def test_private_attributes_of_others_are_in_the_table():
     used, own = {}, set()
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 own.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -39,6 +39,12 @@ def pages(reference):
     return reference.pages()
 
 
+@pytest.fixture(scope="module")
+def messages(reference):
+    """What the index of errors is made of; it takes a look at the whole source."""
+    return reference.messages()
+
+
 def test_all_verbs_and_flags_are_on_the_page_of_the_command_line(pages):
     sections = re.split(r"^### ", pages["command_line.md"], flags=re.MULTILINE)[1:]
     by_verb = {section.split("\n", 1)[0]: section for section in sections}
@@ -68,9 +74,9 @@ def test_all_public_names_of_the_package_are_on_the_first_page():
     assert set(diffusers_jova.__all__) - elsewhere == set(shown) - {"images", "latents", "media"}
 
 
-def test_all_errors_that_are_raised_with_a_text_are_in_the_index(reference):
+def test_all_errors_that_are_raised_with_a_text_are_in_the_index(messages):
     """Counted by what `raise` says, where the index goes by what is called."""
-    indexed = {(message.path, message.line) for message in reference.messages()}
+    indexed = {(message.path, message.line) for message in messages}
     missing = []
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -96,13 +102,13 @@ def test_all_errors_that_are_raised_with_a_text_are_in_the_index(reference):
         lambda: diffusers_jova.NoSuchName,
     ],
 )
-def test_an_error_that_is_met_is_found_by_its_words(reference, pages, provoke):
+def test_an_error_that_is_met_is_found_by_its_words(messages, pages, provoke):
     with pytest.raises(Exception) as met:
         provoke()
     said = " ".join(str(met.value).split())
     fitting = [
         message
-        for message in reference.messages()
+        for message in messages
         if re.fullmatch(".*".join(map(re.escape, message.text.split("…"))), said, re.DOTALL)
     ]
     assert fitting, said
