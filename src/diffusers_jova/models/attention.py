@@ -33,8 +33,8 @@ def pack(
     if not rotary_embs or len(groups) == 1 or torch.is_grad_enabled() or torch.compiler.is_compiling():
         groups = [x if turn is None else apply_rotary_emb(x, turn) for x, turn in zip(groups, turns, strict=True)]
         return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
-    # turned where they are to be, without a copy in between; autograd allows that to nobody, and the compiler does it
-    # by itself
+    # Turned into their place, without a copy in between: autograd refuses outputs that are given, and the compiler
+    # fuses by itself.
     lengths = [x.shape[1] for x in groups]
     packed = groups[0].new_empty(len(groups[0]), sum(lengths), *groups[0].shape[2:])
     for place, x, turn in zip(packed.split(lengths, dim=1), groups, turns, strict=True):
