@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState
+from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file
 from wan_parts import make_wan_transformer
 
-from diffusers_jova import JoVAPipeline
+from diffusers_jova import BigVGANVocoder, JoVAPipeline
 from diffusers_jova.cli.dispatch import parse
 from diffusers_jova.cli.training import settings_of
 from diffusers_jova.data import cache
@@ -27,11 +28,17 @@ from diffusers_jova.training.train_lora import train_lora
 REPOSITORY = Path(__file__).parents[1]
 TINY = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 1, "num_single_layers": 1}
 FRAME_RATE, SAMPLING_RATE, TEXT_DIM = 12.5, 16000, 128
+CALL_DEFAULTS = {"height": 32, "width": 32, "num_frames": 5, "frame_rate": FRAME_RATE, "num_inference_steps": 2}
 
 
 def save_tiny_pipeline(folder, **transformer_config):
-    """Write a whole pipeline with a transformer of two blocks and return its folder."""
-    create_pipeline(**{**TINY, **transformer_config}).save_pretrained(folder)
+    """Write a whole pipeline with a transformer of two blocks and return its folder; it makes clips in no time."""
+    parts = create_pipeline(**{**TINY, **transformer_config}).components
+    torch.manual_seed(0)
+    parts["vae"] = AutoencoderKLWan(base_dim=4, z_dim=16, num_res_blocks=1)
+    small = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
+    parts["vocoder"] = BigVGANVocoder(upsample_initial_channel=64, **small)
+    JoVAPipeline(**parts, **CALL_DEFAULTS, guidance_scale=3.0).save_pretrained(folder)
     return folder
 
 
@@ -41,8 +48,7 @@ def save_wan_base(folder, in_channels=16):
     pipe = create_pipeline(num_attention_heads=1, num_layers=1, num_single_layers=1)
     transformer = transformer_from_wan(make_wan_transformer(text_dim=TEXT_DIM, in_channels=in_channels), "16k")
     parts = pipe.components | {"transformer": transformer, "text_encoder_2": None, "tokenizer_2": None}
-    defaults = {"height": 32, "width": 32, "num_frames": 5, "frame_rate": FRAME_RATE, "prompt_format": "plain"}
-    JoVAPipeline(**parts, **defaults).save_pretrained(folder)
+    JoVAPipeline(**parts, **CALL_DEFAULTS, prompt_format="plain").save_pretrained(folder)
     return folder
 
 
