@@ -57,7 +57,8 @@ def app(tmp_path_factory):
         process.wait(60)
     finally:
         process.kill()
-    assert list(folder.iterdir()) == []  # uploads and clips are gone
+    # uploads and clips are gone; torch keeps a folder of its own
+    assert [path.name for path in folder.iterdir() if not path.name.startswith("torchinductor")] == []
 
 
 @pytest.fixture
