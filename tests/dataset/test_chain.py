@@ -50,7 +50,7 @@ def test_films_become_a_cache_with_captions_that_models_made(command, tmp_path, 
     for name, make in makers.items():
         make(tmp_path / name)
     flags = {**{name: str(tmp_path / name) for name in makers}, "device": "cpu", "max_new_tokens": 12}
-    (tmp_path / "dataset.yaml").write_text(f"{SETTINGS}annotate: {json.dumps(flags)}\n")
+    (tmp_path / "dataset.yaml").write_text(f"{SETTINGS.replace('64x64x9', '64x64x17')}annotate: {json.dumps(flags)}\n")
     assert main([*command, "--captions", "made"]) == 0
     rows = list(cache.read_index(tmp_path / "cache"))
     assert len(rows) == 2

@@ -49,17 +49,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from ..data.model_facts import read_model_facts  # late: they take seconds
+    from ..dataset.annotation.settings import AnnotationConfig
     from ..remote import place_of
     from .dispatch import module_of
 
     settings = read_settings(args.config)
     facts = read_model_facts(args.model).defaults
     output, data = place_of(args.output_dir), args.films
+    longest_s = facts["num_frames"] / float(facts["frame_rate"])
     defaults: dict[str, dict[str, Any]] = {
         # half a frame more than a bucket, which is then full
         "split": {"max_s": (facts["num_frames"] + 0.5) / float(facts["frame_rate"])},
         "filter": {"min_resolution": min(facts["height"], facts["width"])},
-        "annotate": {},
+        "annotate": {"max_segment_s": min(AnnotationConfig.max_segment_s, longest_s)},
         "preprocess": {"model": args.model, **({"no_mouth": True} if args.no_faces else {})},
     }
     folders = {"split": "split", "filter": "filtered", "annotate": "annotated"}
