@@ -149,7 +149,7 @@ def found_in(work: Path) -> tuple[list[dict], list[dict], list[dict]]:
     for step in ("split", "filtered"):
         for row in read_lines(work / step / "left_out.jsonl"):
             name, _, times = row["clip"].partition("#t=")
-            first_s, end_s = map(float, times.split(","))
+            first_s, end_s = map(float, times.partition("&")[0].split(","))
             left_out.append({"film": Path(name).name, "first_s": first_s, "end_s": end_s, "reasons": row["reasons"]})
     steps = [[span(row) for row in read_lines(work / step / "metadata.jsonl")] for step in ("split", "filtered")]
     return *steps, left_out

@@ -34,7 +34,7 @@ def film(tmp_path):
 def test_a_piece_has_the_frames_the_audio_and_the_crop_that_its_row_says(film, tmp_path):
     write_rows(tmp_path / "rows", {"start": 0.8, "end": 2.4, "crop": [8, 16, 40, 48], "transcript": "words"})
     (source,) = find_sources(tmp_path / "rows")
-    assert source.name == "../films/talk.mp4#t=0.8,2.4"
+    assert source.name == "../films/talk.mp4#t=0.8,2.4&xywh=8,16,32,32"
     found = Probe(32, 32, True, Fraction(8, 5))
     (window,), _ = plan_windows(source, found, "hash", Bucket(32, 32, 25), RATE)
     assert (window.start_s, window.num_frames, window.texts["transcript"]) == (Fraction(4, 5), 17, "words")
@@ -76,7 +76,7 @@ def test_a_film_with_many_pieces_is_read_once_and_what_cannot_be_used_is_named(
     reasons = dict(summary.skipped)
     assert "`start` and `end` must be seconds" in reasons.pop(f"{film_name}2,2")
     assert "its file lasts 4.00 s" in reasons.pop(f"{film_name}3,9")
-    assert "64x64 pixels" in reasons.pop(f"{film_name}2,3")
+    assert "64x64 pixels" in reasons.pop(f"{film_name}2,3&xywh=0,0,999,9")
     assert "four whole pixels" in reasons.pop(f"{film_name}2,3.5")
     assert "no such file" in reasons.pop("gone.mp4#t=0,1") and not reasons
 
@@ -86,7 +86,7 @@ def test_a_film_beside_its_rows_is_not_also_a_clip_as_a_whole(film):
         'file_name,start,end,crop\ntalk.mp4,0,1,"[0, 0, 32, 32]"\ntalk.mp4,1,2,\n'
     )
     assert {source.name: source.crop for source in find_sources(film.parent)} == {
-        "talk.mp4#t=0,1": (0, 0, 32, 32),
+        "talk.mp4#t=0,1&xywh=0,0,32,32": (0, 0, 32, 32),
         "talk.mp4#t=1,2": None,
     }
 

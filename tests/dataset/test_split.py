@@ -13,6 +13,7 @@ from diffusers_jova.data.clips import Segment, Source, find_sources
 from diffusers_jova.dataset import films
 from diffusers_jova.dataset import split as split_module
 from diffusers_jova.dataset.apply import apply
+from diffusers_jova.dataset.films import Look, find_speakers
 from diffusers_jova.dataset.journal import Journal
 from diffusers_jova.dataset.split import SplitConfig, Splitter, split, windows_by_pauses, windows_of_words
 from diffusers_jova.dataset.summary import StepSummary
@@ -56,6 +57,26 @@ def test_clips_begin_and_end_at_cuts_and_show_one_face_each(run, tmp_path):
     assert [source.problem for source in find_sources(tmp_path / "split")] == ["", ""]
     run(no_faces=True)
     assert clips_of(tmp_path) == [(0, 20), (20, 40), (40, 60), (60, 80)]
+
+
+def test_of_two_faces_that_stay_each_becomes_a_clip_of_its_own(run, tmp_path):
+    write_film(tmp_path / "films" / "talk.mp4", [scene(COLOURS[0], 20, (0.1, 0.6)), scene(COLOURS[1], 20, (0.4,))])
+    run(crop_faces=True)
+    rows = read_lines(tmp_path / "split" / "metadata.jsonl")
+    left, right, alone = rows
+    assert (left["start"], right["start"], alone["start"]) == (0, 0, 1.6) and "crop" not in alone
+    assert left["crop"][0] == 0 and 45 < left["crop"][2] <= right["crop"][0] < 77 and right["crop"][2] > 109
+    names = [source.name for source in find_sources(tmp_path / "split")]
+    assert len(set(names)) == 3 and names[0].startswith("../films/talk.mp4#t=0,1.6&xywh=0,")
+
+
+def test_faces_that_come_near_or_go_are_not_cropped():
+    boxes = np.array([[10, 30, 40, 60], [80, 30, 110, 60]], float)
+    looks = [Look(index, None, 2, (0, 0, 0, 0), tuple(boxes)) for index in range(3)]
+    assert find_speakers(looks, (96, 128)) == [(0, 12, 58, 78), (62, 12, 128, 78)]
+    gone = Look(3, boxes[0], 1, (0, 0, 0, 0), tuple(boxes[:1]))
+    near = Look(3, None, 2, (0, 0, 0, 0), (boxes[0] + [20, 0, 50, 0], boxes[1]))
+    assert find_speakers([*looks, gone], (96, 128)) == find_speakers([*looks, near], (96, 128)) == []
 
 
 def test_black_bars_become_a_crop_and_a_dark_side_does_not(run, tmp_path):

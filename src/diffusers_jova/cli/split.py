@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take whole shots, not the parts of them that show one and the same face",
     )
+    parser.add_argument(
+        "--crop_faces",
+        action="store_true",
+        help="where several faces stay in the image, make a clip of each, cropped around it; `filter` leaves out "
+        "those whose lips do not move with the audio",
+    )
     parser.add_argument("--landmarks", help="dlib's landmark file (default: that of face_recognition_models)")
     parser.add_argument(
         "--num_workers",

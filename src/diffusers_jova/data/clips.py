@@ -73,7 +73,8 @@ class Source:
     """A file, or an entry of a dataset, and what is said about it.
 
     Attributes:
-        name: path relative to the data folder; of a piece of a file with its times, "talk.mp4#t=12.48,17.36".
+        name: path relative to the data folder, or a URL; of a piece of a file with its times, and its crop if it has
+            one, "talk.mp4#t=12.48,17.36&xywh=0,60,1280,600".
         texts: by the names of `cache.TEXTS`; what is not said is not there.
         segments: sorted by time.
         path: of the file, on this machine or elsewhere; None for an entry of a dataset, of which `content` returns
@@ -281,8 +282,10 @@ def _piece(file: Source, row: Mapping[str, Any]) -> Source:
     if file.problem:
         return replace(file, name=name, row=row)
     try:
-        texts, segments = _parse_fields(row)
         crop = _parse_crop(row)
+        if crop is not None and start_s is not None:
+            name += "&xywh={},{},{},{}".format(*crop[:2], crop[2] - crop[0], crop[3] - crop[1])
+        texts, segments = _parse_fields(row)
     except ValueError as error:
         return Source(name, path=file.path, problem=str(error), row=row)
     return Source(name, texts, segments, file.path, start_s=start_s, end_s=end_s, crop=crop, row=row)

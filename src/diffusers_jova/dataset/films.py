@@ -34,7 +34,10 @@ MAX_UNEVEN = 0.02  # of the side, by which bars on both sides may differ: a nigh
 
 LOOK_EVERY_S = 0.4  # for faces and bars
 SECOND_FACE = 0.4  # of the largest one's area, from which on a face counts beside it
+AROUND_FACE = 2.2  # times the face: the side of a crop around one of several
 SAME_FACE = 0.2  # IoU from one look to the next: heads move
+
+SEVERAL = "several faces"  # the reason why a run is not a clip
 
 RETRY_S = 2  # behind a place that cannot be decoded, again and again
 AUDIO_PIECE_S = 60  # of audio that is in memory at a time
@@ -49,6 +52,7 @@ class Look:
         frame: its number.
         box: of the face, where one stands out; None where there is none or there are several.
         num_faces: that count.
+        faces: their boxes, the largest first.
         bars: rows and columns that are black at the top, the bottom, the left and the right.
     """
 
@@ -56,6 +60,7 @@ class Look:
     box: np.ndarray | None
     num_faces: int
     bars: tuple[int, int, int, int]
+    faces: tuple[np.ndarray, ...] = ()
 
 
 @dataclass
@@ -170,13 +175,14 @@ def _readable_frames(path: Path, film: Film, start_s: Fraction) -> Iterator[tupl
 
 def _look(frame: np.ndarray, index: int, detector: FaceDetector | None) -> Look:
     grey = to_grey(frame)
-    box, num_faces = None, 0
+    box, large = None, []
     if detector is not None:
         faces = sorted(detector.detect(grey), key=lambda face: -_area(face.box))
         large = [face for face in faces if _area(face.box) >= SECOND_FACE * _area(faces[0].box)]
-        box, num_faces = large[0].box if len(large) == 1 else None, len(large)
+        box = large[0].box if len(large) == 1 else None
     rows, columns = grey.max(axis=1) > BAR, grey.max(axis=0) > BAR
-    return Look(index, box, num_faces, (*_margins(rows), *_margins(columns)))
+    bars = (*_margins(rows), *_margins(columns))
+    return Look(index, box, len(large), bars, tuple(face.box for face in large))
 
 
 def _area(box: np.ndarray) -> float:
@@ -222,7 +228,7 @@ def face_runs(looks: list[Look], first: int, end: int) -> list[tuple[int, int, s
     """
     kinds, previous = [], None
     for look in looks:
-        kind = "no face" if not look.num_faces else "several faces" if look.box is None else ""
+        kind = "no face" if not look.num_faces else SEVERAL if look.box is None else ""
         is_other = not kind and previous is not None and intersection_over_union(look.box, previous) < SAME_FACE
         kinds.append((kind, is_other))
         previous = look.box if look.box is not None else previous
@@ -236,6 +242,48 @@ def face_runs(looks: list[Look], first: int, end: int) -> list[tuple[int, int, s
         else:
             runs.append((look.frame, look.frame + 1, kind))
     return _filled(runs, first, end) if runs else [(first, end, "no face")]
+
+
+def find_speakers(looks: list[Look], size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Return a crop, x1, y1, x2, y2, around each of several faces that stay where they are; none where they do not.
+
+    Each is a square, cut off half-way to the next face and at the edges of the image, with even sides.
+
+    Args:
+        looks: of a run in which several faces are seen.
+        size: height and width of the image.
+    """
+    tracks = [[box] for box in looks[0].faces] if looks else []
+    for look in looks[1:]:
+        if len(look.faces) != len(tracks):
+            return []
+        for track in tracks:
+            track.append(max(look.faces, key=lambda box: intersection_over_union(box, track[-1])))
+            if intersection_over_union(*track[-2:]) < SAME_FACE:
+                return []
+    spans = [np.concatenate([np.min(track, axis=0)[:2], np.max(track, axis=0)[2:]]) for track in tracks]
+    crops = [_crop_around(span, [other for other in spans if other is not span], size) for span in spans]
+    return crops if all(crop is not None for crop in crops) else []
+
+
+def _crop_around(
+    span: np.ndarray, others: list[np.ndarray], size: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
+    """Return the crop around a face, None where another one reaches into its span."""
+    half = AROUND_FACE * max(span[2] - span[0], span[3] - span[1]) / 2
+    centre = (span[:2] + span[2:]) / 2
+    low, high = np.maximum(centre - half, 0), np.minimum(centre + half, size[::-1])
+    for other in others:
+        before, after = other[2:] <= span[:2], other[:2] >= span[2:]  # beside it, above or below
+        axis = int(np.argmax(before | after))
+        if before[axis]:
+            low[axis] = max(low[axis], (other[2:] + span[:2])[axis] / 2)
+        elif after[axis]:
+            high[axis] = min(high[axis], (span[2:] + other[:2])[axis] / 2)
+        else:
+            return None
+    low, sides = np.ceil(low), (np.floor(high) - np.ceil(low)) // 2 * 2
+    return (int(low[0]), int(low[1]), int(low[0] + sides[0]), int(low[1] + sides[1]))
 
 
 def _filled(runs: list[tuple[int, int, str]], first: int, end: int) -> list[tuple[int, int, str]]:

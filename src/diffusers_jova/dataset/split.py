@@ -23,7 +23,7 @@ from ..files import check_output, lock_folder
 from ..media.reading import read_timeline
 from ..remote import writes_to_any_place
 from .apply import apply
-from .films import Film, face_runs, find_crop, look_through, loudness_of
+from .films import SEVERAL, Film, face_runs, find_crop, find_speakers, look_through, loudness_of
 from .rows import METADATA, read_clips, row_of, seconds, write_rows
 from .summary import StepSummary
 
@@ -45,6 +45,8 @@ class SplitConfig:
         output_dir: folder of the rows.
         min_s, max_s: how long clips are, in seconds.
         no_faces: take every shot as it is, instead of the pieces of it that show one and the same face.
+        crop_faces: where several faces stay in the image, make a clip of each, cropped around it; which of them speaks
+            is `filter`'s to find out, by their lips.
         landmarks: dlib's landmark file; None to find it.
         num_workers: processes that read films; 0: none but this one, which a damaged film may crash.
         dry_run: write no rows, and count what would be in them.
@@ -55,6 +57,7 @@ class SplitConfig:
     min_s: float = 1.0
     max_s: float = 5.05
     no_faces: bool = False
+    crop_faces: bool = False
     landmarks: str | None = None
     num_workers: int = 1
     dry_run: bool = False
@@ -80,7 +83,8 @@ def split(config: SplitConfig, detector: FaceDetector | None = None) -> StepSumm
     summary, folder = StepSummary("split", "films"), Path(config.output_dir)
     with lock_folder(folder):
         films = summary.usable(read_clips(config.data))
-        splitter, journal = Splitter(config.min_s, config.max_s, detector), folder / "films.jsonl"
+        splitter = Splitter(config.min_s, config.max_s, detector, config.crop_faces)
+        journal = folder / "films.jsonl"
         results = apply(splitter, films, journal, config.num_workers, summary, forget=not config.dry_run)
         rows = [row for film in films if film.name in results for row in _rows_of(film, results[film.name], folder)]
         for name, found in results.items():
@@ -119,16 +123,19 @@ class Splitter:
     Args:
         min_s, max_s: how long clips are, in seconds.
         detector: finds faces; None: every shot is taken as it is.
+        crop_faces: see `SplitConfig`.
     """
 
     min_s: float
     max_s: float
     detector: FaceDetector | None
+    crop_faces: bool = False
 
     def settings(self, film: Source) -> list[Any]:
         """Return what decides about the clips, besides the film's file."""
         detector = None if self.detector is None else type(self.detector).__name__
-        return [VERSION, self.min_s, self.max_s, detector, film.start_s, film.end_s, film.crop, film.segments]
+        piece = [film.start_s, film.end_s, film.crop, film.segments]
+        return [VERSION, self.min_s, self.max_s, detector, self.crop_faces, *piece]
 
     def __call__(self, film: Source) -> dict[str, Any]:
         """Return the clips of a film, and what of it is left out, as JSON can hold it; times are the film's.
@@ -175,11 +182,15 @@ class Splitter:
             crop = find_crop(looks, seen.size) if film.crop is None else None
             for run_first, run_end, problem in runs:
                 start_s, end_s = float(run_first / rate), float(run_end / rate)
+                crops = [crop]
+                if problem == SEVERAL and self.crop_faces and film.crop is None:
+                    crops = find_speakers(seen.looks_in(run_first, run_end), seen.size) or crops
+                    problem = "" if crops[0] is not crop else problem
                 windows = [] if problem else self._windows(start_s, end_s, film.segments, loudness, float(rate))
                 for window in windows:
                     whole = window == (0.0, float(seen.num_frames / rate))
                     segments = _segments_in(window, film.segments, float(1 / rate))
-                    clips.append(
+                    clips += [
                         {
                             "start": seconds(window[0]),
                             "end": seconds(window[1]),
@@ -187,7 +198,8 @@ class Splitter:
                             "segments": segments,
                             "whole": whole,
                         }
-                    )
+                        for crop in crops
+                    ]
                 left_out += _rest(
                     start_s, end_s, windows, problem or f"it is shorter than {self.min_s:g} s", float(1 / rate)
                 )
