@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of `filter --report` in a browser: everything on it is in the file, and its clips can be seen and heard."""
 
+import cv2  # noqa: F401 - it sets LD_LIBRARY_PATH when it is imported first, as in tests/dataset
 import pytest
 from plain_films import COLOURS, SquareFinder, scene, voice, write_film
 
