@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..files import whole_file
-from ..models.embeddings import trim_padding
 from ..text import split_lines
 
 
@@ -148,6 +147,8 @@ def text_inputs(
         multiple: T becomes a multiple of it, by tokens that nobody sees: the ranks of context parallelism share the
             text evenly.
     """
+    from ..models.embeddings import trim_padding  # late: who reads clips needs no models, and waits for no diffusers
+
     inputs = {}
     for suffix in ("", "_2"):
         name, mask_name = f"{prefix}prompt_embeds{suffix}", f"{prefix}prompt_attention_mask{suffix}"
