@@ -12,9 +12,10 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "diffusers_jova"
 
 LEAVES = {
-    *("command", "compat", "files", "headers", "images", "latents", "live_memory"),
+    *("command", "compat", "engines", "files", "headers", "images", "latents", "live_memory"),
     *("machine", "media", "moved"),
-    *("pipeline_folder", "presets", "progress", "registration", "remote", "shards", "text", "workers"),
+    *("pipeline_folder", "presets", "progress", "ray_engine", "registration", "remote"),
+    *("shards", "text", "workers"),
 }
 MODELS = LEAVES | {"models", "loaders"}
 FACES = {"faces", "mouth"}

@@ -44,7 +44,7 @@ def test_old_name_of_a_divided_module_has_what_its_pieces_define_and_names_them(
             "clips",
             "Source Segment Probe Bucket Window find_sources probe examine plan_windows choose_bucket sample_key",
         ),
-        ("preparation", "Preparation PreparedClip SourceFrames prepare_all centre_crop resize_frames face_crop"),
+        ("preparation", "Preparation PreparedClip SourceFrames centre_crop resize_frames face_crop"),
         (
             "preprocessing",
             "PreprocessingConfig ModelFacts preprocess dry_run command_of validate_mouth_mask read_model_facts "

@@ -34,7 +34,7 @@ DIVIDED = {  # old name: the modules that share what was in it
     "training.preparation": ("data.prepare", "images"),
     "training.preprocessing": (
         *("data.preprocessing", "data.settings", "data.model_facts", "data.encode"),
-        "data.validate_mouth_mask",
+        *("data.phases", "data.validate_mouth_mask"),
     ),
     "training.setup": (
         *("training.accelerator", "training.adapters", "training.dataset", "training.initialization"),

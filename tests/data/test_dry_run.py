@@ -10,6 +10,7 @@ from diffusers_jova.data.model_facts import COMPONENTS_OF
 from diffusers_jova.data.plan import make_plan
 from diffusers_jova.data.preprocessing import PreprocessingConfig
 from diffusers_jova.data.run import prepare_run
+from diffusers_jova.engines import LocalEngine
 from diffusers_jova.pipelines.pipeline_jova import JoVAPipeline
 
 
@@ -31,7 +32,7 @@ def test_weights_in_the_dry_run_are_those_in_the_model(model, clips, run, tmp_pa
         str(clips), str(model), str(tmp_path / "cache"), no_mouth=True, num_workers=0, device="cpu"
     )
     run = prepare_run(config)
-    windows = make_plan(run).windows
+    windows = make_plan(run, LocalEngine(0)).windows
     for phase, components in COMPONENTS_OF.items():
         parameters = sum(p.numel() for p in getattr(pipe, components[-1]).parameters())
         assert phase_memory(run, phase, windows)[0] == pytest.approx(4 * parameters, rel=0.01)

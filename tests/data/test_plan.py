@@ -13,6 +13,7 @@ from diffusers_jova.data.plan import make_plan
 from diffusers_jova.data.prepare import Preparation
 from diffusers_jova.data.preprocessing import PreprocessingConfig
 from diffusers_jova.data.run import prepare_run
+from diffusers_jova.engines import LocalEngine
 from diffusers_jova.media import write_video, write_wav
 
 
@@ -106,7 +107,7 @@ def test_windows_show_and_sound_what_happens_in_them(model, run, clips, tmp_path
     config = PreprocessingConfig(
         str(clips), str(model), str(tmp_path / "short"), num_frames=13, num_workers=0, device="cpu"
     )
-    (window,) = make_plan(prepare_run(config)).windows
+    (window,) = make_plan(prepare_run(config), LocalEngine(0)).windows
     clip = Preparation(RATE, 16000)(window)
     assert (clip.frames[:12] > 200).all() and (clip.frames[12] < 50).all()
     assert np.abs(clip.waveform[1000 : 12 * 1280 - 1000] - 0.5).max() < 0.1

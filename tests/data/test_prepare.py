@@ -17,9 +17,10 @@ from plain_clips import BUCKET, RATE, needs_dlib, write_clip
 from diffusers_jova import faces, images
 from diffusers_jova.data import cache
 from diffusers_jova.data.clips import Source
-from diffusers_jova.data.prepare import Preparation, prepare_all
+from diffusers_jova.data.prepare import Preparation
 from diffusers_jova.data.probe import probe
 from diffusers_jova.data.windows import Bucket, Window
+from diffusers_jova.engines import LocalEngine
 from diffusers_jova.faces import (
     DlibFaceDetector,
     Face,
@@ -297,7 +298,7 @@ def test_workers_give_what_one_process_gives_and_survive_a_clip_that_kills_them(
     keys = ["one", "bad", "crash", "two", "three"]
     windows = [Window(source, key, BUCKET, Fraction(0), 9, {}, "") for key in keys]
     prepare = Crashing(RATE, 16000, detector=FaceInTheMiddle())
-    results = {window.key: clip for window, clip in prepare_all(windows, prepare, num_workers=2)}
+    results = {window.key: clip for window, clip in LocalEngine(2).map(prepare, windows)}
     assert list(results) == keys
     assert results["crash"] == "reading it crashed the process" and results["bad"] == "out of range"
     expected = Preparation(RATE, 16000, detector=FaceInTheMiddle())(windows[0])

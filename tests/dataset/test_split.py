@@ -17,6 +17,7 @@ from diffusers_jova.dataset.films import Look, find_speakers
 from diffusers_jova.dataset.journal import Journal
 from diffusers_jova.dataset.split import SplitConfig, Splitter, split, windows_by_pauses, windows_of_words
 from diffusers_jova.dataset.summary import StepSummary
+from diffusers_jova.engines import LocalEngine
 from diffusers_jova.media import write_wav
 
 
@@ -186,7 +187,7 @@ def test_a_film_that_is_gone_when_it_is_read_costs_itself_alone(tmp_path):
     path = write_film(tmp_path / "films" / "a.mp4", [scene(COLOURS[0], 20)])
     films = [Source("a.mp4", path=path), Source("b.mp4", path=tmp_path / "b.mp4")]
     summary = StepSummary("split", "films")
-    found = apply(Splitter(1.0, 2.0, None), films, tmp_path / "journal.jsonl", 0, summary)
+    found = apply(Splitter(1.0, 2.0, None), films, tmp_path / "journal.jsonl", LocalEngine(0), summary)
     assert [clip["end"] for clip in found["a.mp4"]["clips"]] == [1.6]
     assert summary.skipped == [("b.mp4", "it cannot be read: No such file or directory")]
 

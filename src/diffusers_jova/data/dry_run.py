@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from ..engines import open_engine
 from ..pipeline_folder import read_pipeline_folder
 from . import cache
 from .model_facts import COMPONENTS_OF
@@ -25,7 +26,8 @@ def dry_run(config: PreprocessingConfig) -> str:
     """Return, as a text, what a run would do and about how much memory each phase takes. Nothing is written."""
     run = prepare_run(config)
     check_cache(run)
-    windows = make_plan(run).windows
+    with open_engine(run.config, run.config.num_workers, run.summary.warn) as engine:
+        windows = make_plan(run, engine).windows
     duration_s = float(sum(window.num_frames / run.frame_rate for window in windows))
     lines = [f"plan: {len(windows)} samples of {run.summary.num_sources} clips, {duration_s:.2f} s"]
     lines += [f"  skipped: {name}: {reason}" for name, reason in run.summary.skipped]

@@ -5,10 +5,11 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..engines import Engine
 from ..images import centre_crop
 from ..progress import progress
 from ..remote import RemotePath
-from ..workers import Failure, Workers
+from ..workers import Failure
 from .clips import Source, examine, find_sources, probe_of_piece
 from .probe import Probe
 from .run import Run
@@ -35,7 +36,7 @@ class Plan:
     unread: set[str] = field(default_factory=set)
 
 
-def make_plan(run: Run) -> Plan:
+def make_plan(run: Run, engine: Engine) -> Plan:
     """Return the windows of this shard's clips. What cannot be used is in the summary.
 
     Raises:
@@ -55,18 +56,17 @@ def make_plan(run: Run) -> Plan:
     for source in plan.sources:
         if not source.problem:
             by_file.setdefault(source.path or source.name, []).append(source)
-    with Workers(run.config.num_workers) as workers:
-        examined = workers.map(examine, [pieces[0] for pieces in by_file.values()])
-        for pieces, (_, found) in progress(zip(by_file.values(), examined), "plan", len(by_file)):
-            for source in pieces:
-                try:
-                    if isinstance(found, Failure):
-                        plan.unread |= set() if found.is_lasting else {source.name}
-                        raise ValueError(found)
-                    plan.windows += _plan_source(run, source, probe_of_piece(source, found[0]), found[1])
-                    found = replace(found[0], warnings=()), found[1]  # what there is to say of the file is said once
-                except ValueError as error:
-                    run.summary.skip(source.name, " ".join(str(error).split()))
+    examined = engine.map(examine, [pieces[0] for pieces in by_file.values()])
+    for (_, found), pieces in progress(zip(examined, by_file.values()), "plan", len(by_file)):
+        for source in pieces:
+            try:
+                if isinstance(found, Failure):
+                    plan.unread |= set() if found.is_lasting else {source.name}
+                    raise ValueError(found)
+                plan.windows += _plan_source(run, source, probe_of_piece(source, found[0]), found[1])
+                found = replace(found[0], warnings=()), found[1]  # what there is to say of the file is said once
+            except ValueError as error:
+                run.summary.skip(source.name, " ".join(str(error).split()))
     return plan
 
 

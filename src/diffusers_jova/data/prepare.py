@@ -1,11 +1,10 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""A window of a clip -> frames at the bucket's size, audio, and mouth boxes, in this process or in several."""
+"""A window of a clip -> frames at the bucket's size, audio, and mouth boxes, in whichever process calls it."""
 # N video frames; boxes are x1, y1, x2, y2, half-open, NaN: no mouth
 
 import dataclasses
-import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,11 +16,8 @@ from ..images import centre_crop, face_crop, fit_frame, resize_frame
 from ..latents import nearest_num_frames, num_audio_samples
 from ..media import iter_frames, read_audio
 from ..media.reading import read_timeline
-from ..workers import Workers
 from .windows import Window
 
-
-logger = logging.getLogger(__name__)
 
 MAX_MISSING_FRAMES = 4  # fewer than the file promises: more than rounding, it is damaged
 
@@ -155,18 +151,3 @@ class Preparation:
             raise ValueError("it has nothing that this model can encode")
         num_samples = num_audio_samples(window.num_frames, self.frame_rate, self.sampling_rate)
         return PreparedClip(None, np.pad(waveform, (0, num_samples - len(waveform))), None, 0, window.num_frames)
-
-
-def prepare_all(
-    windows: Iterable[Window], prepare: Preparation, num_workers: int
-) -> Iterator[tuple[Window, PreparedClip | str]]:
-    """Yield each window, in order, with its prepared clip, or with why it cannot be had."""
-    with Workers(num_workers) as workers:
-        if not workers.accept(prepare):
-            logger.warning(
-                "%s cannot be sent to another process, so clips are decoded in this one, which a damaged clip may "
-                "crash: define it in a module.",
-                type(prepare.detector).__name__,
-            )
-            workers = Workers(0)
-        yield from workers.map(prepare, windows)

@@ -4,7 +4,7 @@
 
     plan      find the clips, probe them, cut them into windows               (`clips`, `probe`, `windows`, `plan`)
     renew     what is cached already, and what has to leave the cache         (`inventory`)
-    encode    one phase for each encoder, which alone is in memory then       (`prepare`, `encode`, `preview`, `check`)
+    encode    one phase for each encoder, which alone is in memory then       (`phases`, which names the others)
     assemble  the parts of a sample become one file, then the index is written (`parts`, `cache`)
     report    what became of the clips                                        (`summary`)
 
@@ -14,6 +14,7 @@ stopped and ends with the same bytes.
 
 import logging
 
+from ..engines import Engine, open_engine
 from ..faces import FaceDetector
 from ..files import check_output, is_same_place
 from ..progress import progress
@@ -22,9 +23,9 @@ from ..shards import own_cache
 from . import cache
 from .check import windows_to_measure
 from .dry_run import dry_run as dry_run  # the other thing that can be done with a `PreprocessingConfig`
-from .encode import encode_audio_parts, encode_text_parts, encode_video_parts
 from .inventory import is_current, remove_missing
 from .parts import assemble, remove_parts, write_shared
+from .phases import encode_audio_parts, encode_text_parts, encode_video_parts
 from .plan import make_plan
 from .run import Run, check_cache, open_cache, prepare_run
 from .settings import PreprocessingConfig, command_of
@@ -57,26 +58,29 @@ def preprocess(
     if is_same_place(config.output_dir, config.data):
         raise ValueError(f"`{config.output_dir}` holds the clips: choose another folder for the cache.")
     run.summary.command = command or command_of(config)
-    with own_cache(config.output_dir, *run.shard):
+    with (
+        own_cache(config.output_dir, *run.shard),
+        open_engine(run.config, run.config.num_workers, run.summary.warn) as engine,
+    ):
         check_cache(run)
-        plan = make_plan(run)
+        plan = make_plan(run, engine)
         if plan.windows or (run.cache_dir / "fingerprint.json").is_file():
             open_cache(run)
             remove_missing(run, plan)
-            failed = _make_samples(run, plan.windows)
+            failed = _make_samples(run, engine, plan.windows)
             _report(run, [window for window in plan.windows if window.key not in failed])
     return run.summary
 
 
-def _make_samples(run: Run, windows: list[Window]) -> set[str]:
+def _make_samples(run: Run, engine: Engine, windows: list[Window]) -> set[str]:
     """Make the samples that the cache lacks; return the keys of windows that turned out to be unusable."""
     todo = [window for window in progress(windows, "verify", len(windows)) if not is_current(run, window)]
     previews = [w for w in windows if run.config.preview and not run.preview_path(w.key).is_file()]
-    failed, heard = encode_video_parts(run, todo, previews, windows_to_measure(run, windows))
-    todo = [window for window in todo if window.key not in failed]
-    encode_audio_parts(run, todo, heard)
+    failed, heard = encode_video_parts(run, engine, todo, previews, windows_to_measure(run, windows))
+    failed |= encode_audio_parts(run, engine, [window for window in todo if window.key not in failed], heard)
     for phase in ("text", "text_2"):
-        encode_text_parts(run, phase, todo)
+        failed |= encode_text_parts(run, engine, phase, [window for window in todo if window.key not in failed])
+    todo = [window for window in todo if window.key not in failed]
     write_shared(run)
     assemble(run, todo)
     remove_parts(run, windows)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..engines import ModelEngineConfig
 from ..faces import DlibFaceDetector, FaceDetector
 from ..files import reading
 from ..latents import exact_frame_rate, nearest_num_frames
@@ -48,8 +49,8 @@ FROM_CACHE: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 @dataclass(frozen=True)
-class PreprocessingConfig:
-    """What to do. Fields have the names of the flags of `diffusers-jova preprocess`.
+class PreprocessingConfig(ModelEngineConfig):
+    """What to do. Fields have the names of the flags of `diffusers-jova preprocess`; see also `ModelEngineConfig`.
 
     What is not given (None, no buckets) and decides about the cache's content is as the cache in `output_dir` has it;
     where there is none yet, it is what is said here. See `resolve`.
@@ -75,7 +76,7 @@ class PreprocessingConfig:
         shard: "i/n": do only the i-th of n parts of the clips.
         num_workers: processes that decode and look for mouths; 0: none but this one, which a damaged clip may crash.
         preview: also write an image per clip, with boxes and mask.
-        device, dtype: of the encoders; None: a GPU if there is one, and bfloat16 on it.
+        dtype: of the encoders; None for bfloat16 on a GPU and float32 elsewhere.
     """
 
     data: str
@@ -100,7 +101,6 @@ class PreprocessingConfig:
     shard: str = "0/1"
     num_workers: int = 1
     preview: bool = False
-    device: str | None = None
     dtype: str | None = None
 
 
@@ -195,7 +195,7 @@ def _complete(config: PreprocessingConfig, facts: ModelFacts) -> PreprocessingCo
             raise ValueError(f"`--{name}` must be one of {choices}, got {value!r}.")
     buckets = parse_buckets(config, facts)
     rate = config.frame_rate if config.frame_rate is not None else facts.defaults["frame_rate"]
-    device = config.device or _default_device()
+    device = config.device or config.default_device()
     given = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(config, name)) is not None}
     given["no_mouth"] |= not facts.has_video
     given["no_line_dropout_variants"] |= given["prompt_format"] == "plain"  # it has one line
@@ -226,10 +226,6 @@ def _in_words(config: PreprocessingConfig, name: str) -> str:
     value = getattr(config, name)
     values = () if value is True else value if isinstance(value, tuple) else (str(value),)
     return " ".join((name.replace("_", " "), *values))
-
-
-def _default_device() -> str:
-    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
 
 def cache_settings(

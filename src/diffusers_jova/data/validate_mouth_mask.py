@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..engines import LocalEngine
 from ..faces import FaceDetector
 from ..files import whole_file
 from ..media import check_output_path
 from ..mouth import MaskTest, draw_mask_test, mask_test
 from .encode import load_phase
 from .plan import make_plan
-from .prepare import Preparation, PreparedClip, prepare_all
+from .prepare import Preparation, PreparedClip
 from .run import Run, prepare_run
 from .settings import PreprocessingConfig
 
@@ -55,11 +56,12 @@ def validate_mouth_mask(
 
 
 def _prepare_first_window(run: Run) -> PreparedClip:
-    windows = make_plan(run).windows
+    engine = LocalEngine(run.config.num_workers)
+    windows = make_plan(run, engine).windows
     if not windows:
         raise ValueError(f"`{run.config.data}` cannot be used: {run.summary.skipped[0][1]}.")
     prepare = Preparation(run.frame_rate, None, True, run.detector, crop=run.config.crop)
-    ((_, clip),) = prepare_all(windows[:1], prepare, run.config.num_workers)
+    ((_, clip),) = engine.map(prepare, windows[:1])
     if isinstance(clip, str):
         raise ValueError(f"`{run.config.data}` cannot be used: {clip}.")
     return clip

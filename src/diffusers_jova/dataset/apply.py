@@ -1,14 +1,15 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""A step's function over all films or clips: the one place that says where and in which order the work is done."""
+"""A step's function over all films or clips: what was done before is not done again, and what fails has its reason."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..data.clips import Source
+from ..engines import Engine
 from ..progress import progress
-from ..workers import Failure, Workers
+from ..workers import Failure
 from .journal import Journal, key_of
 from .summary import StepSummary
 
@@ -31,7 +32,7 @@ def apply(
     function: StepFunction,
     sources: Sequence[Source],
     journal_path: str | os.PathLike,
-    num_workers: int,
+    engine: Engine,
     summary: StepSummary,
     forget: bool = True,
 ) -> Mapping[str, Any]:
@@ -39,7 +40,7 @@ def apply(
 
     Args:
         journal_path: where results are kept: what is there is not done again.
-        num_workers: see `Workers`.
+        engine: where the work is done.
         forget: whether to drop results of files that have changed or are gone, and of other settings.
 
     Raises:
@@ -51,9 +52,9 @@ def apply(
             keys[source.name] = key_of(source.path, *function.settings(source))
         except OSError as error:  # it was there a moment ago
             summary.skip(source.name, f"it cannot be read: {error.strerror}")
-    with Journal(journal_path) as journal, Workers(num_workers) as workers:
+    with Journal(journal_path) as journal:
         todo = [s for s in sources if s.name in keys and keys[s.name] not in journal.results]
-        for source, found in progress(workers.map(function, todo), summary.step, len(todo)):
+        for source, found in progress(engine.map(function, todo), summary.step, len(todo)):
             if not isinstance(found, Failure):
                 journal.add(keys[source.name], {"found": found})
             elif found.is_lasting:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..engines import Engine, EngineConfig, open_engine
 from ..faces import FaceDetector, choose_detector
 from ..files import check_output, lock_folder, reading
 from ..remote import writes_to_any_place
@@ -22,8 +23,8 @@ from .summary import StepSummary
 
 
 @dataclass(frozen=True)
-class FilterConfig:
-    """What to do. Fields have the names of the flags of `diffusers-jova filter`.
+class FilterConfig(EngineConfig):
+    """What to do. Fields have the names of the flags of `diffusers-jova filter`; see also `EngineConfig`.
 
     Attributes:
         data: rows of `split`, a folder of clips, or whatever `preprocess` reads.
@@ -73,8 +74,8 @@ def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> 
     detector = choose_detector(detector, config.landmarks, no_faces=config.no_faces)
     summary = StepSummary("filter", "clips")
     folder = Path(config.output_dir)
-    with lock_folder(folder):
-        clips = _measure(config, Measurer(detector, config.syncnet), summary)
+    with lock_folder(folder), open_engine(config, config.num_workers, summary.warn) as engine:
+        clips = _measure(config, Measurer(detector, config.syncnet), engine, summary)
         clips = _judge(clips, thresholds, config.max_distance, config.languages)
         kept = [clip for clip in clips if not clip.reasons]
         for clip in clips:
@@ -91,10 +92,10 @@ def filter_clips(config: FilterConfig, detector: FaceDetector | None = None) -> 
     return summary
 
 
-def _measure(config: FilterConfig, measurer: Measurer, summary: StepSummary) -> list[MeasuredClip]:
+def _measure(config: FilterConfig, measurer: Measurer, engine: Engine, summary: StepSummary) -> list[MeasuredClip]:
     """Return the clips that can be read, measured."""
     clips, journal = summary.usable(read_clips(config.data)), Path(config.output_dir) / "measures.jsonl"
-    results = apply(measurer, clips, journal, config.num_workers, summary, forget=not config.dry_run)
+    results = apply(measurer, clips, journal, engine, summary, forget=not config.dry_run)
     measured = []
     for clip in clips:
         if clip.name in results:

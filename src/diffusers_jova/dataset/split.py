@@ -17,6 +17,7 @@ import numpy as np
 
 from ..data.clips import Segment, Source, piece_name, probe_of_piece
 from ..data.probe import Probe, is_still_picture, probe
+from ..engines import EngineConfig, open_engine
 from ..evaluation.loudness import PIECE_S
 from ..faces import FaceDetector, choose_detector
 from ..files import check_output, lock_folder
@@ -37,8 +38,8 @@ VERSION = 1  # of what is found: another one looks through all films again
 
 
 @dataclass(frozen=True)
-class SplitConfig:
-    """What to do. Fields have the names of the flags of `diffusers-jova split`.
+class SplitConfig(EngineConfig):
+    """What to do. Fields have the names of the flags of `diffusers-jova split`; see also `EngineConfig`.
 
     Attributes:
         data: folder of films, a film, or whatever `preprocess` reads.
@@ -81,11 +82,11 @@ def split(config: SplitConfig, detector: FaceDetector | None = None) -> StepSumm
     check_output(config.output_dir, {"the films": config.data if os.path.isdir(config.data) else None})
     detector = choose_detector(detector, config.landmarks, no_faces=config.no_faces)
     summary, folder = StepSummary("split", "films"), Path(config.output_dir)
-    with lock_folder(folder):
+    with lock_folder(folder), open_engine(config, config.num_workers, summary.warn) as engine:
         films = summary.usable(read_clips(config.data))
         splitter = Splitter(config.min_s, config.max_s, detector, config.crop_faces)
         journal = folder / "films.jsonl"
-        results = apply(splitter, films, journal, config.num_workers, summary, forget=not config.dry_run)
+        results = apply(splitter, films, journal, engine, summary, forget=not config.dry_run)
         rows = [row for film in films if film.name in results for row in _rows_of(film, results[film.name], folder)]
         for name, found in results.items():
             for warning in found["warnings"]:

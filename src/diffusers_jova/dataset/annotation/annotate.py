@@ -9,21 +9,22 @@ batch by batch in annotations.jsonl, from which a run that was stopped goes on.
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...data.clips import Source, probe_of_piece
 from ...data.probe import Probe, is_still_picture, probe
+from ...engines import Engine, open_engine
 from ...files import check_output, lock_folder
 from ...headers import read_json_lines
 from ...progress import progress
 from ...remote import RemotePath, local_file, writes_to_any_place
 from ...text import printable
-from ...workers import Failure, Workers
+from ...workers import Failure
 from ..journal import Journal, key_of
 from ..rows import METADATA, read_clips, row_of, write_rows
 from ..summary import StepSummary
@@ -238,15 +239,15 @@ def annotate(config: AnnotationConfig) -> AnnotationSummary:
     summary = AnnotationSummary("annotate", "clips")
     sources = summary.usable(read_clips(config.data))
     output_dir = Path(config.output_dir)
-    with lock_folder(output_dir):
-        clips = look_at(sources, config, summary)
+    with lock_folder(output_dir), open_engine(config, config.num_workers, summary.warn) as engine:
+        clips = look_at(sources, config, engine, summary)
         with Journal(output_dir / JOURNAL) as journal:
             run = Run(config, prompts, journal, summary, clips, find_edited(clips, journal))
             todo = {level: find_todo(run, level) for level in LEVELS if level in config.levels}
             folders = find_checkpoints(run, [level for level, items in todo.items() if items])
             try:
                 for level, folder in folders.items():
-                    annotate_level(run, level, folder, todo[level])
+                    annotate_level(run, engine, level, folder, todo[level])
             finally:  # also what an interrupted run has
                 run.write_rows()
         count(run, todo)
@@ -259,7 +260,8 @@ def dry_run(config: AnnotationConfig) -> str:
     prompts = read_prompts(config.prompts)
     check_output(config.output_dir, {"the data": config.data})
     summary = AnnotationSummary("annotate", "clips")
-    clips = look_at(summary.usable(read_clips(config.data)), config, summary)
+    with open_engine(config, config.num_workers, summary.warn) as engine:
+        clips = look_at(summary.usable(read_clips(config.data)), config, engine, summary)
     journal = Journal(Path(config.output_dir) / JOURNAL)
     run = Run(config, prompts, journal, summary, clips, find_edited(clips, journal))
     lines = [f"plan: {len(clips)} clips of {summary.num_given}, {summary.kept_s:.2f} s"]
@@ -278,26 +280,27 @@ def dry_run(config: AnnotationConfig) -> str:
 # --- which clips ---
 
 
-def look_at(sources: Sequence[Source], config: AnnotationConfig, summary: AnnotationSummary) -> list[Clip]:
+def look_at(
+    sources: Sequence[Source], config: AnnotationConfig, engine: Engine, summary: AnnotationSummary
+) -> list[Clip]:
     """Return the clips that can be read; the others are in the summary."""
     earlier = earlier_rows(Path(config.output_dir) / METADATA)
     by_file: dict[Path | RemotePath, list[Source]] = {}  # a film is read once, however many clips are pieces of it
     for source in sources:
         by_file.setdefault(source.path, []).append(source)
     clips = []
-    with Workers(config.num_workers) as workers:
-        for path, found in progress(workers.map(probe_clip, by_file), "look", len(by_file)):
-            for source in by_file[path]:
-                try:
-                    if isinstance(found, Failure):
-                        raise ValueError(found)
-                    piece = probe_of_piece(source, found)
-                    source = source.with_caption(piece.has_video)
-                    content = key_of(path, source.start_s, source.end_s, source.crop)
-                    row = earlier.get(row_key(row_of(source, config.output_dir)), {})
-                    clips.append(Clip(source, piece, content, row))
-                except ValueError as error:
-                    summary.skip(source.name, " ".join(str(error).split()))
+    for path, found in progress(engine.map(probe_clip, by_file), "look", len(by_file)):
+        for source in by_file[path]:
+            try:
+                if isinstance(found, Failure):
+                    raise ValueError(found)
+                piece = probe_of_piece(source, found)
+                source = source.with_caption(piece.has_video)
+                content = key_of(path, source.start_s, source.end_s, source.crop)
+                row = earlier.get(row_key(row_of(source, config.output_dir)), {})
+                clips.append(Clip(source, piece, content, row))
+            except ValueError as error:
+                summary.skip(source.name, " ".join(str(error).split()))
     summary.num_kept, summary.kept_s = len(clips), float(sum(clip.found.duration_s for clip in clips))
     return clips
 
@@ -403,18 +406,33 @@ def load_annotator(config: AnnotationConfig, level: str, folder: Path, prompt: s
     return Annotator(WaveformReader(listener.longest_s), partial(caption, listener, level))
 
 
-def annotate_level(run: Run, level: str, folder: Path, items: Sequence[Item]) -> None:
+@dataclass(frozen=True)
+class Asking:
+    """What the model of a level does with clips, for an engine."""
+
+    config: AnnotationConfig
+    level: str
+    folder: Path
+    prompt: str
+
+    @contextmanager
+    def load(self) -> Iterator[Annotator]:
+        yield load_annotator(self.config, self.level, self.folder, self.prompt)
+
+    def reader(self, annotator: Annotator) -> Callable[[Item], Any]:
+        return annotator.read
+
+    def __call__(self, annotator: Annotator, batch: Sequence[tuple[Item, Any]]) -> list[Annotation | Failure]:
+        return annotator.ask([content for _, content in batch])
+
+
+def annotate_level(run: Run, engine: Engine, level: str, folder: Path, items: Sequence[Item]) -> None:
     """Ask the model of a level about `items`, and note what it says batch by batch."""
-    annotator = load_annotator(run.config, level, folder, run.prompts[level])
-    with Workers(run.config.num_workers) as workers:
-        shown = progress(workers.map(annotator.read, items), level, len(items))
-        while batch := list(islice(shown, run.config.batch_size)):
-            readable = [content for _, content in batch if not isinstance(content, Failure)]
-            said = annotator.ask(readable) if readable else []
-            for item, content in batch:
-                is_readable = not isinstance(content, Failure)
-                note(run, level, item, said.pop(0) if is_readable else content, is_of_model=is_readable)
-    del annotator
+    asking = Asking(run.config, level, folder, run.prompts[level])
+    answers = engine.ask(asking, items, run.config.batch_size)
+    for item, problem, answer in progress(answers, level, len(items)):
+        note(run, level, item, problem or answer, is_of_model=problem is None)
+    del answers  # and the model with it
     empty_cache()
 
 

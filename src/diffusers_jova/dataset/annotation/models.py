@@ -48,7 +48,7 @@ class Place:
     @classmethod
     def of(cls, config: AnnotationConfig) -> "Place":
         """Return what a config asks for; what it leaves open is a GPU in bfloat16 if there is one."""
-        device = config.device or (torch.accelerator.current_accelerator() or torch.device("cpu")).type
+        device = config.device or config.default_device()
         dtype = config.dtype or ("float32" if device == "cpu" else "bfloat16")
         return cls(device, getattr(torch, dtype), config.quantization)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ...engines import ModelEngineConfig
 from ...text import nearest
 
 
@@ -28,8 +29,8 @@ PROMPTS = Path(__file__).with_name("prompts.yaml")
 
 
 @dataclass(frozen=True)
-class AnnotationConfig:
-    """What `annotate` does.
+class AnnotationConfig(ModelEngineConfig):
+    """What `annotate` does; see also `ModelEngineConfig`, whose device "auto" divides a model among several GPUs.
 
     Attributes:
         data: folder of clips, or of rows of clips, as `preprocess` reads it.
@@ -45,7 +46,6 @@ class AnnotationConfig:
         max_new_tokens: length of a caption, in tokens.
         max_segment_s: longest run of words in `segments`, in seconds; preprocessing splits clips between them.
         quantization: "nf4" or "int8" (bitsandbytes); None to take the weights as they are.
-        device: such as "cuda"; "auto" divides a model among several; None for a GPU if there is one.
         dtype: one of `DTYPES`; None for bfloat16 on a GPU and float32 elsewhere.
         num_workers: processes that read files; 0: none but this one, which a damaged clip may crash.
     """
@@ -65,11 +65,11 @@ class AnnotationConfig:
     max_new_tokens: int = 256
     max_segment_s: float = 4.0
     quantization: str | None = None
-    device: str | None = None
     dtype: str | None = None
     num_workers: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for flag in ("levels", "redo"):
             for level in getattr(self, flag):
                 if level not in LEVELS:
