@@ -14,7 +14,7 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
-	@echo "make test-long  run the scripts that train the small models, with next to no training: minutes"
+	@echo "make test-long  run whole scripts, with next to no training, and a Ray cluster that loses machines: minutes"
 	@echo "make test-docs  run every code block of the tutorials and guides: minutes"
 	@echo "make lint    check style, format and types"
 	@echo "make docs    build the site in site/; look at it while you write: make docs-serve"
@@ -46,8 +46,10 @@ demo: setup
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n $(WORKERS) --dist worksteal $(if $(SEED),--randomly-seed=$(SEED))
 
-# Minutes: how the small models are trained, from an empty folder to a report; what is measured on a card, in small.
+# Minutes: how the small models are trained, from an empty folder to a report; what is measured on a card, in small;
+# a data set on a Ray cluster of two nodes, which are lost.
 test-long: setup
+	$(RUN) pip install --quiet -c constraints.txt -e '.[ray]'
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) pytest -q -n 2 -m long
 
 # Minutes: every code block of the tutorials and guides, on small real models.

@@ -37,7 +37,7 @@ def test_help_without_a_verb_names_all_verbs_in_groups(capsys):
 
 
 def test_every_file_of_a_verb_is_listed():
-    shared = {"__init__", "dispatch", "pipeline", "prompts", "converting", "training", "memory"}
+    shared = {"__init__", "dispatch", "engine", "pipeline", "prompts", "converting", "training", "memory"}
     files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
     assert files - shared == {verb.replace("-", "_") for verb in VERBS}
 

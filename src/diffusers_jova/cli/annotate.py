@@ -11,6 +11,7 @@ command again after an interruption: what is annotated is not annotated again.
 import argparse
 
 from ..command import logging_progress, say
+from .engine import add_engine_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that read files; 0: none but this one, which a damaged clip may crash (default: %(default)s)",
     )
     work.add_argument("--dry_run", action="store_true", help="print how much there is to do, write nothing")
+    add_engine_flags(parser, has_models=True)
 
 
 def main(args: argparse.Namespace) -> int:

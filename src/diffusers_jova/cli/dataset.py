@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import say
+from .engine import add_engine_flags
 
 
 STEPS = ("split", "filter", "annotate", "preprocess")
@@ -22,6 +23,10 @@ SHARED = {  # flags of this verb that go on to these steps
     "no_faces": ("split", "filter"),
     "landmarks": ("split", "filter", "preprocess"),
     "report": ("filter",),
+    "engine": STEPS,
+    "address": STEPS,
+    "concurrency": ("annotate", "preprocess"),
+    "gpus_per_worker": ("annotate", "preprocess"),
 }
 
 
@@ -45,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="split and measure, count what would be left and why, and cache nothing"
     )
+    add_engine_flags(parser, has_models=True)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import argparse
 
 from ..command import logging_progress, say
 from ..dataset.filters import FILTERS, MAX_DISTANCE
+from .engine import add_engine_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report", action="store_true", help="write report.html with the clips on both sides of each threshold"
     )
     parser.add_argument("--dry_run", action="store_true", help="count what would be left out and why, write no rows")
+    add_engine_flags(parser)
     thresholds = parser.add_argument_group("thresholds", "a number, or `none`")
     for each in FILTERS:
         default = "off" if each.threshold is None else f"{each.threshold:g}"

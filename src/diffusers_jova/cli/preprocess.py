@@ -11,6 +11,7 @@ same command again after an interruption: what is cached is not made again.
 import argparse
 
 from ..command import logging_progress, say
+from .engine import add_engine_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: the cache's, else bfloat16 on a GPU)"
     )
     work.add_argument("--dry_run", action="store_true", help="print what would be done and its memory, write nothing")
+    add_engine_flags(parser, has_models=True)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ no clip is left. Start the same command again after an interruption: films that 
 import argparse
 
 from ..command import logging_progress, say
+from .engine import add_engine_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that read films; 0: none but this one, which a damaged film may crash (default: 1)",
     )
     parser.add_argument("--dry_run", action="store_true", help="count what would be left, and why, and write no rows")
+    add_engine_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
