@@ -23,6 +23,7 @@ BAD = {
     "generate": ["--model", "missing", "--prompt", "x", "--output", "x.mp4"],
     "encode": ["--model", "missing", "--prompt", "x", "--output", "x.safetensors"],
     "create": ["--output", "missing/x"],
+    "app": ["--model", "missing"],
     **dict.fromkeys(("split", "filter", "pack"), ["--data", "missing", "--output_dir", "x"]),
     "annotate": ["--data", "missing", "--output_dir", "x", "--transcriber", "missing"],
     "dataset": ["missing", "--model", "jova-nano", "--output_dir", "x"],
