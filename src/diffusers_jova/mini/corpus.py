@@ -5,6 +5,7 @@
 A clip is planned by its number alone, so a corpus can be made in any order and continued after an interruption.
 """
 
+import zlib
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..nano.speech import SAMPLING_RATE
 from .mouths import STRESS, VOWELS, both_sides, mouth_units
 from .people import Person
 from .portraits import Portrait, Pose
-from .sentences import KINDS_HELD_OUT, draw_sentence
+from .sentences import KINDS_HELD_OUT, TABLE, draw_sentence
 from .voices import PACES, VOICES, Phone, Speech, speak
 
 
@@ -238,11 +239,12 @@ def make_corpus(
         identity, voice: See `plan_clip`.
 
     Raises:
-        ValueError: If `output_dir` holds a corpus of another seed or person, or there is no such voice.
+        ValueError: If `output_dir` holds a corpus of another seed, person or table of words, or no voice is so named.
     """
     if voice is not None and voice not in VOICES:
         raise ValueError(f"`voice` must be one of {', '.join(VOICES)}, got {voice!r}.")
-    wanted: dict[str, int | str] = {"corpus": "sentences", "seed": seed}
+    words = f"{zlib.crc32(TABLE.read_bytes()):08x}"  # another table makes other sentences
+    wanted: dict[str, int | str] = {"corpus": "sentences", "seed": seed, "words": words}
     wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
     write = partial(write_clip, seed=seed, identity=identity, voice=voice)
     fill_corpus(output_dir, dict(zip(SPLITS, (num_train, num_held_out))), wanted, write, num_workers)
