@@ -5,6 +5,7 @@
 The cluster is a real one on loopback; what is lost is killed with SIGKILL. The node that is lost is never the head.
 """
 
+import logging
 import signal
 import threading
 
@@ -28,6 +29,7 @@ from diffusers_jova.ray_engine import MAX_RETRIES
 pytest.importorskip("ray", reason="needs Ray: pip install 'diffusers-jova[ray]'")
 pytestmark = pytest.mark.long
 
+SIGTERM_HANDLER, LOG_LEVEL = signal.getsignal(signal.SIGTERM), logging.getLogger("ray").level
 STORE = 100 * 2**20  # bytes of each node's object store
 
 
@@ -47,8 +49,8 @@ def cluster():
                 "_system_config": {"worker_niceness": 0},  # Ray's 15 lets workers starve beside other tests
             },
         )
-        yield cluster
-        cluster.shutdown()
+    yield cluster
+    cluster.shutdown()
 
 
 @pytest.fixture
@@ -63,11 +65,12 @@ def second_node(cluster):
 
 @pytest.fixture(autouse=True)
 def put_back_what_ray_sets(monkeypatch):
-    """`ray.init` handles SIGTERM from then on, and takes Python's breakpoints."""
+    """A cluster and `ray.init` handle SIGTERM from then on, take Python's breakpoints, and set a level of the log."""
     monkeypatch.setenv("PYTHONBREAKPOINT", "")
-    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     yield
-    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGTERM, SIGTERM_HANDLER)
+    logging.getLogger("ray").setLevel(LOG_LEVEL)
 
 
 def kill_one(name: str) -> None:
