@@ -382,6 +382,8 @@ FILES = pytest.StashKey[ProjectFiles]()
 NAMES = pytest.StashKey[NameSpaces]()
 BEFORE = pytest.StashKey[tuple]()
 
+GRACE_S = 1.0  # for a thread that is about to end: transformers, once it has loaded a model, does not wait for its own
+
 
 def state(item: pytest.Item) -> dict[str, dict[str, object]]:
     files = item.config.stash.setdefault(FILES, ProjectFiles(item.config.rootpath))
@@ -411,9 +413,10 @@ def changes_between(before: dict, after: dict) -> list[str]:
         for name, value in values.items():
             if now.get(name, changes) is not value and not (is_module and name.startswith("__")):
                 changes.append(f"{owner}.{name}: {short(value)} -> {short(now.get(name, 'nothing'))}")
-    for kind in ("threads", "processes"):
-        changes += [f"still running: {x}" for name, x in after[kind].items() if name not in before[kind]]
-    return changes
+    new = [x for kind in ("threads", "processes") for name, x in after[kind].items() if name not in before[kind]]
+    for left in new:
+        left.join(GRACE_S)
+    return changes + [f"still running: {left}" for left in new if left.is_alive()]
 
 
 def differences(before: dict[str, object], after: dict[str, object]) -> list[str]:

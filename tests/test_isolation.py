@@ -107,6 +107,7 @@ def test_nothing(pipe, folder, numbers, dice, samples, own_pipe, monkeypatch, tm
     monkeypatch.setenv("JOVA_LEFT", "2")
     monkeypatch.chdir(tmp_path)
     own_pipe.vae.train().double()
+    threading.Timer(0.3, str).start()  # a thread that ends by itself, a little later
     own_pipe.scheduler = None
     torch.rand(1)
     assert pipe("A face.", output_type="np").frames.shape == (1, 5, 32, 32, 3)
