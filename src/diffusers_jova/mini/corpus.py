@@ -7,13 +7,12 @@ A clip is planned by its number alone, so a corpus can be made in any order and 
 
 import zlib
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..media import write_video
-from ..nano.corpus import FRAME_RATE, MARGIN_S, SPLITS, fill_corpus
+from ..nano.corpus import FRAME_RATE, MARGIN_S, SPLITS, fill_corpus, in_silence
 from ..nano.speech import SAMPLING_RATE
 from .mouths import STRESS, VOWELS, both_sides, mouth_units
 from .people import Person
@@ -75,11 +74,8 @@ class ClipPlan:
 
 def place_speech(said: Speech, onset_s: float) -> Speech:
     """Return speech in the silence of a whole clip, from a moment on; what does not fit is cut off."""
-    waveform = np.zeros(round(DURATION_S * SAMPLING_RATE), np.float32)
-    piece = waveform[round(onset_s * SAMPLING_RATE) :][: len(said.waveform)]
-    piece += said.waveform[: len(piece)]
     phones = (Phone(phone.symbol, phone.start_s + onset_s, phone.end_s + onset_s) for phone in said.phones)
-    return Speech(waveform, tuple(phones))
+    return Speech(in_silence(said.waveform, onset_s, DURATION_S), tuple(phones))
 
 
 def plan_clip(
@@ -241,13 +237,10 @@ def make_corpus(
     Raises:
         ValueError: If `output_dir` holds a corpus of another seed, person or table of words, or no voice is so named.
     """
-    if voice is not None and voice not in VOICES:
-        raise ValueError(f"`voice` must be one of {', '.join(VOICES)}, got {voice!r}.")
     words = f"{zlib.crc32(TABLE.read_bytes()):08x}"  # another table makes other sentences
     wanted: dict[str, int | str] = {"corpus": "sentences", "seed": seed, "words": words}
-    wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
-    write = partial(write_clip, seed=seed, identity=identity, voice=voice)
-    fill_corpus(output_dir, dict(zip(SPLITS, (num_train, num_held_out))), wanted, write, num_workers)
+    numbers = dict(zip(SPLITS, (num_train, num_held_out)))
+    fill_corpus(output_dir, numbers, wanted, write_clip, num_workers, VOICES, identity, voice)
 
 
 def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | None, voice: str | None) -> dict:

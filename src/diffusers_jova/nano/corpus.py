@@ -8,7 +8,7 @@ two of them look in sync.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -155,12 +155,15 @@ def make_captions(identity: Identity, voice_caption: str, rng: np.random.Generat
 
 def make_waveform(plan: ClipPlan) -> np.ndarray:
     """Return a clip's audio, (N,) float32 at 16 kHz."""
-    waveform = np.zeros(round(DURATION_S * SAMPLING_RATE), np.float32)
-    sound = speak(plan.voice, plan.text, plan.pace, plan.pitch)
-    start = round(plan.onset_s * SAMPLING_RATE)
-    piece = waveform[start : start + len(sound)]
-    piece += sound[: len(piece)]
-    return waveform
+    return in_silence(speak(plan.voice, plan.text, plan.pace, plan.pitch), plan.onset_s, DURATION_S)
+
+
+def in_silence(waveform: np.ndarray, onset_s: float, duration_s: float) -> np.ndarray:
+    """Return audio (N,) at 16 kHz in the silence of a whole clip, from a moment on; what does not fit is cut off."""
+    whole = np.zeros(round(duration_s * SAMPLING_RATE), np.float32)
+    piece = whole[round(onset_s * SAMPLING_RATE) :][: len(waveform)]
+    piece += waveform[: len(piece)]
+    return whole
 
 
 def make_poses(waveform: np.ndarray, motion: int, num_frames: int = NUM_FRAMES) -> list[Pose]:
@@ -207,33 +210,39 @@ def make_corpus(
     Raises:
         ValueError: If `output_dir` holds a corpus of another seed or person, or there is no such voice.
     """
-    if voice is not None and voice not in VOICES:
-        raise ValueError(f"`voice` must be one of {', '.join(VOICES)}, got {voice!r}.")
-    wanted: dict[str, int | str] = {"seed": seed}
-    wanted |= {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
-    write = partial(write_clip, seed=seed, identity=identity, voice=voice)
-    fill_corpus(output_dir, dict(zip(SPLITS, (num_train, num_held_out))), wanted, write, num_workers)
+    numbers = dict(zip(SPLITS, (num_train, num_held_out)))
+    fill_corpus(output_dir, numbers, {"seed": seed}, write_clip, num_workers, VOICES, identity, voice)
 
 
 def fill_corpus(
     output_dir: str | Path,
     numbers: Mapping[str, int],
     wanted: Mapping[str, int | str],
-    write: Callable[[Path, str, int], dict],
+    write: Callable[..., dict],
     num_workers: int,
+    voices: Collection[str],
+    identity: int | None,
+    voice: str | None,
 ) -> None:
     """Write the clips and a metadata.jsonl of each split into a folder of its own; metadata come last.
 
     Args:
         numbers: of clips, by split.
-        wanted: what makes this corpus, as in {"seed": 0}.
+        wanted: what makes this corpus, beside the person: its "seed", and what else it depends on.
         write: writes a clip into a folder, unless it is there, and returns its row of the metadata; of the folder, the
-            split and the clip's number.
+            split and the clip's number, and by name of `seed`, `identity` and `voice`.
         num_workers: processes.
+        voices: that there are.
+        identity, voice: See `plan_clip`.
 
     Raises:
-        ValueError: If `output_dir` holds a corpus of something else.
+        ValueError: If `output_dir` holds a corpus of something else, or no voice is so named.
     """
+    if voice is not None and voice not in voices:
+        raise ValueError(f"`voice` must be one of {', '.join(voices)}, got {voice!r}.")
+    person = {name: value for name, value in (("identity", identity), ("voice", voice)) if value is not None}
+    wanted = {**wanted, **person}
+    write = partial(write, seed=wanted["seed"], identity=identity, voice=voice)
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     settings = output_dir / "corpus.json"
