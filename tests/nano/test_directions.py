@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffusers_jova.nano.corpora import NANO
 from diffusers_jova.nano.corpus import FRAME_RATE, NUM_FRAMES, ClipPlan
 from diffusers_jova.nano.directions import (
     DIRECTIONS,
     HEADER,
     direction_row,
+    directions_of,
     image_jumps,
     loudness_jumps,
     nearest_own,
@@ -49,6 +51,30 @@ def test_seams_are_the_borders_inside_of_the_clip():
     }
     for name in seams:  # whole audio latents too, so that nothing of a latent is both given and made
         assert all(edge_s * 31.25 == round(edge_s * 31.25) for edge_s in DIRECTIONS[name].made_s[:1])
+
+
+def test_another_corpus_has_its_own_spans_captions_and_images():
+    corpus = replace(
+        NANO,
+        num_frames=37,
+        kept_s=0.96,
+        retaken_s=(0.96, 1.92),
+        voices={"slt": "A voice."},
+        describe=lambda plan: "Somebody.",
+        image=lambda plan: "an image",
+        spoken_s=lambda plan: (0.0, 1.92),
+    )
+    directions = directions_of(corpus)
+    assert {name: direction.seams for name, direction in directions.items() if direction.seams} == {
+        "continuation": [12],
+        "retake": [12, 24],
+    }
+    assert directions["t2av"].made == slice(0, 37) and directions["continuation"].made == slice(12, 37)
+    texts = {"prompt": "Somebody.", "audio_prompt": "A voice.", "transcript": "three seven one"}
+    assert directions["v2a"].request(PLAN, "frames", None) == texts | {"video": "frames"}
+    assert directions["a2v_image"].request(PLAN, None, "audio")["image"] == "an image"
+    assert words_made(PLAN, (0.96, 1.92), corpus) == pytest.approx(1.5)
+    assert words_made(PLAN, None, corpus) == 3
 
 
 def test_a_jump_at_the_seam_is_told_from_those_inside():

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""How well a pipeline makes what it is not given: every direction, on clips of the corpus that training never saw.
+"""How well a pipeline makes what it is not given: every direction, on clips of a corpus that training never saw.
 
 N clips, F frames
 """
@@ -13,18 +13,16 @@ import numpy as np
 
 from ..media import Clip, exact_frame_rate
 from ..pipelines.pipeline_jova import JoVAPipeline
-from .corpus import DURATION_S, FRAME_RATE, NUM_FRAMES, ClipPlan, describe
-from .faces import Pose, draw_face
+from .corpora import NANO, Corpus
+from .corpus import FRAME_RATE
 from .measuring import Measures, TalkingClips, generate, measure
 from .pictures import identity_distance
-from .speech import SAMPLING_RATE, VOICES, speak
+from .speech import SAMPLING_RATE
 
 
 NEUTRAL = "A person is talking."
 NOISE_SEED = 1000
 
-KEPT_S = 0.64  # where frame 8 and audio latent 20 begin
-RETAKEN_S = (0.64, 1.28)
 SPAN = int(0.04 * SAMPLING_RATE)  # samples before and after a seam whose loudness is compared
 QUIET_DB = -40  # below it is a pause
 
@@ -35,103 +33,121 @@ class Direction:
 
     Attributes:
         name: In tables.
+        corpus: Whose clips are given.
         request: The arguments of the call for a clip, of its plan, frames and waveform.
         settings: The arguments that all clips share.
-        made_s: The span that is made, in seconds.
+        made_s: The span that is made, in seconds; None: all of it.
         makes: Of "video" and "audio".
         shows_person: Whether what is given tells who is seen.
     """
 
     name: str
-    request: Callable[[ClipPlan, np.ndarray, np.ndarray], dict[str, Any]]
+    corpus: Corpus
+    request: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
     settings: Mapping[str, Any]
-    made_s: tuple[float, float] = (0.0, DURATION_S)
+    made_s: tuple[float, float] | None = None
     makes: tuple[str, ...] = ("video", "audio")
     shows_person: bool = False
 
     @property
     def made(self) -> slice:
         """The frames that are made."""
+        if self.made_s is None:
+            return slice(0, self.corpus.num_frames)
         start_s, end_s = self.made_s
         return slice(round(start_s * FRAME_RATE), round(end_s * FRAME_RATE))
 
     @property
     def seams(self) -> list[int]:
         """The first frames behind a border between what is given and what is made."""
-        return [frame for frame in (self.made.start, self.made.stop) if 0 < frame < NUM_FRAMES]
+        return [frame for frame in (self.made.start, self.made.stop) if 0 < frame < self.corpus.num_frames]
 
 
 # --- what is given ---
 
 
-def captioned(plan: ClipPlan) -> dict[str, Any]:
+def captioned(plan: Any, corpus: Corpus = NANO) -> dict[str, Any]:
     """Return the arguments that name looks, voice and words of a clip."""
     return {
-        "prompt": describe(plan.face()),
-        "audio_prompt": VOICES[plan.voice].caption,
+        "prompt": corpus.describe(plan),
+        "audio_prompt": corpus.voices[plan.voice],
         "transcript": plan.transcript,
     }
 
 
-def pictured(plan: ClipPlan) -> dict[str, Any]:
+def pictured(plan: Any, corpus: Corpus = NANO) -> dict[str, Any]:
     """Return the arguments with an image of somebody no training clip shows; the caption tells no looks."""
-    prompt = f"A {plan.face().person} is talking."
-    return captioned(plan) | {"prompt": prompt, "image": draw_face(plan.face(), Pose(), 64)}
+    prompt = f"A {corpus.person(plan)} is talking."
+    return captioned(plan, corpus) | {"prompt": prompt, "image": corpus.image(plan)}
 
 
 def clip_of(frames: np.ndarray, waveform: np.ndarray) -> Clip:
     return Clip(frames, exact_frame_rate(FRAME_RATE), waveform[None], SAMPLING_RATE)
 
 
-RECORDING = {"audio_sampling_rate": SAMPLING_RATE}
-DIRECTIONS = {
-    "t2av": Direction("T2AV, captions and transcript", lambda plan, *_: captioned(plan), {}),
-    "i2av": Direction("I2AV, with a transcript", lambda plan, *_: pictured(plan), {}, shows_person=True),
-    "a2v": Direction(
-        "A2V, captions and transcript",
-        lambda plan, _, waveform: captioned(plan) | {"audio": waveform},
-        RECORDING,
-        makes=("video",),
-    ),
-    "a2v_neutral": Direction(
-        f'A2V, "{NEUTRAL}"',
-        lambda plan, _, waveform: {"prompt": NEUTRAL, "audio": waveform},
-        RECORDING,
-        makes=("video",),
-    ),
-    "a2v_image": Direction(
-        "A2V, an image, no text at all",
-        lambda plan, _, waveform: {"prompt": "", "image": pictured(plan)["image"], "audio": waveform},
-        RECORDING,
-        makes=("video",),
-        shows_person=True,
-    ),
-    "v2a": Direction(
-        "V2A, captions and transcript",
-        lambda plan, frames, _: captioned(plan) | {"video": frames},
-        {},
-        makes=("audio",),
-    ),
-    "continuation": Direction(
-        f"continuation of {KEPT_S:g} s, captions and transcript",
-        lambda plan, frames, waveform: captioned(plan) | {"video": clip_of(frames, waveform)},
-        {"keep": KEPT_S},
-        made_s=(KEPT_S, DURATION_S),
-        shows_person=True,
-    ),
-    "retake": Direction(
-        "retake of {:g} to {:g} s, captions and transcript".format(*RETAKEN_S),
-        lambda plan, frames, waveform: captioned(plan) | {"video": clip_of(frames, waveform)},
-        {"retake": RETAKEN_S},
-        made_s=RETAKEN_S,
-        shows_person=True,
-    ),
-}
+def directions_of(corpus: Corpus) -> dict[str, Direction]:
+    """Return every direction, by a short name, for the clips of a corpus."""
+    recording = {"audio_sampling_rate": SAMPLING_RATE}
+    kept_s, retaken_s = corpus.kept_s, corpus.retaken_s
+    duration_s = corpus.num_frames / FRAME_RATE
+    return {
+        "t2av": Direction("T2AV, captions and transcript", corpus, lambda plan, *_: captioned(plan, corpus), {}),
+        "i2av": Direction(
+            "I2AV, with a transcript", corpus, lambda plan, *_: pictured(plan, corpus), {}, shows_person=True
+        ),
+        "a2v": Direction(
+            "A2V, captions and transcript",
+            corpus,
+            lambda plan, _, waveform: captioned(plan, corpus) | {"audio": waveform},
+            recording,
+            makes=("video",),
+        ),
+        "a2v_neutral": Direction(
+            f'A2V, "{NEUTRAL}"',
+            corpus,
+            lambda plan, _, waveform: {"prompt": NEUTRAL, "audio": waveform},
+            recording,
+            makes=("video",),
+        ),
+        "a2v_image": Direction(
+            "A2V, an image, no text at all",
+            corpus,
+            lambda plan, _, waveform: {"prompt": "", "image": corpus.image(plan), "audio": waveform},
+            recording,
+            makes=("video",),
+            shows_person=True,
+        ),
+        "v2a": Direction(
+            "V2A, captions and transcript",
+            corpus,
+            lambda plan, frames, _: captioned(plan, corpus) | {"video": frames},
+            {},
+            makes=("audio",),
+        ),
+        "continuation": Direction(
+            f"continuation of {kept_s:g} s, captions and transcript",
+            corpus,
+            lambda plan, frames, waveform: captioned(plan, corpus) | {"video": clip_of(frames, waveform)},
+            {"keep": kept_s},
+            made_s=(kept_s, duration_s),
+            shows_person=True,
+        ),
+        "retake": Direction(
+            "retake of {:g} to {:g} s, captions and transcript".format(*retaken_s),
+            corpus,
+            lambda plan, frames, waveform: captioned(plan, corpus) | {"video": clip_of(frames, waveform)},
+            {"retake": retaken_s},
+            made_s=retaken_s,
+            shows_person=True,
+        ),
+    }
 
 
-def make(
-    pipe: JoVAPipeline, direction: Direction, plans: Sequence[ClipPlan], recordings: TalkingClips
-) -> TalkingClips:
+DIRECTIONS = directions_of(NANO)
+GIVEN_A_CLIP = [name for name in DIRECTIONS if name not in ("t2av", "i2av")]
+
+
+def make(pipe: JoVAPipeline, direction: Direction, plans: Sequence[Any], recordings: TalkingClips) -> TalkingClips:
     """Return what a pipeline makes of recordings in one direction, with what was given of them."""
     clips = zip(plans, recordings.frames, recordings.waveforms)
     requests = [direction.request(*clip) for clip in clips]
@@ -169,18 +185,21 @@ def seam_and_inside(jumps: np.ndarray, seams: Sequence[int]) -> tuple[float, flo
     return means[0], means[1]
 
 
-def nearest_own(frames: np.ndarray, plans: Sequence[ClipPlan]) -> float:
+def nearest_own(frames: np.ndarray, plans: Sequence[Any], corpus: Corpus = NANO) -> float:
     """Return for which part of clips (N, F, H, W, 3) no other person's image is nearer than that of their own."""
-    people = {plan.identity: np.asarray(draw_face(plan.face(), Pose(), 64)) for plan in plans}
+    people = {corpus.who(plan): np.asarray(corpus.image(plan)) for plan in plans}
     nearest = [min(people, key=lambda name: identity_distance(clip, people[name])) for clip in frames]
-    return float(np.mean([name == plan.identity for name, plan in zip(nearest, plans)]))
+    return float(np.mean([name == corpus.who(plan) for name, plan in zip(nearest, plans)]))
 
 
-def words_made(plan: ClipPlan, made_s: tuple[float, float]) -> float:
-    """Return how many of a clip's words are said in a span of time, if all of them last equally long."""
-    duration_s = len(speak(plan.voice, plan.text, plan.pace, plan.pitch)) / SAMPLING_RATE
-    said_s = min(made_s[1], plan.onset_s + duration_s) - max(made_s[0], plan.onset_s)
-    return len(plan.digits) * max(said_s, 0.0) / duration_s
+def words_made(plan: Any, made_s: tuple[float, float] | None, corpus: Corpus = NANO) -> float:
+    """Return how many of a clip's words are said in a span of time (None: all), if all of them last equally long."""
+    words = len(plan.transcript.split())
+    if made_s is None:
+        return words
+    start_s, end_s = corpus.spoken_s(plan)
+    said_s = min(made_s[1], end_s) - max(made_s[0], start_s)
+    return words * max(said_s, 0.0) / (end_s - start_s)
 
 
 def within(measures: Measures, frames: slice) -> Measures:
@@ -195,7 +214,7 @@ HEADER = (
 
 
 def direction_row(
-    name: str, direction: Direction, plans: Sequence[ClipPlan], clips: TalkingClips, measures: Measures
+    name: str, direction: Direction, plans: Sequence[Any], clips: TalkingClips, measures: Measures
 ) -> str:
     """Return a line of the table under `HEADER`: what is made is measured, and a cell is empty where it was given.
 
@@ -203,15 +222,15 @@ def direction_row(
         name: Of the line.
         direction: In which the clips were made, or of which recordings are the measure.
     """
-    lips = within(measures, direction.made)
-    errors = measures.word_error_rate * sum(len(plan.digits) for plan in plans)
-    made = sum(words_made(plan, direction.made_s) for plan in plans)
+    lips, corpus = within(measures, direction.made), direction.corpus
+    errors = measures.word_error_rate * sum(words_made(plan, None) for plan in plans)
+    made = sum(words_made(plan, direction.made_s, corpus) for plan in plans)
     cells = [name, str(len(plans))]
     cells.append(f"{errors / made:.3f}" if "audio" in direction.makes else "")
     cells += [f"{lips.lips_in_time:.2f}", f"{lips.shuffled:.2f}"]
     cells.append(f"{100 * lips.faces_found:.1f} %" if "video" in direction.makes else "")
     is_shown = direction.shows_person and "video" in direction.makes
-    cells.append(f"{100 * nearest_own(clips.frames[:, direction.made], plans):.0f} %" if is_shown else "")
+    cells.append(f"{100 * nearest_own(clips.frames[:, direction.made], plans, corpus):.0f} %" if is_shown else "")
     jumps = {
         "image": [image_jumps(frames) for frames in clips.frames],
         "loudness": [loudness_jumps(waveform, clips.frames.shape[1]) for waveform in clips.waveforms],
@@ -224,21 +243,37 @@ def direction_row(
 
 
 def direction_rows(
-    pipe: JoVAPipeline, names: Sequence[str], plans: Sequence[ClipPlan], recordings: TalkingClips
+    pipe: JoVAPipeline,
+    names: Sequence[str],
+    plans: Sequence[Any],
+    recordings: TalkingClips,
+    directions: Mapping[str, Direction] = DIRECTIONS,
+    watch: Callable[[str, TalkingClips, Measures], None] = lambda *_: None,
 ) -> Iterator[str]:
-    """Yield a pipeline's lines of the table in the directions of these names, each as soon as it is measured."""
+    """Yield a pipeline's lines of the table in the directions of these names, each as soon as it is measured.
+
+    Args:
+        watch: Is told the name of a direction, its clips and their measures, before its line.
+    """
     for name in names:
-        direction = DIRECTIONS[name]
+        direction = directions[name]
         clips = make(pipe, direction, plans, recordings)
-        yield direction_row(direction.name, direction, plans, clips, measure(clips))
+        measures = measure(clips, corpus=direction.corpus)
+        watch(name, clips, measures)
+        yield direction_row(direction.name, direction, plans, clips, measures)
 
 
-def recording_rows(names: Sequence[str], plans: Sequence[ClipPlan], recordings: TalkingClips) -> Iterator[str]:
+def recording_rows(
+    names: Sequence[str],
+    plans: Sequence[Any],
+    recordings: TalkingClips,
+    directions: Mapping[str, Direction] = DIRECTIONS,
+) -> Iterator[str]:
     """Yield the same of the recordings themselves: of whole clips, and of each span that `names` makes a part of."""
-    measures = measure(recordings)
-    whole = DIRECTIONS["t2av"]
+    whole = directions["t2av"]
+    measures = measure(recordings, corpus=whole.corpus)
     yield direction_row("recordings", whole, plans, recordings, measures)
-    for direction in (DIRECTIONS[name] for name in names):
-        if direction.made_s != whole.made_s:
+    for direction in (directions[name] for name in names):
+        if direction.made_s is not None:
             name = "recordings, {:g} to {:g} s".format(*direction.made_s)
             yield direction_row(name, direction, plans, recordings, measures)

@@ -5,6 +5,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,9 @@ from ..faces import DlibFaceDetector, find_landmarks_file
 from ..latents import fit_audio
 from ..pipelines.pipeline_jova import JoVAPipeline
 from .autoencoders import to_pixels
-from .corpus import FRAME_RATE, NUM_FRAMES, ClipPlan, make_frames, make_waveform, plan_clip
-from .speech import DIGITS, SAMPLING_RATE
+from .corpora import NANO, Corpus
+from .corpus import FRAME_RATE, ClipPlan, plan_clip
+from .speech import SAMPLING_RATE
 
 
 BATCH_SIZE = 20
@@ -40,6 +43,41 @@ class TalkingClips:
 
     def first(self, number: int) -> "TalkingClips":
         return TalkingClips(self.transcripts[:number], self.frames[:number], self.waveforms[:number])
+
+
+@dataclass(frozen=True)
+class Lips:
+    """How the lips move, and what they should follow.
+
+    Attributes:
+        gaps: (N, F), between the lips; NaN without a face.
+        curves: (N, F), of the audio.
+    """
+
+    gaps: np.ndarray
+    curves: np.ndarray
+
+    @property
+    def correlations(self) -> np.ndarray:
+        """Mean r over the clips for each lag of `LAGS`."""
+        return np.mean([lagged_correlations(*pair) for pair in zip(self.gaps, self.curves)], axis=0)
+
+    @property
+    def in_time(self) -> float:
+        """The mean r at the best lag of −1, 0, 1 frames, the same lag for all clips."""
+        correlations = self.correlations
+        return float(max(correlations[LAGS.index(lag)] for lag in (-1, 0, 1)))
+
+    @property
+    def shuffled(self) -> float:
+        """The mean r at lag 0 of each clip's lips with the curves of all the others: the floor."""
+        pairs = [
+            correlation(gaps, curve)
+            for i, gaps in enumerate(self.gaps)
+            for j, curve in enumerate(self.curves)
+            if i != j
+        ]
+        return float(np.mean(pairs))
 
 
 @dataclass(frozen=True)
@@ -71,26 +109,21 @@ class Measures:
         return float(np.isfinite(self.gaps).mean())
 
     @property
+    def lips(self) -> Lips:
+        """The lips, which should follow the loudness."""
+        return Lips(self.gaps, self.loudness)
+
+    @property
     def lip_correlations(self) -> np.ndarray:
-        """Mean r over the clips for each lag of `LAGS`."""
-        pairs = zip(self.gaps, self.loudness)
-        return np.mean([lagged_correlations(gaps, loudness) for gaps, loudness in pairs], axis=0)
+        return self.lips.correlations
 
     @property
     def lips_in_time(self) -> float:
-        """The mean r at the best lag of −1, 0, 1 frames, the same lag for all clips."""
-        return float(max(self.lip_correlations[LAGS.index(lag)] for lag in (-1, 0, 1)))
+        return self.lips.in_time
 
     @property
     def shuffled(self) -> float:
-        """The mean r at lag 0 of each clip's lips with the audio of all the others: the floor."""
-        pairs = [
-            correlation(gaps, loudness)
-            for i, gaps in enumerate(self.gaps)
-            for j, loudness in enumerate(self.loudness)
-            if i != j
-        ]
-        return float(np.mean(pairs))
+        return self.lips.shuffled
 
 
 def held_out_plans(number: int, seed: int = 0) -> list[ClipPlan]:
@@ -98,10 +131,9 @@ def held_out_plans(number: int, seed: int = 0) -> list[ClipPlan]:
     return [plan_clip("held_out", index, seed) for index in range(number)]
 
 
-def record(plans: Sequence[ClipPlan], size: int = 64) -> TalkingClips:
-    """Return the clips as the corpus has them, before any file."""
-    waveforms = [make_waveform(plan) for plan in plans]
-    frames = [make_frames(plan, waveform, size) for plan, waveform in zip(plans, waveforms)]
+def record(plans: Sequence[Any], corpus: Corpus = NANO) -> TalkingClips:
+    """Return the clips as the corpus has them."""
+    frames, waveforms = zip(*(corpus.record(plan) for plan in plans))
     return TalkingClips([plan.transcript for plan in plans], np.stack(frames), np.stack(waveforms))
 
 
@@ -115,14 +147,14 @@ def round_trip(pipe: JoVAPipeline, clips: TalkingClips, vocoder=None) -> Talking
     frames, waveforms, vocoder = [], [], vocoder or pipe.vocoder
     for start in range(0, len(clips.frames), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
-        pixels = torch.stack([to_pixels(clip) for clip in clips.frames[batch]]).to(pipe.vae.dtype)
+        pixels = torch.stack([to_pixels(clip) for clip in clips.frames[batch]]).to(pipe.device, pipe.vae.dtype)
         made = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mode()).sample
         frames.append(pipe.video_processor.postprocess_video(made, output_type="np"))
         sounds = torch.from_numpy(clips.waveforms[batch])
         whole = -(-sounds.shape[1] // pipe.audio_vae.samples_per_latent) * pipe.audio_vae.samples_per_latent
-        latents = pipe.audio_vae.encode(fit_audio(sounds, whole)).latent_dist.mode()
+        latents = pipe.audio_vae.encode(fit_audio(sounds, whole).to(pipe.device)).latent_dist.mode()
         made = vocoder(pipe.audio_vae.decode(latents).sample)[:, 0]
-        waveforms.append(fit_audio(made.float(), sounds.shape[1]).numpy())
+        waveforms.append(fit_audio(made.float().cpu(), sounds.shape[1]).numpy())
     return TalkingClips(clips.transcripts, to_uint8(np.concatenate(frames)), np.concatenate(waveforms))
 
 
@@ -147,19 +179,31 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
     return (frames * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def measure(clips: TalkingClips, num_workers: int = 2) -> Measures:
-    """Return what is heard and seen in clips."""
+def measure(clips: TalkingClips, num_workers: int = 2, corpus: Corpus = NANO) -> Measures:
+    """Return what is heard and seen in clips.
+
+    Args:
+        num_workers: processes that listen and look.
+        corpus: whose words are listened for.
+    """
     gaps = heard = loudness = None
-    if clips.frames is not None:
-        with ProcessPoolExecutor(num_workers) as pool:
+    with ProcessPoolExecutor(num_workers) as pool:
+        if clips.frames is not None:
             gaps = np.stack(list(pool.map(_gaps, clips.frames, chunksize=5)))
+        if clips.waveforms is not None:
+            heard = list(pool.map(partial(_hear, corpus.words), clips.waveforms, chunksize=5))
     if clips.waveforms is not None:
-        listener = WordListener(DIGITS)
-        heard = [listener.hear(waveform) for waveform in clips.waveforms]
-        num_frames = NUM_FRAMES if clips.frames is None else clips.frames.shape[1]
+        num_frames = corpus.num_frames if clips.frames is None else clips.frames.shape[1]
         loudness = np.stack([frame_loudness(w, num_frames, FRAME_RATE, SAMPLING_RATE) for w in clips.waveforms])
     return Measures(clips.transcripts, heard, gaps, loudness)
 
 
 def _gaps(frames: np.ndarray) -> np.ndarray:
     return lip_gaps(frames, DlibFaceDetector(find_landmarks_file()))
+
+
+def _hear(words: tuple[str, ...], waveform: np.ndarray) -> str:
+    return _listener(words).hear(waveform)
+
+
+_listener = lru_cache(maxsize=1)(WordListener)  # one of each process

@@ -4,9 +4,10 @@
 
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +17,21 @@ from ..evaluation.words import word_error_rate
 from ..files import whole_file
 from ..mouth import contact_sheet
 from ..pipelines.pipeline_jova import JoVAPipeline
-from .corpus import ClipPlan
+from .corpora import NANO, Corpus
 from .directions import (
     DIRECTIONS,
+    GIVEN_A_CLIP,
     HEADER,
-    KEPT_S,
     NEUTRAL,
     NOISE_SEED,
     SPAN,
+    Direction,
     captioned,
     direction_row,
     direction_rows,
     pictured,
     recording_rows,
 )
-from .faces import Pose, draw_face
 from .measuring import Measures, TalkingClips, generate, held_out_plans, measure, record, round_trip
 from .pictures import TABLES, colour_word, identity_distance
 from .settings import STEPS
@@ -40,7 +41,6 @@ from .speech import SAMPLING_RATE, VOICES
 NUM_CLIPS_PER_STEPS = 40
 ON_SHEET = 8  # clips on the contact sheet
 MAX_LINE = 119  # as in all pages
-GIVEN_A_CLIP = [name for name in DIRECTIONS if name not in ("t2av", "i2av")]
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,22 @@ class Row:
     measures: Measures
 
 
-def neutral(plan: ClipPlan) -> dict:
+def neutral(plan: Any) -> dict:
     return {"prompt": NEUTRAL, "transcript": plan.transcript}
 
 
-def compare(pipe: JoVAPipeline, plans: Sequence[ClipPlan], num_pictured: int) -> list[Row]:
+def compare(pipe: JoVAPipeline, plans: Sequence[Any], num_pictured: int, corpus: Corpus = NANO) -> list[Row]:
     """Return the rows of the main table: recordings, round trip, and what the model makes of three kinds of prompt."""
-    recordings = record(plans)
+    recordings = record(plans, corpus)
+    of_images = [pictured(plan, corpus) for plan in plans[:num_pictured]]
     sources = {
         "real recordings": recordings,
         "round trip through VAEs and vocoder": round_trip(pipe, recordings),
-        "generated, full captions": generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED),
+        "generated, full captions": generate(pipe, [captioned(plan, corpus) for plan in plans], NOISE_SEED),
         "generated, neutral captions": generate(pipe, [neutral(plan) for plan in plans], NOISE_SEED),
-        "generated, with an image": generate(pipe, [pictured(plan) for plan in plans[:num_pictured]], NOISE_SEED),
+        "generated, with an image": generate(pipe, of_images, NOISE_SEED),
     }
-    return [Row(name, clips, measure(clips)) for name, clips in sources.items()]
+    return [Row(name, clips, measure(clips, corpus=corpus)) for name, clips in sources.items()]
 
 
 def main_table(rows: Sequence[Row]) -> str:
@@ -85,17 +86,24 @@ def main_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def voice_table(rows: Sequence[Row], plans: Sequence[ClipPlan]) -> str:
-    """Word error rates by voice; the neutral prompts name none."""
-    lines = ["| clips | " + " | ".join(VOICES) + " |", "|---|" + "---|" * len(VOICES)]
+def grouped_table(
+    rows: Sequence[Row], plans: Sequence[Any], groups: Collection[str], group_of: Callable[[Any], str]
+) -> str:
+    """Return a table of word error rates by group of clips."""
+    lines = ["| clips | " + " | ".join(groups) + " |", "|---|" + "---|" * len(groups)]
     for row in rows:
         cells = []
-        for voice in VOICES:
+        for group in groups:
             triples = zip(plans, row.measures.transcripts, row.measures.heard)
-            texts = [(transcript, heard) for plan, transcript, heard in triples if plan.voice == voice]
+            texts = [(transcript, heard) for plan, transcript, heard in triples if group_of(plan) == group]
             cells.append(f"{word_error_rate(*zip(*texts)):.3f}" if texts else "–")
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def voice_table(rows: Sequence[Row], plans: Sequence[Any], voices: Collection[str]) -> str:
+    """Return a table of word error rates by voice; the neutral prompts name none."""
+    return grouped_table(rows, plans, voices, lambda plan: plan.voice)
 
 
 def lag_table(rows: Sequence[Row]) -> str:
@@ -106,26 +114,40 @@ def lag_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def directions_table(pipe: JoVAPipeline, rows: Sequence[Row], plans: Sequence[ClipPlan], number: int) -> str:
-    """What the pipeline makes of what it is given; the clips of texts and of images are those of the main table."""
+def directions_table(
+    pipe: JoVAPipeline,
+    rows: Sequence[Row],
+    plans: Sequence[Any],
+    number: int,
+    directions: Mapping[str, Direction] = DIRECTIONS,
+    watch: Callable[[str, TalkingClips, Measures], None] = lambda *_: None,
+) -> str:
+    """Return a table of what the pipeline makes of what it is given.
+
+    Args:
+        rows: of the main table, which has the clips of texts and of images.
+        number: of clips for each of the other directions.
+        watch: See `direction_rows`.
+    """
     plans_made = plans[:number]
     recordings = rows[0].clips.first(number)
-    lines = [HEADER, *recording_rows(GIVEN_A_CLIP, plans_made, recordings)]
+    lines = [HEADER, *recording_rows(GIVEN_A_CLIP, plans_made, recordings, directions)]
     for name, row in {"t2av": rows[2], "i2av": rows[4]}.items():
-        direction = DIRECTIONS[name]
+        direction = directions[name]
         lines.append(direction_row(direction.name, direction, plans[: len(row.clips.frames)], row.clips, row.measures))
-    return "\n".join([*lines, *direction_rows(pipe, GIVEN_A_CLIP, plans_made, recordings)])
+    return "\n".join([*lines, *direction_rows(pipe, GIVEN_A_CLIP, plans_made, recordings, directions, watch)])
 
 
-def identity_lines(clips: TalkingClips, plans: Sequence[ClipPlan]) -> str:
-    """How far clips made from an image are from it, and from the images of other people."""
-    people = {plan.identity: np.asarray(draw_face(plan.face(), Pose(), 64)) for plan in plans}
+def identity_lines(clips: TalkingClips, plans: Sequence[Any], corpus: Corpus = NANO) -> str:
+    """Return how far clips made from an image are from it, and from the images of other people."""
+    people = {corpus.who(plan): np.asarray(corpus.image(plan)) for plan in plans}
     own, others, first = [], [], 0
     for frames, plan in zip(clips.frames, plans):
         distances = {name: identity_distance(frames, picture) for name, picture in people.items()}
-        own.append(distances[plan.identity])
-        others.append(np.mean([distance for name, distance in distances.items() if name != plan.identity]))
-        first += min(distances, key=distances.get) == plan.identity
+        me = corpus.who(plan)
+        own.append(distances[me])
+        others.append(np.mean([distance for name, distance in distances.items() if name != me]))
+        first += min(distances, key=distances.get) == me
     return (
         f"Mean absolute difference of a clip's mean frame and its own image: {np.mean(own):.4f} (of 1); and the "
         f"images of the {len(people) - 1} other held-out people: {np.mean(others):.4f}. Its own image is the "
@@ -133,20 +155,33 @@ def identity_lines(clips: TalkingClips, plans: Sequence[ClipPlan]) -> str:
     )
 
 
-def colour_table(rows: Sequence[Row], plans: Sequence[ClipPlan]) -> str:
-    lines = ["| clips | " + " | ".join(TABLES) + " |", "|---|" + "---|" * len(TABLES)]
+def colour_table(
+    rows: Sequence[Row],
+    plans: Sequence[Any],
+    names: Collection[str] = TABLES,
+    seen: Callable[[np.ndarray, str], str] = colour_word,
+    asked: Callable[[Any, str], str | None] = lambda plan, name: getattr(plan.face(), name),
+) -> str:
+    """Return a table of how often things have the colour that the caption names.
+
+    Args:
+        names: of the things.
+        seen: Returns the word for the colour of a thing in frames.
+        asked: Returns the word in the caption of a plan, None where it names none.
+    """
+    lines = ["| clips | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for row in rows:
         cells = []
-        for name in TABLES:
+        for name in names:
             pairs = zip(row.clips.frames, plans)
-            right = np.mean([colour_word(frames, name) == getattr(plan.face(), name) for frames, plan in pairs])
-            cells.append(f"{100 * right:.1f} %")
+            right = [seen(frames, name) == word for frames, plan in pairs if (word := asked(plan, name)) is not None]
+            cells.append(f"{100 * np.mean(right):.1f} %" if right else "–")
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def steps_table(
-    pipe: JoVAPipeline, plans: Sequence[ClipPlan], numbers: Sequence[int]
+    pipe: JoVAPipeline, plans: Sequence[Any], numbers: Sequence[int], corpus: Corpus = NANO
 ) -> tuple[str, dict[int, Measures]]:
     lines = [
         "| steps | word error rate | lips: r at lag −1…1 | face found | seconds per clip |",
@@ -155,9 +190,10 @@ def steps_table(
     found = {}
     for steps in numbers:
         started = time.perf_counter()
-        clips = generate(pipe, [captioned(plan) for plan in plans], NOISE_SEED, num_inference_steps=steps)
+        requests = [captioned(plan, corpus) for plan in plans]
+        clips = generate(pipe, requests, NOISE_SEED, num_inference_steps=steps)
         seconds = (time.perf_counter() - started) / len(plans)
-        found[steps] = m = measure(clips)
+        found[steps] = m = measure(clips, corpus=corpus)
         cells = (steps, f"{m.word_error_rate:.3f}", f"{m.lips_in_time:.2f}", f"{100 * m.faces_found:.1f} %")
         lines.append("| " + " | ".join(map(str, cells)) + f" | {seconds:.1f} |")
     return "\n".join(lines), found
@@ -236,10 +272,10 @@ def write_report(
         vocoder=type(pipe.vocoder).__name__,
         torch=torch.__version__,
         main=main_table(rows),
-        voices=voice_table(rows, plans),
+        voices=voice_table(rows, plans, VOICES),
         lags=lag_table(rows),
         directions=directions_table(pipe, rows, plans, num_given),
-        kept=KEPT_S,
+        kept=NANO.kept_s,
         span_ms=1000 * SPAN // SAMPLING_RATE,
         identity=identity_lines(rows[4].clips, plans[:num_pictured]),
         colours=colour_table(rows[:3], plans),
