@@ -153,12 +153,12 @@ def test_jova_nano_says_what_its_vaes_do_with_its_own_clips_and_cannot_show_othe
 
 @pytest.mark.needs_program("flite")
 def test_the_own_figures_are_those_of_the_corpus():
-    from diffusers_jova.nano.assemble import measure_vaes
+    from diffusers_jova.nano.assemble import NANO
 
     pipe = SimpleNamespace(
         vae=AutoencoderKLWan.from_pretrained(CHECKPOINT / "vae"),
         audio_vae=AutoencoderMMAudio.from_pretrained(CHECKPOINT / "audio_vae"),
     )
-    measured, own = measure_vaes(pipe, num_clips=4), read_own_figures(CHECKPOINT)
+    measured, own = NANO.measure_vaes(pipe, num_clips=4), read_own_figures(CHECKPOINT)
     assert measured["vae"]["psnr_db"] == pytest.approx(own["psnr_db"], abs=2)
     assert measured["audio_vae"]["log_mel_error_db"] == pytest.approx(own["log_mel_error_db"], abs=0.6)

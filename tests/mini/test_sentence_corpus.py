@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The corpus of spoken sentences: plans, captions, motion and files, with voices that hum and a head of balls."""
 
+import json
+
 import numpy as np
 import pytest
 from ball_head import make_ball_head
 
-from diffusers_jova.media import read_video
+from diffusers_jova.media import read_audio, read_video
 from diffusers_jova.mini import corpus, portraits
 from diffusers_jova.mini.corpus import (
+    CLIPS_OF_ONE,
     DURATION_S,
     HELD_OUT_PEOPLE,
     NUM_FRAMES,
@@ -23,7 +26,7 @@ from diffusers_jova.mini.corpus import (
 from diffusers_jova.mini.hair import Style
 from diffusers_jova.mini.people import Person
 from diffusers_jova.mini.sentences import PATTERNS, kind_held_out, measured_words
-from diffusers_jova.mini.voices import PACES, VOICES, Phone, Speech, transcribe
+from diffusers_jova.mini.voices import HELD_OUT_VOICES, PACES, VOICES, Phone, Speech, transcribe
 from diffusers_jova.nano.speech import SAMPLING_RATE
 
 
@@ -114,7 +117,8 @@ def test_people_blink_now_and_then():
     assert 0.4 < np.mean([frames.max() == 1 for frames in lids]) < 0.8
 
 
-def test_a_clip_is_written_once_with_its_texts(hums, monkeypatch, tmp_path):
+@pytest.fixture
+def quick_heads(monkeypatch):
     ball_head = make_ball_head()
     style = Style(0.16, 0.07, 0.05, 0.55, "forward", number=200)
     monkeypatch.setattr(portraits, "head_model", lambda: ball_head)
@@ -122,15 +126,43 @@ def test_a_clip_is_written_once_with_its_texts(hums, monkeypatch, tmp_path):
     monkeypatch.setattr(portraits, "NUM_DIRECTIONS", 2)
     monkeypatch.setattr(Person, "weights", lambda person: {})
     monkeypatch.setattr(corpus, "SIZE", 32)
-    row = write_clip(tmp_path, "train", 0, seed=0, identity=None, voice=None)
+    yield
+    corpus._portrait.cache_clear()
+
+
+def test_a_clip_is_written_once_with_its_texts(hums, quick_heads, monkeypatch, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    row = write_clip(folder, "train", 0, seed=0, identity=None, voice=None)
     plan = plan_clip("train", 0)
     assert row["file_name"] == "train-00000.mp4" and row["transcript"] == " ".join(plan.words)
     assert (row["video_caption"], row["audio_caption"]) == (plan.video_caption, plan.audio_caption)
-    clip = read_video(tmp_path / "train-00000.mp4")
+    clip = read_video(folder / "train-00000.mp4")
     assert clip.frames.shape == (NUM_FRAMES, 32, 32, 3) and clip.frame_rate == 12.5
-    made = (tmp_path / "train-00000.mp4").stat().st_mtime_ns
-    assert write_clip(tmp_path, "train", 0, seed=0, identity=None, voice=None) == row
-    assert (tmp_path / "train-00000.mp4").stat().st_mtime_ns == made
+    assert [(symbol, pytest.approx(start, abs=1e-4)) for symbol, start, _ in row["phones"]] == [
+        (phone.symbol, phone.start_s) for phone in plan.speech().phones
+    ]
+    monkeypatch.setattr(corpus, "plan_clip", lambda *args: pytest.fail("planned again"))
+    assert write_clip(folder, "train", 0, seed=0, identity=None, voice=None) == json.loads(json.dumps(row))
+
+
+def test_audio_alone_is_planned_and_written_without_a_person_to_see(hums, tmp_path):
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    row = write_clip(folder, "speech", 5, seed=0, identity=None, voice=None)
+    plan = plan_clip("speech", 5)
+    assert (row["file_name"], row["video_caption"], row["held_out"]) == ("speech-00005.wav", "", None)
+    waveform, rate = read_audio(folder / "speech-00005.wav")
+    np.testing.assert_allclose(waveform[0], plan.speech().waveform, atol=1e-4)
+    assert rate == SAMPLING_RATE and plan.words != plan_clip("train", 5).words
+
+
+def test_clips_in_a_row_show_one_person_in_voices_that_are_trained_on(hums):
+    plans = [plan_clip("train", index) for index in range(4 * CLIPS_OF_ONE)]
+    people = [plan.person() for plan in plans]
+    assert all(person == people[index - index % CLIPS_OF_ONE] for index, person in enumerate(people))
+    assert len({plan.identity for plan in plans}) == 4 and len({plan.voice for plan in plans}) > 3
+    assert not {plan.voice for plan in plans} & set(HELD_OUT_VOICES)
 
 
 def test_another_corpus_in_the_folder_and_unknown_voices_are_refused(tmp_path):

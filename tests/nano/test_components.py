@@ -12,6 +12,7 @@ import torch
 from diffusers_jova import BigVGANVocoder, GriffinLimVocoder, JoVAPipeline
 from diffusers_jova.latents import normalize_latents
 from diffusers_jova.nano import assemble as assembling
+from diffusers_jova.nano.assemble import NANO
 from diffusers_jova.nano.autoencoders import (
     on_single_frames,
     read_clips,
@@ -202,10 +203,10 @@ def test_components_are_kept_and_the_pipeline_brings_its_defaults(
     }
     for name, part in parts.items():
         save_component(part, tmp_path / name)
-    monkeypatch.setitem(assembling.TRAINERS, "video_vae", lambda *args: pytest.fail("trained anew"))
-    assembling.train_component("video_vae", tmp_path / "corpus", tmp_path, num_steps=1)
-    assembling.assemble(tmp_path)
-    assembling.assemble(tmp_path)  # an interrupted run does it again, around its own vocoder
+    monkeypatch.setattr(assembling, "train_video_vae", lambda *args: pytest.fail("trained anew"))
+    NANO.train_component("video_vae", tmp_path / "corpus", tmp_path, num_steps=1)
+    NANO.assemble(tmp_path)
+    NANO.assemble(tmp_path)  # an interrupted run does it again, around its own vocoder
     pipe = JoVAPipeline.from_pretrained(tmp_path)
     assert isinstance(pipe.vocoder, GriffinLimVocoder)  # none was trained
     assert all(pipe.config[key] == value for key, value in NANO_DEFAULTS.items())

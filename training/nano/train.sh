@@ -27,21 +27,9 @@ if [ -n "${QUICK:-}" ]; then
     pack_args='--num_clips 2'
     report_args='--num_clips 2 --num_pictured 2 --num_given 2 --steps 1 2 --num_inference_steps 2'
 fi
-# For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
-export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"
 mkdir -p "$out"
 
-# A stage that is done leaves its transformer; one that was interrupted goes on from its last checkpoint.
-stage() {
-    name=$1 config=$2 steps=$3
-    shift 3
-    [ -d "$out/$name/transformer" ] && return
-    resume=
-    ls -d "$out/$name"/checkpoint-* >/dev/null 2>&1 && resume="--resume_from_checkpoint latest"
-    # shellcheck disable=SC2086
-    $python "$here/../train.py" --config "$here/../configs/$config.yaml" --model "$out/base" --cache_dir "$out/cache" \
-        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" $resume "$@"
-}
+. "$here/stage.sh"
 
 # shellcheck disable=SC2086
 [ -f "$out/corpus/held_out/metadata.jsonl" ] ||
@@ -60,11 +48,13 @@ $python "$here/train_components.py" --corpus "$out/corpus" --output_dir "$out/ba
 [ -f "$out/cache/index.jsonl" ] || $python "$here/../preprocess.py" --data "$out/corpus/train" --model "$out/base" \
     --output_dir "$out/cache" --detect_every 10 --no_line_dropout_variants --num_workers 2
 
-stage video nano "$video_steps" --branch video
-stage audio nano "$audio_steps" --branch audio --init_audio_from_video --video_transformer "$out/video"
-stage joint nano "$joint_steps" --branch joint --lr_scheduler cosine \
+stage video nano "$video_steps" --cache_dir "$out/cache" --branch video
+stage audio nano "$audio_steps" --cache_dir "$out/cache" --branch audio --init_audio_from_video \
+    --video_transformer "$out/video"
+stage joint nano "$joint_steps" --cache_dir "$out/cache" --branch joint --lr_scheduler cosine \
     --video_transformer "$out/video" --audio_transformer "$out/audio"
-stage tasks nano_tasks "$tasks_steps" --video_transformer "$out/joint" --audio_transformer "$out/joint"
+stage tasks nano_tasks "$tasks_steps" --cache_dir "$out/cache" \
+    --video_transformer "$out/joint" --audio_transformer "$out/joint"
 
 # shellcheck disable=SC2086
 $python "$here/pack.py" --base "$out/base" --transformer "$out/tasks/transformer" --output_dir "$out/jova-nano" $pack_args

@@ -5,20 +5,23 @@
 A clip is planned by its number alone, so a corpus can be made in any order and continued after an interruption.
 """
 
+import json
 import zlib
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ..media import write_video
-from ..nano.corpus import FRAME_RATE, MARGIN_S, SPLITS, fill_corpus, in_silence
+from ..files import whole_file
+from ..media import write_video, write_wav
+from ..nano.corpus import FRAME_RATE, MARGIN_S, fill_corpus, in_silence
 from ..nano.speech import SAMPLING_RATE
 from .mouths import STRESS, VOWELS, both_sides, mouth_units
-from .people import Person
+from .people import PEOPLE, Person
 from .portraits import Portrait, Pose
 from .sentences import KINDS_HELD_OUT, TABLE, draw_sentence
-from .voices import PACES, VOICES, Phone, Speech, speak
+from .voices import HELD_OUT_VOICES, PACES, VOICES, Phone, Speech, speak
 
 
 SIZE = 128  # pixels
@@ -26,8 +29,10 @@ NUM_FRAMES = 37
 DURATION_S = NUM_FRAMES / FRAME_RATE
 FASTER = (1.0, 1.12, 1.25, 1.4)  # times its pace: what is tried until a sentence fits
 
+SPLITS = ("train", "held_out", "speech")  # the last is audio alone, to train on
 NUM_PEOPLE = 600  # in the training clips
 HELD_OUT_PEOPLE = range(100_000, 100_100)  # their seeds
+CLIPS_OF_ONE = 4  # clips in a row show one person: hair and shadows are made once
 
 BLINKS_PER_S = 0.3
 BEAT_S = 0.14  # how long brows and head follow a stressed syllable
@@ -84,15 +89,18 @@ def plan_clip(
     """Return what the `index`-th clip of a split shows and says.
 
     Args:
-        split: "train", or "held_out": people whom no training clip shows, who say sentences that none says (the even
-            numbers) or words at places where none has them (the odd ones).
+        split: "train"; "speech", audio alone; or "held_out": people whom no training clip shows, who say sentences
+            that none says (the even numbers) or words at places where none has them (the odd ones).
         seed: of the corpus.
         identity, voice: of the one person whom all clips show and let speak; by default many.
     """
     rng = np.random.default_rng([seed, 17, SPLITS.index(split), index])
-    held_out = None if split == "train" else KINDS_HELD_OUT[index % len(KINDS_HELD_OUT)]
-    drawn_voice = list(VOICES)[rng.integers(len(VOICES))]
-    drawn_identity = rng.integers(NUM_PEOPLE) if split == "train" else rng.choice(HELD_OUT_PEOPLE)
+    held_out = KINDS_HELD_OUT[index % len(KINDS_HELD_OUT)] if split == "held_out" else None
+    of_one = np.random.default_rng([seed, 18, SPLITS.index(split), index // CLIPS_OF_ONE])
+    drawn_person = PEOPLE[of_one.integers(len(PEOPLE))]
+    drawn_identity = of_one.choice(HELD_OUT_PEOPLE) if split == "held_out" else of_one.integers(NUM_PEOPLE)
+    voices = [name for name in VOICES if VOICES[name].person == drawn_person and name not in HELD_OUT_VOICES]
+    drawn_voice = voices[rng.integers(len(voices))]
     voice = drawn_voice if voice is None else voice
     identity = int(drawn_identity if identity is None else identity)
     usual_pace, place = rng.uniform(*PACES), rng.uniform()
@@ -107,15 +115,16 @@ def plan_clip(
             break
     person = Person.from_seed(identity, person=VOICES[voice].person)
     video_caption, audio_caption = make_captions(person, VOICES[voice].caption, rng)
+    is_seen = split != "speech"
     return ClipPlan(
-        name=f"{split}-{index:05d}.mp4",
+        name=f"{split}-{index:05d}.{'mp4' if is_seen else 'wav'}",
         identity=identity,
         voice=voice,
         words=words,
         held_out=held_out,
         pace=pace,
         onset_s=MARGIN_S + float(place * spare_s),
-        video_caption=video_caption,
+        video_caption=video_caption if is_seen else "",
         audio_caption=audio_caption,
         motion=int(rng.integers(2**31)),
     )
@@ -214,8 +223,11 @@ def _blinks(rng: np.random.Generator) -> np.ndarray:
 
 def make_frames(plan: ClipPlan, size: int) -> np.ndarray:
     """Return a clip's frames, (NUM_FRAMES, size, size, 3) uint8."""
-    portrait = Portrait(plan.person(), size)
+    portrait = _portrait(plan.person(), size)
     return np.stack([portrait.draw(pose) for pose in make_poses(plan.speech().phones, plan.motion)])
+
+
+_portrait = lru_cache(maxsize=2)(Portrait)  # of the clips in a row that show one person
 
 
 def make_corpus(
@@ -226,8 +238,10 @@ def make_corpus(
     num_workers: int = 2,
     identity: int | None = None,
     voice: str | None = None,
+    num_speech: int = 0,
 ) -> None:
-    """Write the clips and a metadata.jsonl of each split into output_dir/train and output_dir/held_out.
+    """Write the clips and a metadata.jsonl of each split into output_dir/train, output_dir/held_out and, of audio
+    alone, output_dir/speech.
 
     A clip that is there is kept, so an interrupted corpus is continued; metadata come last.
 
@@ -239,22 +253,32 @@ def make_corpus(
     """
     words = f"{zlib.crc32(TABLE.read_bytes()):08x}"  # another table makes other sentences
     wanted: dict[str, int | str] = {"corpus": "sentences", "seed": seed, "words": words}
-    numbers = dict(zip(SPLITS, (num_train, num_held_out)))
+    numbers = dict(zip(SPLITS, (num_train, num_held_out, num_speech)))
     fill_corpus(output_dir, numbers, wanted, write_clip, num_workers, VOICES, identity, voice)
 
 
 def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | None, voice: str | None) -> dict:
-    """Write a clip, unless it is there, and return its row of the metadata."""
+    """Write a clip, unless it is there, and return its row of the metadata, which is kept in the folder rows/."""
+    kept = folder.parent / "rows" / f"{split}-{index:05d}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
     plan = plan_clip(split, index, seed, identity, voice)
-    if not (folder / plan.name).is_file():
-        waveform = plan.speech().waveform
-        write_video(
-            folder / plan.name, make_frames(plan, SIZE), FRAME_RATE, waveform, SAMPLING_RATE, ai_generated=False
-        )
-    return metadata(plan)
+    speech = plan.speech()
+    if split == "speech":
+        write_wav(folder / plan.name, speech.waveform, SAMPLING_RATE, ai_generated=False)
+    else:
+        frames = make_frames(plan, SIZE)
+        write_video(folder / plan.name, frames, FRAME_RATE, speech.waveform, SAMPLING_RATE, ai_generated=False)
+    row = metadata(plan, speech)
+    kept.parent.mkdir(exist_ok=True)
+    with whole_file(kept) as path:
+        path.write_text(json.dumps(row), encoding="utf-8")
+    return row
 
 
-def metadata(plan: ClipPlan) -> dict:
-    """Return the row of a clip: the three texts that training reads, and what a report reads."""
+def metadata(plan: ClipPlan, speech: Speech) -> dict:
+    """Return the row of a clip: the three texts that training reads, and what a report reads, phones among it."""
     row = asdict(plan)
-    return {"file_name": row.pop("name"), "transcript": plan.transcript, **row, "person": plan.person().person}
+    phones = [(phone.symbol, round(phone.start_s, 4), round(phone.end_s, 4)) for phone in speech.phones]
+    named = {"file_name": row.pop("name"), "transcript": plan.transcript}
+    return {**named, **row, "person": plan.person().person, "phones": phones}

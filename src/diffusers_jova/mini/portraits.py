@@ -32,7 +32,7 @@ from .people import HAIR_COLOURS, Person
 from .raster import Surface, nearest, rasterize, vertex_normals
 
 
-SUPERSAMPLING = 3  # pixels of the drawing to a pixel of the image, a side
+SUPERSAMPLING = 2  # pixels of the drawing to a pixel of the image, a side
 CAMERA = 16.0  # decimetres in front of the eyes
 SCALE = 0.30  # of the image's size, of a decimetre at the eyes
 EYES_AT = 0.43  # of the image's height, from above

@@ -57,6 +57,7 @@ VOICES = {
     "george": Voice("bm_george", "A deep British male voice.", "man"),
     "fable": Voice("bm_fable", "A bright British male voice.", "man"),
 }
+HELD_OUT_VOICES = ("nicole", "kore", "isabella", "fable")  # for recordings of voices that no training clip has
 
 
 @dataclass(frozen=True)

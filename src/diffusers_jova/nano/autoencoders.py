@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the two VAEs of jova-nano, and the statistics of their latents."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MethodType
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,13 +50,18 @@ MOTION_WEIGHT = 4.0  # of pixels that differ from the clip's mean by 1 (of 2): t
 EDGE_WEIGHT = 1.0  # of the error of neighbouring pixels' differences: eyes and lips are edges
 
 
-def read_clips(folder: str | Path, size: int, sampling_rate: int = 16000) -> tuple[np.ndarray, np.ndarray]:
-    """Return all clips of a folder: frames (N, F, size, size, 3) uint8 and waveforms (N, samples) float32.
+def read_clips(
+    folder: str | Path, size: int, number: int | None = None, sampling_rate: int = 16000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the clips of a folder: frames (N, F, size, size, 3) uint8 and waveforms (N, samples) float32.
+
+    Args:
+        number: how many at most, from the first one on; by default all.
 
     Raises:
         FileNotFoundError: If there is no mp4 file.
     """
-    paths = sorted(Path(folder).glob("*.mp4"))
+    paths = sorted(Path(folder).glob("*.mp4"))[:number]
     if not paths:
         raise FileNotFoundError(f"There is no mp4 file in `{folder}`: make the corpus first (make_corpus.py).")
     with ProcessPoolExecutor(2) as pool:
@@ -99,7 +105,12 @@ def optimize(
 
 
 def train_video_vae(
-    frames: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0, mixed_precision: str = "no"
+    frames: np.ndarray,
+    num_steps: int,
+    config: Mapping[str, Any] = VIDEO_VAE,
+    batch_size: int = 16,
+    seed: int = 0,
+    mixed_precision: str = "no",
 ) -> AutoencoderKLWan:
     """Return a video VAE trained on `frames` (N, F, H, W, 3) uint8, with its latents' statistics in the config.
 
@@ -108,7 +119,7 @@ def train_video_vae(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    vae = AutoencoderKLWan(**VIDEO_VAE)
+    vae = AutoencoderKLWan(**config)
     forget_the_past(vae)
 
     def losses(step: int) -> dict[str, torch.Tensor]:

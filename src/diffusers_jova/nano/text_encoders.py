@@ -11,6 +11,8 @@ the transformer, whose text tokens have no positions, needs it: so each state al
 import math
 import string
 from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +38,12 @@ from .speech import DIGITS, VOICES
 
 WIDTH = 128
 VOCABULARY = 512  # tokens: all words of the captions, and single characters for everything else
+T5_SIZES = {"d_model": WIDTH, "d_kv": 32, "d_ff": 256, "num_heads": 4, "num_layers": 2}
 HIDDEN_WORDS = 0.25  # of T5's input
 T5_NEIGHBOURS, QWEN_NEIGHBOURS = (-2, -1, 1, 2), (-2, -1)  # what a state tells; Qwen2 has not read what follows
 IGNORED = -100  # as a target
+
+Tells = Callable[[torch.Tensor, np.ndarray, torch.Tensor], torch.Tensor]
 
 
 def make_prompts(number: int, seed: int = 0) -> list[str]:
@@ -86,16 +91,16 @@ class NeighbourHead(torch.nn.Module):
         offsets: of the neighbours, in tokens.
     """
 
-    def __init__(self, vocab_size: int, offsets: tuple[int, ...]):
+    def __init__(self, vocab_size: int, offsets: tuple[int, ...], width: int = WIDTH):
         super().__init__()
         self.offsets = offsets
-        self.linear = torch.nn.Linear(WIDTH, len(offsets) * vocab_size)
+        self.linear = torch.nn.Linear(width, len(offsets) * vocab_size)
 
     def forward(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the mean cross entropy of the neighbours.
 
         Args:
-            states: (B, T, WIDTH).
+            states: (B, T, width).
             targets: (B, T) tokens, `IGNORED` where there is padding.
         """
         logits = self.linear(states).unflatten(-1, (len(self.offsets), -1))  # (B, T, offsets, V)
@@ -108,39 +113,50 @@ class NeighbourHead(torch.nn.Module):
 
 
 def train_t5(
-    tokenizer: T5Tokenizer, prompts: list[str], num_steps: int, batch_size: int = 64, seed: int = 0
+    tokenizer: T5Tokenizer,
+    prompts: list[str],
+    num_steps: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    sizes: Mapping[str, Any] = T5_SIZES,
+    tells: Tells | None = None,
 ) -> T5EncoderModel:
-    """Return a T5 encoder that learnt, with a decoder, to write out prompts in which words were hidden."""
+    """Return a T5 encoder that learnt, with a decoder, to write out prompts in which words were hidden.
+
+    Args:
+        sizes: settings of its `T5Config`.
+        tells: what else its states have to tell: a module that returns a loss, of the states (B, T, width), the
+            numbers of the prompts and the tokens (B, T); thrown away afterwards.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
-            d_model=WIDTH,
-            d_kv=32,
-            d_ff=256,
-            num_heads=4,
-            num_layers=2,
+            **sizes,
             num_decoder_layers=1,
             dropout_rate=0.0,
             decoder_start_token_id=tokenizer.pad_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    model.neighbours = NeighbourHead(len(tokenizer), T5_NEIGHBOURS)
+    model.neighbours = NeighbourHead(len(tokenizer), T5_NEIGHBOURS, sizes["d_model"])
+    model.tells = tells
 
     def losses(step: int) -> dict[str, torch.Tensor]:
-        batch = tokenizer([prompts[i] for i in rng.integers(len(prompts), size=batch_size)], **PADDED)
+        numbers = rng.integers(len(prompts), size=batch_size)
+        batch = tokenizer([prompts[i] for i in numbers], **PADDED)
         targets = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
         is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != IGNORED)
         inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
         words = model(inputs, attention_mask=batch.attention_mask, labels=targets).loss
         # nobody can tell a hidden neighbour
         states = model.encoder(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-        return {"words": words, "neighbours": model.neighbours(states, targets)}
+        terms = {"words": words, "neighbours": model.neighbours(states, targets)}
+        return terms if tells is None else terms | {"told": tells(states, numbers, batch.input_ids)}
 
     optimize(model, losses, num_steps, learning_rate=2e-3)
-    del model.neighbours
+    del model.neighbours, model.tells
     encoder = T5EncoderModel(model.config)
     missing, _ = encoder.load_state_dict(model.state_dict(), strict=False)
     if missing:

@@ -1,0 +1,54 @@
+# Copyright 2026 The diffusers-jova team
+# SPDX-License-Identifier: Apache-2.0
+"""What jova-mini is made of; and the recipes of the small models by name."""
+
+from itertools import count
+
+from ..models.transformer_jova import PRESETS
+from ..nano.assemble import BEST_SETTINGS, NANO, Clips, Recipe
+from ..nano.autoencoders import VIDEO_VAE
+from ..nano.corpus import FRAME_RATE
+from ..nano.settings import COMPONENTS
+from .corpus import NUM_FRAMES, SIZE, make_frames, plan_clip
+from .text_encoder import SIZES, train_text
+
+
+CHANNELS = 32  # of a video latent
+DEFAULTS = {"height": SIZE, "width": SIZE, "num_frames": NUM_FRAMES, "frame_rate": FRAME_RATE}
+
+
+def _held_out() -> Clips:
+    for plan in (plan_clip("held_out", index) for index in count()):
+        yield make_frames(plan, SIZE), plan.speech().waveform
+
+
+MINI = Recipe(
+    size=SIZE,
+    steps=COMPONENTS["mini"],
+    train_text=train_text,
+    # pixels folded 8 x 8, then 32 x 32 pixels per latent: a frame is 4 x 4 latents, four tokens, as jova-nano's
+    video_vae=VIDEO_VAE
+    | {
+        "base_dim": 40,
+        "patch_size": 8,
+        "in_channels": 192,
+        "out_channels": 192,
+        "scale_factor_spatial": 32,
+        "z_dim": CHANNELS,
+        "latents_mean": [0.0] * CHANNELS,
+        "latents_std": [1.0] * CHANNELS,
+    },
+    transformer=PRESETS["jova-nano"]
+    | {
+        "in_channels": 2 * CHANNELS + 1,
+        "out_channels": CHANNELS,
+        "vae_temporal_compression": 1,
+        "text_embed_dim": SIZES["d_model"],
+        "text_embed_dim_2": None,
+    },
+    defaults=DEFAULTS | {"num_inference_steps": 20, "guidance_scale": 3.0},
+    settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled"},
+    held_out=_held_out,
+    last_folder={**NANO.last_folder, "text": "text_encoder"},
+)
+RECIPES = {"nano": NANO, "mini": MINI}
