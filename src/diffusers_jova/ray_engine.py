@@ -278,11 +278,11 @@ class _Pool:
     def __init__(self, kind: type, size: int, resources: dict[str, float], *arguments: Any):
         import ray
 
-        self.ray, self.size, self.resources, self.name = ray, size, resources, kind.__name__.strip("_").lower()
+        self.ray: Any = ray
+        self.size, self.resources, self.name = size, resources, kind.__name__.strip("_").lower()
         # an actor of Ray's; "SPREAD": over all machines, so that the loss of one is that of few
-        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
-        self.kind: Any = ray.remote(**options, **resources)(kind)
-        self.arguments = arguments
+        options = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD", **resources}
+        self.kind, self.arguments = self.ray.remote(**options)(kind), arguments
         self.starting: dict[Any, Any] = {}
         self.idle: deque = deque()
         self.busy: dict[Any, tuple[Any, Any]] = {}  # reference -> actor, what it is at work on
