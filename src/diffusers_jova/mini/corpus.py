@@ -34,6 +34,7 @@ NUM_PEOPLE = 600  # in the training clips
 HELD_OUT_PEOPLE = range(100_000, 100_100)  # their seeds
 CLIPS_OF_ONE = 4  # clips in a row show one person: hair and shadows are made once
 
+LATE_S = 0.05  # that Kokoro's times of phones are behind its audio: docs/decisions.md
 BLINKS_PER_S = 0.3
 BEAT_S = 0.14  # how long brows and head follow a stressed syllable
 
@@ -80,7 +81,7 @@ class ClipPlan:
 def place_speech(said: Speech, onset_s: float) -> Speech:
     """Return speech in the silence of a whole clip, from a moment on; what does not fit is cut off."""
     phones = (Phone(phone.symbol, phone.start_s + onset_s, phone.end_s + onset_s) for phone in said.phones)
-    return Speech(in_silence(said.waveform, onset_s, DURATION_S), tuple(phones))
+    return Speech(in_silence(said.waveform, onset_s + LATE_S, DURATION_S), tuple(phones))
 
 
 def plan_clip(

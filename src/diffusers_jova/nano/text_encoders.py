@@ -125,8 +125,8 @@ def train_t5(
 
     Args:
         sizes: settings of its `T5Config`.
-        tells: what else its states have to tell: a module that returns a loss, of the states (B, T, width), the
-            numbers of the prompts and the tokens (B, T); thrown away afterwards.
+        tells: what its states have to tell instead of hidden words: a module that returns a loss, of the states
+            (B, T, width), the numbers of the prompts and the tokens (B, T); thrown away afterwards.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -148,12 +148,13 @@ def train_t5(
         batch = tokenizer([prompts[i] for i in numbers], **PADDED)
         targets = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
         is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != IGNORED)
-        inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
-        words = model(inputs, attention_mask=batch.attention_mask, labels=targets).loss
         # nobody can tell a hidden neighbour
         states = model.encoder(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-        terms = {"words": words, "neighbours": model.neighbours(states, targets)}
-        return terms if tells is None else terms | {"told": tells(states, numbers, batch.input_ids)}
+        terms = {"neighbours": model.neighbours(states, targets)}
+        if tells is not None:
+            return terms | {"told": tells(states, numbers, batch.input_ids)}
+        inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
+        return terms | {"words": model(inputs, attention_mask=batch.attention_mask, labels=targets).loss}
 
     optimize(model, losses, num_steps, learning_rate=2e-3)
     del model.neighbours, model.tells
