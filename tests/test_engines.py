@@ -7,10 +7,13 @@ What needs a cluster is in dataset/test_ray.py.
 
 import importlib.util
 import socket
+import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
+from diffusers_jova import ray_engine
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.data.settings import PreprocessingConfig
 from diffusers_jova.dataset.split import SplitConfig
@@ -35,6 +38,38 @@ class Doubling:
     def __call__(self, model, batch):
         self.batches.append([item for item, _ in batch])
         return [model * content for _, content in batch]
+
+
+class FullCluster:
+    """What `_Pool` asks of Ray, on a cluster that has no place for an actor, and time that passes while it waits."""
+
+    def __init__(self):
+        self.now_s, self.free_cpus, self.killed, self.num_actors = 0.0, 0, [], 0
+
+    def remote(self, **options):
+        return lambda kind: SimpleNamespace(remote=self.actor)
+
+    def actor(self, *arguments):
+        self.num_actors += 1
+        return SimpleNamespace(start=SimpleNamespace(remote=lambda number=self.num_actors: number))
+
+    def wait(self, references, timeout):
+        self.now_s += 20
+        return [], references
+
+    def kill(self, actor):
+        self.killed.append(actor)
+
+    def available_resources(self):
+        return {"CPU": self.free_cpus, "memory": 1}
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    cluster = FullCluster()
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    monkeypatch.setattr(ray_engine, "time", SimpleNamespace(monotonic=lambda: cluster.now_s))
+    return cluster
 
 
 def read(item):
@@ -109,3 +144,51 @@ def test_batches_are_of_the_items_in_order_and_those_that_cannot_be_read_are_mis
     ]
     assert all(isinstance(problem, Failure) for item, problem, _ in results if item == "damage")
     assert doubling.batches == [[1], [2]]
+
+
+def test_a_cluster_without_a_place_is_waited_for_half_an_hour_and_the_log_says_so_once(cluster, caplog):
+    with pytest.raises(RuntimeError) as caught, ray_engine._Pool(Doubling, 2, {"num_cpus": 1}) as pool:
+        pool.wait_for_first()
+    assert str(caught.value) == (
+        "After 1800 s no doubling of the cluster is at work yet: each needs {'num_cpus': 1}, free are {'CPU': 0}. "
+        "Add machines, or lower `--gpus_per_worker` or `--num_workers`."
+    )
+    assert cluster.now_s == 1800 and len(cluster.killed) == 2
+    (warning,) = caplog.records
+    assert warning.getMessage().startswith("no doubling of the cluster is at work yet")
+
+
+def test_the_half_hour_begins_anew_whenever_an_actor_was_ready(cluster):
+    with ray_engine._Pool(Doubling, 1, {"num_cpus": 1}) as pool:
+        cluster.now_s = 1700
+        pool.idle.append(pool.starting.popitem()[1])
+        pool.check_waiting()
+        pool.remove(pool.idle.pop())
+        cluster.now_s = 3499
+        pool.check_waiting()
+        assert pool.waits() == 1799
+        cluster.now_s = 3500
+        with pytest.raises(RuntimeError, match="After 1800 s"):
+            pool.check_waiting()
+
+
+@pytest.mark.parametrize(
+    "waits_s, free_cpus, of_model, num_left",
+    [
+        (30, 0, {"num_cpus": 1}, 1),
+        (29, 0, {"num_cpus": 1}, 2),  # it may start yet
+        (30, 1, {"num_cpus": 1}, 2),  # there is a place
+        (30, 0, {"num_cpus": 0, "num_gpus": 1}, 2),  # a reader's CPU is of no use to it
+    ],
+)
+def test_a_reader_makes_room_for_a_model_that_has_lost_its_place(cluster, waits_s, free_cpus, of_model, num_left):
+    readers, models = ray_engine._Pool(Doubling, 2, {"num_cpus": 1}), ray_engine._Pool(Doubling, 1, of_model)
+    with readers, models:
+        readers.idle.extend(readers.starting.values())
+        readers.starting.clear()
+        cluster.now_s, cluster.free_cpus = waits_s, free_cpus
+        for _ in range(3):  # the last reader stays
+            readers.make_room_for(models)
+        readers.fill()
+        assert (readers.size, len(readers.idle), len(cluster.killed)) == (num_left, num_left, 2 - num_left)
+        assert not readers.starting
