@@ -137,6 +137,18 @@ def test_audio_is_measured_in_values_known_by_hand():
     assert measure_audio(hum)["speech"] == 0  # a hum is no voice
 
 
+@pytest.mark.parametrize("loudest, is_clipped", [(1, False), (3, True), (10, True)])
+def test_clipping_is_found_where_a_codec_has_rounded_it_off(loudest, is_clipped):
+    seconds, rng = np.arange(16000) / 16000, np.random.default_rng(0)
+    tones = [np.sin(2 * np.pi * (110 * k * seconds + rng.random())) / k for k in range(1, 21)]
+    speech = sum(tones) * (1.2 + np.sin(2 * np.pi * 4 * seconds))
+    spectrum = np.fft.rfft((loudest * speech / np.abs(speech).max()).clip(-1, 1))
+    spectrum[5000:] = 0  # as codecs do: what is above 5 kHz is gone, all is a little quieter, and noise comes
+    coded = 0.97 * np.fft.irfft(spectrum) + rng.normal(0, 0.01, 16000)
+    assert (clipped_part(coded) > choose_thresholds({})["max_clipping"]) == is_clipped
+    assert clipped_part(coded / 2) == 0  # a quiet tone may be flat, too
+
+
 def test_syncnet_says_nothing_of_a_clip_that_is_too_short_for_it():
     found = measure_sync(scene(COLOURS[0], 10), RATE, voice(10), SquareFinder(), network=None)
     assert found == {"sync": None, "sync_lag_s": None}

@@ -46,7 +46,9 @@ HASH_SIZE = 16  # 256 bits
 HEARD_DB = 60  # below the loudest: what audio is hashed by
 FFT, HOP = 512, 160  # samples at 16 kHz, likewise
 
-FULL_SCALE = 0.999  # from which on a sample is clipped, where three follow each other
+FLAT_TOP, FLAT_FOOT = 0.9, 0.6  # of full scale: what a codec makes of a clipped peak stays above the first
+MIN_FLATNESS = 2  # samples above the top over those between foot and top: a tone at full scale has 0.95
+MIN_TOP = 3  # samples in a row
 NOISE_QUANTILE, VOICE_QUANTILE = 0.1, 0.9  # of the level every 20 ms
 MAX_SNR_DB = 60.0  # digital silence between words says nothing about a microphone
 
@@ -58,7 +60,7 @@ MIN_TEXT_SHAPE = 2.5  # width of a line over its height
 MIN_TEXT_STROKES = 0.3  # upright edges of a line, over its width in heights / 10
 
 
-VERSION = 1  # of what is measured: another one measures all clips again
+VERSION = 2  # of what is measured: another one measures all clips again
 
 Measures = dict[str, Any]
 
@@ -315,10 +317,21 @@ def measure_audio(waveform: np.ndarray | None) -> Measures:
 
 
 def clipped_part(waveform: np.ndarray) -> float:
-    """Return the part of samples that are at full scale, where three or more follow each other."""
-    full = np.abs(waveform) >= FULL_SCALE
-    runs = full[:-2] & full[1:-1] & full[2:] if len(full) > 2 else np.zeros(0, bool)
-    return float(runs.mean()) if len(runs) else 0.0
+    """Return the part of samples that are in the flat tops of clipped peaks at full scale [ours].
+
+    A peak is a run of samples beyond `FLAT_FOOT` on one side of zero. It is clipped where it has `MIN_TOP` samples and
+    more beyond `FLAT_TOP`, and `MIN_FLATNESS` times as many there as on its slopes: lossy codecs and resampling round
+    flat tops off, to either side of full scale, but keep the slopes steep. A limiter, which turns loud parts down as a
+    whole, leaves peaks round.
+    """
+    clipped = 0
+    for side in (waveform, -waveform):
+        is_top = np.concatenate([[0], np.cumsum(side >= FLAT_TOP)])
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], side >= FLAT_FOOT, [False]])))
+        tops = is_top[edges[1::2]] - is_top[edges[::2]]
+        slopes = edges[1::2] - edges[::2] - tops
+        clipped += int(tops[(tops >= MIN_TOP) & (tops >= MIN_FLATNESS * slopes)].sum())
+    return clipped / len(waveform)
 
 
 def find_speech(waveform: np.ndarray) -> np.ndarray | None:
