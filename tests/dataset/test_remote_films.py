@@ -4,15 +4,22 @@
 
 import json
 import tarfile
+from dataclasses import replace
 
 import fsspec
 import pytest
-from plain_films import COLOURS, SquareFinder, read_lines, scene, write_film
+from plain_clips import content
+from plain_films import COLOURS, RATE, SquareFinder, read_lines, scene, write_film
+from tiny_annotators import CAPTION, make_qwen2_vl
 
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.data.clips import examine, find_sources
+from diffusers_jova.data.preprocessing import PreprocessingConfig, preprocess
+from diffusers_jova.dataset.annotation.annotate import AnnotationConfig, annotate
 from diffusers_jova.dataset.filter import FilterConfig, filter_clips
 from diffusers_jova.dataset.pack import PackConfig, pack
 from diffusers_jova.dataset.split import SplitConfig, split
+from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 
 EASY = {"min_resolution": 90, "min_sharpness": None, "min_speech": None, "max_other": None, "min_snr": None}
@@ -56,6 +63,34 @@ def test_films_and_rows_elsewhere_are_split_and_filtered_as_here(store, films, t
     assert b"<video" in store.cat("/filtered/report.html")
     (source, _) = find_sources("memory://filtered")
     assert source.name == "memory://films/talk.mp4#t=0,1.2" and examine(source)[0].has_audio
+
+
+def test_clips_elsewhere_are_described_and_become_a_cache_elsewhere(store, films, tmp_path):
+    store.put(str(films / "talk.mp4"), "/films/talk.mp4")
+    clip = {"file_name": "memory://films/talk.mp4", "start": 0, "end": 1.2}
+    store.pipe("/split/metadata.jsonl", json.dumps(clip).encode())
+    make_qwen2_vl(tmp_path / "captioner")
+    here = {"num_workers": 0, "device": "cpu"}
+    model = {"levels": ("video_caption",), "video_captioner": str(tmp_path / "captioner"), "max_new_tokens": 12}
+    annotate(AnnotationConfig("memory://split", "memory://annotated", **model, **here))
+    (row,) = rows_of(store, "annotated")
+    assert row == clip | {"video_caption": "".join(CAPTION)}
+
+    create_pipeline(num_layers=1, num_single_layers=1).save_pretrained(tmp_path / "model")
+    size = {"buckets": ("64x64x9",), "frame_rate": RATE, "no_mouth": True, "no_line_dropout_variants": True}
+    config = PreprocessingConfig("memory://annotated", str(tmp_path / "model"), "memory://cache", **size, **here)
+    summary = preprocess(config)
+    assert [row["source"] for row in summary.rows] == ["memory://films/talk.mp4#t=0,1.2"] and not summary.skipped
+    preprocess(replace(config, output_dir=str(tmp_path / "cache")))
+    store.get("/cache", str(tmp_path / "copy"), recursive=True)
+    assert content(tmp_path / "copy") == content(tmp_path / "cache")
+
+
+def test_a_part_of_the_clips_is_refused_where_machines_do_not_share_the_output(store, tmp_path, capsys):
+    clips = ["preprocess", "--data", "memory://clips", "--model", str(tmp_path), "--output_dir"]
+    assert main([*clips, "memory://cache", "--shard", "1/2"]) == 2
+    assert "`--shard` wants an output folder that all machines see, not `memory://cache`" in capsys.readouterr().err
+    assert not store.find("/") and not (tmp_path / "home").exists()
 
 
 def test_rows_elsewhere_name_films_of_this_machine_in_full(store, films, tmp_path):
