@@ -224,3 +224,12 @@ def test_components_are_kept_and_the_pipeline_brings_its_defaults(
 def test_an_empty_corpus_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="make the corpus first"):
         read_clips(tmp_path, 64)
+
+
+def test_weights_that_fit_are_taken_over_and_the_others_stay():
+    source, target = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)), torch.nn.Sequential()
+    target.append(torch.nn.Linear(2, 3)).append(torch.nn.Linear(5, 4))
+    before = target[1].weight.clone()
+    assembling.copy_fitting(source, target)
+    assert torch.equal(target[0].weight, source[0].weight) and torch.equal(target[1].bias, source[1].bias)
+    assert torch.equal(target[1].weight, before)

@@ -49,6 +49,7 @@ MINI = Recipe(
     defaults=DEFAULTS | {"num_inference_steps": 20, "guidance_scale": 3.0},
     settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled"},
     held_out=_held_out,
+    starts_from="jova-nano",  # whose blocks speak already, and whose lips follow
     last_folder={**NANO.last_folder, "text": "text_encoder"},
 )
 RECIPES = {"nano": NANO, "mini": MINI}

@@ -22,6 +22,7 @@ from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 from ..models.transformer_jova import PRESETS, JoVATransformer3DModel
 from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
+from ..pipeline_folder import find_model
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.random_pipeline import NANO_DEFAULTS
 from .autoencoders import VIDEO_VAE, read_clips, save_component, train_audio_vae, train_video_vae
@@ -55,6 +56,7 @@ class Recipe:
         defaults: of a pipeline's call while it is trained.
         settings: what a packed pipeline says beside.
         held_out: makes clips that nothing was trained on, each frames (N, H, W, 3) uint8 and audio (N,).
+        starts_from: another model, whose transformer's weights it starts from wherever their shapes are its own.
         scheduler: config of its `FlowMatchEulerDiscreteScheduler`.
         last_folder: which folder says that a component is trained.
     """
@@ -67,6 +69,7 @@ class Recipe:
     defaults: Mapping[str, Any]
     settings: Mapping[str, Any]
     held_out: Callable[[], Clips]
+    starts_from: str | None = None
     scheduler: Mapping[str, Any] = field(default_factory=SCHEDULER.copy)
     last_folder: Mapping[str, str] = field(default_factory=LAST_FOLDER.copy)
 
@@ -97,8 +100,12 @@ class Recipe:
             save_component(train_vocoder(audio_vae, waveforms, num_steps, seed=seed), folder)
 
     def assemble(self, output_dir: Path, seed: int = 0) -> None:
-        """Write the rest of the pipeline's folder: a scheduler, a transformer that has learnt nothing, the index."""
+        """Write the rest of the pipeline's folder: a scheduler, a transformer that is to be trained, the index."""
         torch.manual_seed(seed)
+        transformer = JoVATransformer3DModel(**self.transformer)
+        if self.starts_from is not None:
+            folder = find_model(self.starts_from)
+            copy_fitting(JoVATransformer3DModel.from_pretrained(folder, subfolder="transformer"), transformer)
         has_qwen = (output_dir / "tokenizer_2").is_dir()
         pipe = JoVAPipeline(
             tokenizer=T5Tokenizer.from_pretrained(output_dir / "tokenizer"),
@@ -108,7 +115,7 @@ class Recipe:
             vae=AutoencoderKLWan.from_pretrained(output_dir / "vae"),
             audio_vae=AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae"),
             vocoder=load_vocoder(output_dir / "vocoder"),
-            transformer=JoVATransformer3DModel(**self.transformer),
+            transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(**self.scheduler),
             **self.defaults,
         )
@@ -146,6 +153,15 @@ class Recipe:
                 (partial / name / "metrics.json").write_text(text, encoding="utf-8")
             for path in partial.rglob("*.json"):
                 _clean(path)
+
+
+def copy_fitting(source: torch.nn.Module, target: torch.nn.Module) -> None:
+    """Copy the weights of `source` that `target` has by the same name and in the same shape; the others stay."""
+    own = target.state_dict()
+    weights = source.state_dict()
+    fitting = {name: weights[name] for name in own if name in weights and weights[name].shape == own[name].shape}
+    logger.info(f"{len(fitting)} of {len(own)} tensors are those of {type(source).__name__}.")
+    target.load_state_dict(own | fitting)
 
 
 def _clean(path: Path) -> None:
