@@ -70,14 +70,14 @@ class Lips:
 
     @property
     def shuffled(self) -> float:
-        """The mean r at lag 0 of each clip's lips with the curves of all the others: the floor."""
+        """The mean r at lag 0 of each clip's lips with the curves of all the others: the floor; NaN of one clip."""
         pairs = [
             correlation(gaps, curve)
             for i, gaps in enumerate(self.gaps)
             for j, curve in enumerate(self.curves)
             if i != j
         ]
-        return float(np.mean(pairs))
+        return float(np.mean(pairs)) if pairs else np.nan
 
 
 @dataclass(frozen=True)
