@@ -25,7 +25,7 @@ if [ -n "${QUICK:-}" ]; then
     audio_steps=2 video_steps=2 joint_steps=2
     component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
     pack_args='--num_clips 2'
-    report_args='--num_clips 2 --num_pictured 2 --num_given 2 --steps 1 2 --num_inference_steps 2'
+    report_args='--num_clips 2 --num_pictured 2 --num_given 2 --num_voiced 1 --steps 1 2 --num_inference_steps 2'
 fi
 mkdir -p "$out"
 . "$here/../nano/stage.sh"
@@ -52,5 +52,4 @@ stage joint mini_joint "$joint_steps" --cache_dir "$out/cache-train" \
 $python "$here/../nano/pack.py" --recipe mini --base "$out/base" --transformer "$out/joint/transformer" \
     --output_dir "$out/jova-mini" $pack_args
 # shellcheck disable=SC2086
-$python "$here/report.py" --model "$out/jova-mini" --corpus "$out/corpus" --output_dir "$out/report" --seed "$seed" \
-    $report_args
+$python "$here/report.py" --model "$out/jova-mini" --corpus "$out/corpus" --output_dir "$out/report" $report_args
