@@ -23,9 +23,9 @@ from diffusers_jova.dataset.annotation.models import Place, find_checkpoint
 from diffusers_jova.dataset.annotation.settings import AnnotationConfig
 from diffusers_jova.dataset.annotation.transcriber import Transcriber
 from diffusers_jova.evaluation.word_errors import Transcript, error_rates, measure_words
-from diffusers_jova.evaluation.words import spoken_words
 from diffusers_jova.media import write_wav
 from diffusers_jova.nano.speech import speak
+from diffusers_jova.vocabulary import spoken_words
 
 
 SENTENCES = (  # of the Harvard list

@@ -15,7 +15,7 @@ LEAVES = {
     *("command", "compat", "engines", "files", "headers", "images", "latents", "live_memory"),
     *("machine", "media", "moved"),
     *("pipeline_folder", "presets", "progress", "ray_engine", "registration", "remote"),
-    *("shards", "text", "workers"),
+    *("shards", "text", "vocabulary", "workers"),
 }
 MODELS = LEAVES | {"models", "loaders"}
 FACES = {"faces", "mouth"}

@@ -200,7 +200,7 @@ def test_jova_nano_is_put_together_again_of_its_own_parts(run_verb, tmp_path, sa
     nano = Path(find_model("jova-nano"))
     out = run_verb("assemble_jova", *parts_of(nano), "--output", tmp_path / "jova")
     assert out.status == 0, out.error
-    assert "defaults: " in out.output and "frame_rate=12.5" in out.output
+    assert "defaults: " in out.output and "frame_rate=12.5" in out.output and "known words: 10" in out.output
     shipped, ours = (json.loads((folder / "model_index.json").read_text()) for folder in (nano, tmp_path / "jova"))
     assert ours == shipped
     loaded, original = (JoVAPipeline.from_pretrained(folder) for folder in (tmp_path / "jova", nano))

@@ -20,6 +20,7 @@ from ..headers import read_json
 from ..models import TRANSFORMERS as OUR_TRANSFORMERS
 from ..models import VOCODERS, AutoencoderMMAudio
 from ..pipeline_folder import INDEX, config_name, find_model, is_pipeline_folder, read_pipeline_folder
+from ..vocabulary import all_words
 from .checkpoint import open_checkpoint
 from .errors import ConversionError
 from .parts import PARTS, REQUIRED, TOKENIZERS
@@ -56,7 +57,8 @@ def assemble(
     Args:
         parts: folders by the names in `PARTS`, or pipelines (folders, or names such as "jova-nano") that have such
             a part; `transformer` and `vae` are needed. Without a scheduler, a `FlowMatchEulerDiscreteScheduler` of
-            shift 5 is written. Size, length and guidance scales come from the pipeline of the transformer, if any.
+            shift 5 is written. Size, length, guidance scales and known words come from the pipeline of the
+            transformer, if any.
         dry_run: only check.
 
     Raises:
@@ -69,6 +71,7 @@ def assemble(
         raise ConversionError(f"A pipeline needs {' and '.join(f'--{name}' for name in absent)}.")
     configs = {name: read_config(name, path) for name, path in folders.items()}
     options = call_defaults(folders["transformer"])
+    known = all_words(options.get("known_words"))
     classes = {name: part_class(name, config) for name, config in configs.items()}
     if problems := misfits(configs):
         raise ConversionError("The parts do not fit:\n  " + "\n  ".join(problems))
@@ -90,7 +93,9 @@ def assemble(
             index = model_index(classes) | options
             (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     lines = [f"{name}: {'.'.join(found)} from {folders[name]}" for name, found in classes.items()]
-    lines += ["defaults: " + ", ".join(f"{name}={value}" for name, value in options.items())] * bool(options)
+    defaults = [f"{name}={value}" for name, value in options.items() if name != "known_words"]
+    lines += [f"defaults: {', '.join(defaults)}"] * bool(defaults)
+    lines += [f"known words: {len(known)}"] * bool(known)
     return "\n".join(lines)
 
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from pocketsphinx import Decoder
 
+from ..vocabulary import spoken_words
 from .lips import best_lag, correlation, mouth_openings, mouth_widths, shifted, why_not_lips
 from .loudness import SAMPLING_RATE
 from .measurement import Measurement, Status
-from .words import SILENCE, listen, spoken_words
+from .words import SILENCE, listen
 
 
 STEPS_PER_SECOND = 100  # of pocketsphinx's times

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What audio says, and how often that is wrong: pocketsphinx with all of English, or a grammar of few words."""
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import jiwer
 import numpy as np
 from pocketsphinx import Decoder
 
+from ..vocabulary import spoken_words
 from .loudness import SAMPLING_RATE
 from .measurement import Measurement, Status
 
@@ -53,12 +53,6 @@ def listen(decoder: Decoder, waveform: np.ndarray, cepstral_mean: str) -> None:
     decoder.start_utt()
     decoder.process_raw((waveform.clip(-1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
-
-
-def spoken_words(text: str) -> str:
-    """Return a text's words in lower case with spaces between them, without punctuation but apostrophes."""
-    words = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower().replace("’", "'"))
-    return " ".join(words)
 
 
 def measure_spoken_words(listener: WordListener, text: str | None, waveform: np.ndarray | None) -> Measurement:

@@ -7,7 +7,6 @@ own voices, and how it is pronounced. training/mini/measure_words.py writes that
 """
 
 import csv
-import difflib
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import whole_file
+from ..vocabulary import unknown_words
 
 
 CANDIDATES = {  # by kind, before any measurement; all of them are in pocketsphinx's dictionary
@@ -171,12 +171,9 @@ def check_words(text: str) -> tuple[str, ...]:
     """Return the words of a text, all of them in the vocabulary.
 
     Raises:
-        ValueError: For a word that is not, with those that are nearest to it in spelling.
+        ValueError: For words that are not, with those that are nearest to them in spelling.
     """
-    known = vocabulary()
     words = tuple(text.lower().split())
-    for word in words:
-        if word not in known:
-            near = ", ".join(difflib.get_close_matches(word, known, n=3, cutoff=0.0))
-            raise ValueError(f"`{word}` is not among the {len(known)} words that are known here. Nearest: {near}.")
+    if unknown := unknown_words(words, vocabulary()):
+        raise ValueError(f"Not among the {len(vocabulary())} words of the corpus: {unknown}. `{TABLE}` lists all.")
     return words

@@ -54,6 +54,7 @@ from ..models.vocoder_bigvgan import BigVGANVocoder
 from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
 from ..presets import MEL_FRAMES_PER_LATENT
+from ..vocabulary import KnownWords, all_words, check_known_words, unknown_words
 from .conditioning import condition_channels, grey_where_not_given, video_input
 from .directions import LATENTS, Given, GivenLatents, check_encoder
 from .guidance import projected_guidance
@@ -72,8 +73,10 @@ from .inputs import (
 from .one_call import one_call_at_a_time
 from .pipeline_output import JoVAPipelineOutput
 from .prompts import (
+    LABELS,
     PROMPT_EMBEDS,
     PROMPT_FORMATS,
+    PROMPT_TEXTS,
     TEXTS,
     format_prompts,
     join_text_inputs,
@@ -129,6 +132,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             settings.
         prompt_format: What the text encoders read: "labelled", the three lines of JoVA, or "plain", the prompt alone
             as Wan cleans it, for a transformer that comes from Wan and has not learnt the lines.
+        known_words: The words that it has learnt to say, in lists by their kinds, {"digit": ["zero", "one"]}; None for
+            a checkpoint that does not say, which is taken to know all. A call warns of others.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae->audio_vae->vocoder"
@@ -154,8 +159,10 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         guidance_scale: float = 10.0,
         audio_guidance_scale: float | None = None,
         prompt_format: str = "labelled",
+        known_words: KnownWords | None = None,
     ):
         super().__init__()
+        check_known_words(known_words)
         if prompt_format not in PROMPT_FORMATS:
             raise ValueError(f"`prompt_format` must be one of {PROMPT_FORMATS}, got {prompt_format!r}.")
         self.register_modules(
@@ -178,6 +185,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             guidance_scale=guidance_scale,
             audio_guidance_scale=audio_guidance_scale,
             prompt_format=prompt_format,
+            known_words=known_words,
         )
         self.vae_scale_factor_temporal = vae.config.scale_factor_temporal if vae is not None else 4
         self.vae_scale_factor_spatial = vae.config.scale_factor_spatial if vae is not None else 8
@@ -264,6 +272,21 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             for name, is_read in (("vae", given.clips), ("audio_vae", given.recording)):
                 if is_read is not None:
                     check_encoder(self.components[name], name)
+
+    def _warn_of_unknown_words(self, texts: dict[str, str | list[str] | None]) -> None:
+        """Warn of words in the transcripts that this checkpoint has not learnt, if it says which it has."""
+        known = all_words(self.config.known_words)
+        if not known:
+            return
+        lines = {name: texts[name] for name in PROMPT_TEXTS}
+        prompts = format_prompts(**lines, prompt_format=self.config.prompt_format)
+        words = " ".join(prompt.partition(LABELS[-1])[2] for prompt in prompts).split()
+        if unknown := unknown_words(words, known):
+            logger.warning(
+                f"This checkpoint has not learnt to say {unknown}, and may murmur there. The {len(known)} words that "
+                "it knows, written like this, are in `pipe.config.known_words`; `diffusers-jova demo --words "
+                "--model MODEL` lists them."
+            )
 
     def _start_call(
         self, settings: CallSettings, attention_kwargs: dict[str, Any] | None, given: Given | None = None
@@ -1093,6 +1116,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         texts = {name: arguments[name] for name in TEXTS}
         embeds = {name: arguments[name] for name in PROMPT_EMBEDS}
         self.check_inputs(texts, embeds, image, settings, given)
+        self._warn_of_unknown_words(texts)
         self._start_call(settings, attention_kwargs, given)
         device = self._execution_device
         num_prompts = max(samples_per_argument(texts, embeds).values())
