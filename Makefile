@@ -1,5 +1,6 @@
 # make demo · make test · make lint · make docs and others below: each sets up what it needs in .venv.
 # What the demo says: make demo TRANSCRIPT="five one six" VOICE="A calm male voice."
+# Other flags of the demo, such as --words, which lists the words that it knows: make demo ARGS=--words
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
 # Tests run in random order; the first line says its seed, and make test SEED=1 repeats it.
 PYTHON ?= python3
@@ -13,6 +14,7 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 
 help:
 	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
+	@echo "                which words it knows: make demo ARGS=--words"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
 	@echo "make test-long  run whole scripts, with next to no training, and a Ray cluster that loses machines: minutes"
 	@echo "make test-docs  run every code block of the tutorials and guides: minutes"
@@ -40,7 +42,7 @@ $(VENV)/.setup-docs: $(VENV)/.setup
 	@touch $@
 
 demo: setup
-	$(RUN) diffusers_jova demo $(if $(TRANSCRIPT),--transcript "$(TRANSCRIPT)") $(if $(VOICE),--audio_prompt "$(VOICE)")
+	$(RUN) diffusers_jova demo $(if $(TRANSCRIPT),--transcript "$(TRANSCRIPT)") $(if $(VOICE),--audio_prompt "$(VOICE)") $(ARGS)
 
 # One thread per process: the models in the tests are tiny, and WORKERS processes share the cores.
 test: lint

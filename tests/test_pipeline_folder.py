@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from diffusers_jova import JoVAPipeline, pipeline_folder
+from diffusers_jova.app.examples import read_examples
 from diffusers_jova.data.model_facts import read_model_facts
-from diffusers_jova.pipeline_folder import PipelineFolder, find_model, read_pipeline_folder
+from diffusers_jova.pipeline_folder import NAMES, PipelineFolder, find_model, newest_model, read_pipeline_folder
 from diffusers_jova.training.config import TrainingConfig
+from diffusers_jova.vocabulary import all_words, unknown_words
 
 
 REPOSITORY = Path(__file__).parents[1]
 CHECKPOINT = REPOSITORY / "checkpoints" / "jova-nano"
+SHIPPED = sorted(path.name for path in CHECKPOINT.parent.iterdir())
 
 
 def test_a_name_is_found_in_a_checkout():
@@ -30,6 +33,17 @@ def test_a_folder_of_the_users_own_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jova-nano").mkdir()
     assert find_model("jova-nano") == "jova-nano" and find_model(tmp_path) == str(tmp_path)
+
+
+def test_the_newest_checkpoint_that_is_there_is_found(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline_folder, "SHIPPED", (tmp_path,))
+    assert newest_model() == "jova-nano"  # whose absence is then the error
+    (tmp_path / "jova-nano").symlink_to(folder)
+    (tmp_path / "jova-mini").mkdir()
+    assert newest_model() == "jova-nano"
+    (tmp_path / "jova-mini").rmdir()
+    (tmp_path / "jova-mini").symlink_to(folder)
+    assert newest_model() == "jova-mini"
 
 
 def test_everything_that_takes_a_model_takes_the_name(folder, tmp_path, monkeypatch):
@@ -101,8 +115,17 @@ def test_a_number_that_cannot_be_is_named(tmp_path, value):
 # --- what is shipped
 
 
-def test_the_checkpoint_is_small_and_holds_no_pickle():
-    files = [path for path in CHECKPOINT.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_checkpoint_is_small_and_holds_no_pickle(name):
+    assert name in NAMES
+    files = [path for path in CHECKPOINT.with_name(name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 64 * 2**20
     texts, images = {".json", ".jsonl", ".jinja", ".md", ".txt"}, {".png"}
     assert {path.suffix for path in files} <= {".safetensors", ".model"} | texts | images
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_examples_of_a_shipped_checkpoint_say_words_that_it_knows(name):
+    known, examples = all_words(read_pipeline_folder(name).index["known_words"]), read_examples(name)
+    assert examples[0].keys() >= {"prompt", "audio_prompt", "transcript"}  # what the demo takes
+    assert unknown_words(" ".join(example["transcript"] for example in examples).split(), known) == ""

@@ -16,6 +16,7 @@ from .presets import MEL_FRAMES_PER_LATENT
 
 PACKAGE = Path(__file__).parent
 SHIPPED = (PACKAGE / "checkpoints", PACKAGE.parents[1] / "checkpoints")  # of an installed wheel, of a checkout
+NAMES = ("jova-mini", "jova-nano")  # of checkpoints that may be there, the newest first
 INDEX = "model_index.json"
 # of a part that is not a model; models have a config.json
 CONFIG_NAMES = {"scheduler": "scheduler_config.json"}
@@ -34,6 +35,12 @@ def find_model(name: str | os.PathLike) -> str:
             if is_pipeline_folder(folder / name):
                 return str(folder / name)
     return name
+
+
+def newest_model() -> str:
+    """Return the name of the newest checkpoint that comes with the package; the oldest name if none does."""
+    there = (name for name in NAMES if any(is_pipeline_folder(folder / name) for folder in SHIPPED))
+    return next(there, NAMES[-1])
 
 
 def is_pipeline_folder(folder: str | os.PathLike) -> bool:

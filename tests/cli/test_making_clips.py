@@ -4,6 +4,7 @@
 
 import errno
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -15,9 +16,10 @@ import torch
 from PIL import Image
 
 from diffusers_jova import JoVAPipeline, pipeline_folder
+from diffusers_jova.cli import demo as demo_verb
 from diffusers_jova.cli import generate as generate_verb
 from diffusers_jova.cli import pipeline as pipeline_flags
-from diffusers_jova.cli.dispatch import main
+from diffusers_jova.cli.dispatch import main, make_parser
 from diffusers_jova.media import read_video, write_wav
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
@@ -151,17 +153,60 @@ def test_create_writes_a_pipeline_whole_or_not_at_all(tmp_path, capsys, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]
 
 
+def put_checkpoint(name, folder, into, known_words=None, transcript=None):
+    """Put `folder` under a name, with the words that it knows and an example of what it says."""
+    (into / name).mkdir()
+    for part in folder.iterdir():
+        (into / name / part.name).symlink_to(part)
+    index = json.loads((folder / "model_index.json").read_text()) | {"known_words": known_words}
+    (into / name / "model_index.json").unlink()
+    (into / name / "model_index.json").write_text(json.dumps(index))
+    if transcript is not None:
+        example = {"id": "a", "prompt": "A hill.", "audio_prompt": "A voice.", "speech_text": transcript}
+        (into / name / "examples.jsonl").write_text(json.dumps(example))
+
+
 def test_demo_makes_a_clip_and_listens_to_it(tmp_path, capsys, folder, monkeypatch):
+    put_checkpoint("jova-nano", folder, tmp_path, {"digit": ["two", "four"]}, "four two")
+    put_checkpoint("jova-mini", folder, tmp_path, {"number": ["two", "four"], "things": ["flowers"]}, "two flowers")
     monkeypatch.setattr(pipeline_folder, "SHIPPED", (tmp_path,))
-    (tmp_path / "jova-nano").symlink_to(folder)
     output = tmp_path / "outputs" / "demo.mp4"
-    assert main(["demo", "--output", str(output), "--transcript", "four two"]) == 0
+    assert main(["demo", "--output", str(output), "--prompt", "A face.", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    assert "transcript: four two" in said and f"Wrote {output}: 5 frames of 32 x 32 at 12.5 frames/s" in said
+    assert "model: jova-mini\nprompt: A face.\naudio_prompt: A voice.\ntranscript: two flowers\n" in said
+    assert f"Wrote {output}: 5 frames of 32 x 32 at 12.5 frames/s" in said and "the 3 words of this checkpoint" in said
     assert re.search(r"in [\d.]+ s", said) and "hears:" in said and "Watch it" in said
     assert [path.name for path in output.parent.iterdir()] == ["demo.mp4"]
     clip = read_video(output)
     assert len(clip.frames) == 5 and clip.waveform.shape == (1, 6400)
+
+
+def test_demo_lists_the_words_of_a_checkpoint_and_refuses_others(tmp_path, capsys, folder):
+    put_checkpoint("known", folder, tmp_path, {"digit": ["two", "four"], "things": ["flowers"]}, "two flowers")
+    known, any_words = tmp_path / "known", folder
+    assert main(["demo", "--words", "--model", str(known)]) == 0
+    listed = f'{known} knows 3 words:\ndigit: two four\nthings: flowers\nFor example: "two flowers".\n'
+    assert capsys.readouterr().out == listed
+    demo = ["demo", "--output", str(tmp_path / "missing" / "demo.mp4"), "--model"]
+    assert main([*demo, str(known), "--transcript", "Two flowrs, four!"]) == 2
+    error = error_of(capsys)
+    assert "has not learnt to say `flowrs` (nearest: flowers, four, two). `diffusers-jova demo --model" in error
+    assert "--words` lists the 3 words that it knows." in error and not (tmp_path / "missing").exists()
+
+    assert main(["demo", "--words", "--model", str(any_words)]) == 0
+    assert "does not say which words it knows" in capsys.readouterr().out
+    assert main([*demo, str(any_words)]) == 2
+    assert "comes without examples: give --prompt, --transcript or both" in error_of(capsys)
+    args = make_parser("demo", None).parse_args([*demo[1:], str(any_words), "--transcript", "Hello, you!"])
+    assert demo_verb.texts_of(args, demo_verb.known_words_of(args.model)) == {"transcript": "Hello, you!"}
+    args.model, args.transcript = str(known), "Two FLOWERS."
+    texts = {"prompt": "A hill.", "audio_prompt": "A voice.", "transcript": "two flowers"}
+    assert demo_verb.texts_of(args, demo_verb.known_words_of(args.model)) == texts
+
+
+def test_demo_says_that_pocketsphinx_cannot_listen_for_words_that_it_does_not_have():
+    pytest.importorskip("pocketsphinx", reason="needs pocketsphinx (diffusers-jova[eval])")
+    assert "does not have all words" in demo_verb.hear(None, ["one", "qwxyz"])
 
 
 def test_a_missing_jova_nano_is_named(folder, tmp_path, capsys, monkeypatch):

@@ -20,7 +20,7 @@ PROGRAM = "diffusers-jova"
 # `add_arguments(parser)` and `main(args)` do the rest. At its top it may import only what takes no time.
 GROUPS = {
     "make clips": {
-        "demo": "make a clip with jova-nano and listen to it",
+        "demo": "make a clip with a small checkpoint that comes with the package, and listen to it",
         "generate": "make a clip from texts, and from an image if you like",
         "app": "open a page in the browser that makes clips, or write a Space",
         "encode": "encode a prompt once and keep it as a file",
