@@ -18,11 +18,22 @@ from warm_python import WarmPython
 
 import diffusers_jova
 from diffusers_jova.media import read_video
+from diffusers_jova.pipeline_folder import read_pipeline_folder
 
 
 REPOSITORY = Path(__file__).parents[1]
 # What most verbs import, from the wheel and not once per verb
 MODULES = ["peft", "diffusers_jova.training.train_lora", "diffusers_jova.data.preprocessing"]
+MAX_SIZE = 100_000_000  # bytes: PyPI takes no larger file unless it is asked
+
+# Where a checkpoint was found by its name, and what was loaded of it
+LOAD = """
+import sys
+from diffusers_jova import JoVAPipeline
+from diffusers_jova.pipeline_folder import find_model
+pipe = JoVAPipeline.from_pretrained(sys.argv[1])
+print(find_model(sys.argv[1]), pipe.config.height, sum(x.numel() for x in pipe.transformer.state_dict().values()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +60,15 @@ def programs(wheel, tmp_path_factory):
     return programs
 
 
+@pytest.fixture(scope="module")
+def python(programs):
+    """Python in that environment, with what most verbs import."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
+    with WarmPython(MODULES, str(programs / "python"), environment) as python:
+        yield python
+
+
 def test_the_wheel_holds_what_the_package_reads(wheel):
     folders = {"src": ""} | {name: f"diffusers_jova/{name}/" for name in ("checkpoints", "training/configs")}
     files = {
@@ -64,19 +84,22 @@ def test_the_wheel_holds_what_the_package_reads(wheel):
         assert all(archive.read(name) == path.read_bytes() for name, path in files.items())
 
 
-def test_the_installed_wheel_finds_its_own_checkpoint(programs, tmp_path):
-    code = "from diffusers_jova.pipeline_folder import find_model; print(find_model('jova-nano'))"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [programs / "python", "-c", code]
-    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert Path(found.strip()).is_relative_to(programs.parent) and Path(found.strip(), "model_index.json").is_file()
+def test_the_wheel_is_as_small_as_pypi_wants_it(wheel):
+    assert Path(wheel).stat().st_size < MAX_SIZE
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (REPOSITORY / "checkpoints").iterdir()))
+def test_the_installed_wheel_loads_its_checkpoints_by_name(python, programs, tmp_path, name):
+    done = python.run("-c", LOAD, name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, height, num_numbers = done.stdout.split()
+    shipped = read_pipeline_folder(REPOSITORY / "checkpoints" / name)
+    assert Path(found).is_relative_to(programs.parent) and Path(found).name == name
+    assert int(height) == shipped.index["height"] and int(num_numbers) == shipped.num_parameters("transformer")
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("dlib"), reason="needs dlib-bin (diffusers-jova[faces])")
-def test_verbs_lead_from_clips_to_a_lora_to_a_clip_without_the_checkout(programs, folder, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
-
+def test_verbs_lead_from_clips_to_a_lora_to_a_clip_without_the_checkout(python, programs, folder, tmp_path):
     def run(*arguments):
         done = python.run(*arguments, cwd=tmp_path)
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
@@ -89,16 +112,15 @@ def test_verbs_lead_from_clips_to_a_lora_to_a_clip_without_the_checkout(programs
     model = ["--model", folder]
 
     program = programs / "diffusers-jova"
-    version = subprocess.run([program, "--version"], env=environment, capture_output=True, text=True).stdout
+    version = subprocess.run([program, "--version"], env=python.environment, capture_output=True, text=True).stdout
     assert version == f"diffusers-jova {diffusers_jova.__version__}\n"
-    with WarmPython(MODULES, str(programs / "python"), environment) as python:
-        where = run("-c", "import diffusers_jova; print(diffusers_jova.__file__)")
-        assert Path(where.strip()).is_relative_to(programs.parent)
-        said = run(program, "preprocess", *model, "--data", "clips", "--output_dir", "cache")
-        assert "2 samples of 2 of 2 clips" in said and "with a mouth: 2 of 2" in said
-        settings = ["--config", "lora_nano", "--max_train_steps", 2, "--num_held_out", 0, "--num_proof_samples", 1]
-        run(program, "train-lora", *model, *settings, "--cache_dir", "cache", "--output_dir", "lora")
-        run(program, "convert-lora", "--to", "comfyui", "--input", "lora", "--output", "comfyui")
-        run(program, "generate", *model, *texts, "--lora", "comfyui", "--output", "out.mp4")
+    where = run("-c", "import diffusers_jova; print(diffusers_jova.__file__)")
+    assert Path(where.strip()).is_relative_to(programs.parent)
+    said = run(program, "preprocess", *model, "--data", "clips", "--output_dir", "cache")
+    assert "2 samples of 2 of 2 clips" in said and "with a mouth: 2 of 2" in said
+    settings = ["--config", "lora_nano", "--max_train_steps", 2, "--num_held_out", 0, "--num_proof_samples", 1]
+    run(program, "train-lora", *model, *settings, "--cache_dir", "cache", "--output_dir", "lora")
+    run(program, "convert-lora", "--to", "comfyui", "--input", "lora", "--output", "comfyui")
+    run(program, "generate", *model, *texts, "--lora", "comfyui", "--output", "out.mp4")
     clip = read_video(tmp_path / "out.mp4")
     assert clip.frames.shape == (5, 32, 32, 3) and clip.waveform.std() > 0
