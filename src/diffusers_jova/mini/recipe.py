@@ -10,6 +10,7 @@ from ..nano.autoencoders import VIDEO_VAE
 from ..nano.corpus import FRAME_RATE
 from ..nano.settings import COMPONENTS
 from .corpus import NUM_FRAMES, SIZE, make_frames, plan_clip
+from .sentences import words_by_kind
 from .text_encoder import SIZES, train_text
 
 
@@ -47,7 +48,7 @@ MINI = Recipe(
         "text_embed_dim_2": None,
     },
     defaults=DEFAULTS | {"num_inference_steps": 20, "guidance_scale": 3.0},
-    settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled"},
+    settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled", "known_words": words_by_kind()},
     held_out=_held_out,
     starts_from="jova-nano",  # whose blocks speak already, and whose lips follow
     last_folder={**NANO.last_folder, "text": "text_encoder"},

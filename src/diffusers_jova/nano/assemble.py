@@ -28,6 +28,7 @@ from ..pipelines.random_pipeline import NANO_DEFAULTS
 from .autoencoders import VIDEO_VAE, read_clips, save_component, train_audio_vae, train_video_vae
 from .corpus import make_frames, make_waveform, plan_clip
 from .settings import COMPONENTS
+from .speech import DIGITS
 from .text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers
 from .vocoder import train_vocoder
 
@@ -199,8 +200,10 @@ def _held_out() -> Clips:
 
 # What a packed pipeline's call does by default; training/nano/report.py compares numbers of steps.
 BEST_SETTINGS = {"num_inference_steps": 30, "guidance_scale": 3.0, "audio_guidance_scale": 3.5}
-# All of what a call does by default. A converted Wan has Wan's own until it has learnt the clips of the corpus.
+# All of what a call does by default, and the words of the corpus. A converted Wan has Wan's own defaults until it has
+# learnt the clips of the corpus.
 SETTINGS: dict[str, Any] = NANO_DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled"}
+SETTINGS["known_words"] = {"digit": list(DIGITS)}
 
 NANO = Recipe(
     size=64,
