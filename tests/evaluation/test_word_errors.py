@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import sys
+import types
 from copy import deepcopy
 
 import numpy as np
@@ -19,7 +21,14 @@ from transformers import (
 )
 
 from diffusers_jova.evaluation.measurement import Status
-from diffusers_jova.evaluation.word_errors import Transcript, Whisper, error_rates, measure_words, normalize
+from diffusers_jova.evaluation.word_errors import (
+    Transcript,
+    Whisper,
+    error_rates,
+    measure_words,
+    normalize,
+    open_whisper,
+)
 
 
 TEXT = json.loads((GOLDEN / "text.json").read_text(encoding="utf-8"))
@@ -139,3 +148,38 @@ def test_whisper_is_loaded_from_a_folder_with_its_spellings(whisper, tmp_path):
     assert loaded.english_spellings == SPELLINGS
     waveform = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
     assert loaded.transcribe(waveform).text == whisper.transcribe(waveform).text
+
+
+class Segment:
+    text, no_speech_prob = " one two", 0.25
+
+
+def test_a_whisper_of_either_format_is_opened_and_hears_alike(monkeypatch, tmp_path):
+    asked = {}
+
+    class WhisperModel:
+        def __init__(self, folder, **settings):
+            asked.update(folder=folder, **settings)
+
+        def transcribe(self, waveform, **settings):
+            asked.update(settings, samples=len(waveform), dtype=waveform.dtype)
+            return iter([Segment, Segment] if waveform.any() else []), None
+
+    package = types.ModuleType("faster_whisper")
+    package.WhisperModel = WhisperModel
+    monkeypatch.setitem(sys.modules, "faster_whisper", package)
+    monkeypatch.setattr(Whisper, "from_folder", lambda folder, device: ("of transformers", folder, device))
+    assert open_whisper(tmp_path) == ("of transformers", tmp_path, "cpu")
+    (tmp_path / "model.bin").touch()
+    whisper = open_whisper(tmp_path)
+    assert whisper.transcribe(np.ones(31 * 16000), "fr") == Transcript("one two one two", 0.25)
+    assert (asked["samples"], asked["dtype"], asked["language"]) == (30 * 16000, np.float32, "fr")
+    assert asked["folder"] == str(tmp_path) and asked["local_files_only"]
+    assert whisper.transcribe(np.zeros(16000)) == Transcript("", None)
+
+
+def test_without_faster_whisper_the_error_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(ModuleNotFoundError, match="pip install faster-whisper, or give a folder of transformers"):
+        open_whisper(tmp_path)

@@ -34,9 +34,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="to compare (default: %(default)s)")
     parser.add_argument("--num_inference_steps", type=int, help="of the other clips (default: the model's)")
-    parser.add_argument(
-        "--whisper", type=Path, help="folder of a Whisper model, such as whisper-base, to hear words too"
-    )
+    parser.add_argument("--whisper", type=Path, help="folder of a Whisper model, of transformers or of faster-whisper")
     parser.add_argument("--device", default="cpu", help="that makes the clips (default: cpu)")
     return parser.parse_args()
 
@@ -44,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     check_output(args.output_dir, {"the model": args.model, "the corpus": args.corpus})
     from diffusers_jova import JoVAPipeline  # late: they take seconds
-    from diffusers_jova.evaluation.word_errors import Whisper
+    from diffusers_jova.evaluation.word_errors import open_whisper
     from diffusers_jova.mini.report import Numbers, write_report
 
     pipe = JoVAPipeline.from_pretrained(args.model).to(args.device)
@@ -52,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     if args.num_inference_steps is not None:
         pipe.register_to_config(num_inference_steps=args.num_inference_steps)
     numbers = Numbers(args.num_clips, args.num_pictured, args.num_given, args.num_voiced, args.steps)
-    whisper = None if args.whisper is None else Whisper.from_folder(args.whisper, args.device)
+    whisper = None if args.whisper is None else open_whisper(args.whisper, args.device)
     command = "python training/mini/report.py " + shlex.join(sys.argv[1:])
     print(write_report(pipe, args.corpus, args.output_dir, command, numbers, whisper))
 

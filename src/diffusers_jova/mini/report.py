@@ -12,7 +12,7 @@ import torch
 
 from ..evaluation.lips import LAGS
 from ..evaluation.loudness import measure_loudness
-from ..evaluation.word_errors import Whisper, normalize
+from ..evaluation.word_errors import FasterWhisper, Whisper, normalize
 from ..evaluation.words import confidence_interval, word_error_rate
 from ..files import whole_file
 from ..mouth import contact_sheet
@@ -106,7 +106,7 @@ def worst_words_table(recordings: Row, generated: Row) -> str:
     return "\n".join(lines)
 
 
-def open_words_lines(rows: Sequence[Row], whisper: Whisper | None) -> str:
+def open_words_lines(rows: Sequence[Row], whisper: Whisper | FasterWhisper | None) -> str:
     """Return a table of what Whisper, which knows all of English, hears wrong; without it, a sentence."""
     if whisper is None:
         return "Whisper was not run: its weights were not at hand (`--whisper`, a folder such as whisper-base)."
@@ -221,7 +221,7 @@ def write_report(
     folder: Path,
     command: str,
     numbers: Numbers = Numbers(),
-    whisper: Whisper | None = None,
+    whisper: Whisper | FasterWhisper | None = None,
 ) -> Path:
     """Measure a pipeline and write mini_report.md, its plots and a contact sheet to `folder`.
 
