@@ -2,13 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections import Counter
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_training import write_cache
+from tiny_training import make_config, write_cache
 
 from diffusers_jova.data import cache
-from diffusers_jova.training.dataset import CachedClips, StepSampler, Visit, collate, draw_lines, hold_out
+from diffusers_jova.training.dataset import (
+    CachedClips,
+    StepSampler,
+    Visit,
+    collate,
+    create_batches,
+    draw_lines,
+    draw_noise,
+    hold_out,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +45,17 @@ def test_a_batch_holds_one_kind_and_one_shape(folder):
         batch = collate([clips[visit] for visit in visits])
         modalities = {clips.modalities[visit.key] for visit in visits}
         assert len(modalities) == 1 and batch.kind in clips.kinds
+
+
+def test_batches_of_a_run_come_with_their_noise(folder):
+    alone = SimpleNamespace(
+        gradient_accumulation_steps=1, process_index=0, num_processes=1, device=torch.device("cpu")
+    )
+    config = make_config(train_batch_size=2, seed=3)
+    batch = next(create_batches(CachedClips(folder), config, alone, first_step=0))
+    expected = draw_noise(batch, seed=3)
+    assert batch.noise and batch.noise.keys() == expected.keys()
+    assert all(torch.equal(batch.noise[name], expected[name]) for name in expected)
 
 
 def test_clips_of_different_size_are_not_mixed(tmp_path):

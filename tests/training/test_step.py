@@ -9,7 +9,8 @@ from tiny_training import TINY, Recorder, make_batch, make_config, write_cache
 
 from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-from diffusers_jova.training.dataset import CachedClips, Visit
+from diffusers_jova.training.dataset import CachedClips, Visit, draw_noise
+from diffusers_jova.training.randomness import draw_normal
 from diffusers_jova.training.step import (
     LatentScales,
     draw_images,
@@ -67,7 +68,8 @@ def test_latents_are_on_the_scale_that_the_pipeline_decodes_from(clips, scales, 
     for name, moments, vae in (
         ("hidden_states", batch.video_moments, pipe.vae), ("audio_hidden_states", batch.audio_moments, pipe.audio_vae)
     ):  # fmt: skip
-        latents = sample_posterior(moments, batch.visits, config.seed, "video" if vae is pipe.vae else "audio")
+        noise = draw_noise(batch, config.seed)["video posterior" if vae is pipe.vae else "audio posterior"]
+        latents = sample_posterior(moments, noise)
         mean, std = (getattr(vae.config, f"latents_{x}", None) for x in ("mean", "std"))
         if mean is not None:
             shape = (1, -1, *[1] * (latents.ndim - 2))
@@ -77,7 +79,8 @@ def test_latents_are_on_the_scale_that_the_pipeline_decodes_from(clips, scales, 
 
 def test_the_posterior_has_its_mean_and_spread_and_is_drawn_anew_at_each_visit():
     moments = torch.cat([torch.full((1, 2, 5000), 3.0), torch.full((1, 2, 5000), 2 * torch.tensor(0.5).log())], dim=1)
-    first, again, later = (sample_posterior(moments, [Visit("a", n)], 0, "audio") for n in (0, 0, 1))
+    noises = (draw_normal((2, 5000), [Visit("a", n)], 0, "audio posterior") for n in (0, 0, 1))
+    first, again, later = (sample_posterior(moments, noise) for noise in noises)
     assert torch.equal(first, again) and not torch.equal(first, later)
     assert first.mean() == pytest.approx(3.0, abs=0.03) and first.std() == pytest.approx(0.5, abs=0.02)
 
@@ -89,6 +92,15 @@ def test_a_clip_meets_the_same_in_any_company(clips, scales):
     alone, _ = record(make_batch(clips, (1, 5)), scales, **settings)
     for name in ("hidden_states", "audio_hidden_states", "timestep", "audio_timestep"):
         assert torch.equal(together[name][1:], alone[name])
+
+
+def test_noise_drawn_ahead_is_that_of_the_step(clips, scales):
+    batch = make_batch(clips, (0, 2), (1, 5))
+    ahead = replace(batch, noise=draw_noise(batch, make_config().seed))
+    (inputs, output), (expected, other) = record(ahead, scales), record(batch, scales)
+    for name in ("hidden_states", "audio_hidden_states"):
+        assert torch.equal(inputs[name], expected[name])
+    assert output.loss == other.loss
 
 
 def test_every_visit_has_its_own_noise_and_level(clips, scales):

@@ -11,7 +11,8 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ from ..data.cache import (
 )
 from ..mouth import mouth_mask
 from .config import TrainingConfig
-from .randomness import make_generator
+from .randomness import draw_normal, make_generator
 
 
 MODALITIES = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}  # of each kind of clip
@@ -76,6 +77,7 @@ class Batch:
     prompt_attention_mask: torch.Tensor | None  # (B, T1) bool
     prompt_embeds_2: torch.Tensor | None  # (B, T2, d2)
     prompt_attention_mask_2: torch.Tensor | None  # (B, T2) bool
+    noise: dict[str, torch.Tensor] = field(default_factory=dict)  # by `draw_noise`, where it was drawn ahead
 
     @property
     def kind(self) -> str:
@@ -88,11 +90,16 @@ class Batch:
         """Return the batch with its tensors on `device`."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, torch.Tensor)}
-        return replace(self, **moved)
+        noise = {name: numbers.to(device) for name, numbers in self.noise.items()}
+        return replace(self, noise=noise, **moved)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Return the batch of `samples`, which are of one kind and shape."""
+def collate(samples: Sequence[Sample], seed: int | None = None) -> Batch:
+    """Return the batch of `samples`, which are of one kind and shape.
+
+    Args:
+        seed: Of the noise, which is drawn here then, by the processes that read ahead; None leaves it to the step.
+    """
     columns = {item.name: [getattr(sample, item.name) for sample in samples] for item in fields(Sample)}
     tensors = {
         name: None if columns[name][0] is None else torch.stack(columns[name])
@@ -105,7 +112,22 @@ def collate(samples: Sequence[Sample]) -> Batch:
             embeds = pad_sequence(texts, batch_first=True)
             mask = pad_sequence([text.new_ones(len(text), dtype=torch.bool) for text in texts], batch_first=True)
         tensors |= {f"prompt_embeds{suffix}": embeds, f"prompt_attention_mask{suffix}": mask}
-    return Batch(visits=columns["visit"], frame_rate=samples[0].frame_rate, **tensors)
+    batch = Batch(visits=columns["visit"], frame_rate=samples[0].frame_rate, **tensors)
+    return batch if seed is None else replace(batch, noise=draw_noise(batch, seed))
+
+
+def draw_noise(batch: Batch, seed: int) -> dict[str, torch.Tensor]:
+    """Return "video posterior", "video noise" and the audio's, of what the batch has: standard normal, on CPU.
+
+    Each has the shape of its latents, (B, C, F, H, W) or (B, C, A).
+    """
+    noise = {}
+    for modality, moments in (("video", batch.video_moments), ("audio", batch.audio_moments)):
+        if moments is not None:
+            shape = (moments.shape[1] // 2, *moments.shape[2:])
+            for purpose in (f"{modality} posterior", f"{modality} noise"):
+                noise[purpose] = draw_normal(shape, batch.visits, seed, purpose)
+    return noise
 
 
 class CachedClips(Dataset):
@@ -413,7 +435,7 @@ def create_batches(
     loader = DataLoader(
         clips,
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(collate, seed=config.seed),
         num_workers=config.dataloader_num_workers,
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # its own, so that the process's generator stays where it is

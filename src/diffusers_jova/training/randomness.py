@@ -3,6 +3,7 @@
 """Random numbers that belong to a clip and not to a process: the same on one machine and on a hundred."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 
@@ -15,3 +16,8 @@ def make_generator(seed: int, *names: str | int) -> torch.Generator:
     """
     digest = hashlib.blake2b("/".join(map(str, (seed, *names))).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def draw_normal(shape: tuple[int, ...], visits: Sequence[tuple[str, int]], seed: int, purpose: str) -> torch.Tensor:
+    """Return standard normal numbers (B, *shape) on CPU, each visit's from its own generator."""
+    return torch.stack([torch.randn(shape, generator=make_generator(seed, *visit, purpose)) for visit in visits])

@@ -15,7 +15,7 @@ import torch
 from ..latents import normalize_latents
 from ..pipelines.conditioning import condition_channels, video_input
 from .config import TrainingConfig
-from .dataset import Batch, Visit
+from .dataset import Batch, Visit, draw_noise
 from .flow_matching import add_noise, sample_sigma, shift_sigmas, timesteps_of, velocity
 from .losses import flow_matching_loss, mouth_loss
 from .randomness import make_generator
@@ -82,17 +82,18 @@ def training_step(
     if "continuation" in tasks and scales.condition_mode == "clean":
         levels["audio"] = torch.where(given["audio"], 0.0, sigmas["audio"][:, None])  # (B, A)
 
+    noise = batch.noise or draw_noise(batch, config.seed)
     inputs: dict[str, torch.Tensor | None] = {"hidden_states": None, "audio_hidden_states": None}
     targets = {}
     if "video" in sigmas:
-        latents = sample_posterior(batch.video_moments, batch.visits, config.seed, "video", given.get("video"))
+        latents = sample_posterior(batch.video_moments, noise["video posterior"], given.get("video"))
         latents = normalize_latents(latents, scales.vae)
-        noisy, targets["video"] = noise_latents(latents, levels["video"], batch.visits, config.seed, "video")
+        noisy, targets["video"] = noise_latents(latents, levels["video"], noise["video noise"])
         inputs["hidden_states"] = with_condition(noisy, batch, scales, config, given.get("video"))
     if "audio" in sigmas:
-        latents = sample_posterior(batch.audio_moments, batch.visits, config.seed, "audio", given.get("audio"))
+        latents = sample_posterior(batch.audio_moments, noise["audio posterior"], given.get("audio"))
         latents = normalize_latents(latents, scales.audio_vae)
-        noisy, targets["audio"] = noise_latents(latents, levels["audio"], batch.visits, config.seed, "audio")
+        noisy, targets["audio"] = noise_latents(latents, levels["audio"], noise["audio noise"])
         inputs["audio_hidden_states"] = noisy
 
     first = levels.get("video", levels.get("audio"))
@@ -171,22 +172,15 @@ def draw_sigmas(batch: Batch, config: TrainingConfig) -> dict[str, torch.Tensor]
     return sigmas
 
 
-def draw_normal(shape: tuple[int, ...], visits: list[Visit], seed: int, purpose: str) -> torch.Tensor:
-    """Return standard normal numbers (B, *shape) on CPU, each sample's from its own generator."""
-    return torch.stack([torch.randn(shape, generator=make_generator(seed, *visit, purpose)) for visit in visits])
-
-
-def sample_posterior(
-    moments: torch.Tensor, visits: list[Visit], seed: int, modality: str, is_given: torch.Tensor | None = None
-) -> torch.Tensor:
+def sample_posterior(moments: torch.Tensor, noise: torch.Tensor, is_given: torch.Tensor | None = None) -> torch.Tensor:
     """Return latents (B, C, ...) drawn from N(mean, exp(logvar)), whose moments are (B, 2C, ...). VAE scale.
 
-    Drawn anew at each visit, so that a clip is not always the same point of its posterior. What `is_given` (B, F) or
-    (B, A) marks is the mean, as the pipeline encodes what it is given.
+    The noise, standard normal (B, C, ...), is another one at each visit, so that a clip is not always the same point
+    of its posterior. What `is_given` (B, F) or (B, A) marks is the mean, as the pipeline encodes what it is given.
     """
     mean, logvar = moments.chunk(2, dim=1)
     std = torch.exp(0.5 * logvar.clamp(-30, 20))  # the bounds of both VAEs
-    latents = mean + std * draw_normal(mean.shape[1:], visits, seed, f"{modality} posterior").to(mean)
+    latents = mean + std * noise.to(mean)
     return latents if is_given is None else torch.where(along_time(is_given, latents), mean, latents)
 
 
@@ -196,10 +190,10 @@ def along_time(values: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
 
 
 def noise_latents(
-    latents: torch.Tensor, sigmas: torch.Tensor, visits: list[Visit], seed: int, modality: str
+    latents: torch.Tensor, sigmas: torch.Tensor, noise: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the latents at their noise levels and the velocity there, both (B, C, ...)."""
-    noise = draw_normal(latents.shape[1:], visits, seed, f"{modality} noise").to(latents)
+    noise = noise.to(latents)
     return add_noise(latents, noise, sigmas), velocity(latents, noise)
 
 
