@@ -5,7 +5,7 @@
 What a step computes is in `step`, what of the model learns is said by `requires_grad` before the loop begins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from .optimization import check_finite, create_ema, create_lr_scheduler, create_
 from .step import training_step
 from .tracking import TrainingLog
 from .validation import validate_step
+
+
+def never() -> bool:
+    return False
 
 
 @dataclass
@@ -47,6 +51,7 @@ def training_loop(
     accelerator: Accelerator,
     prompts: Sequence[dict[str, Any]] = (),
     checkpoint: Path | None = None,
+    is_over: Callable[[], bool] = never,
 ) -> Trained:
     """Train those parameters of `transformer` that require gradients, in place, until step `max_train_steps`.
 
@@ -55,6 +60,7 @@ def training_loop(
         clips: To learn from.
         prompts: Encoded, of the validation clips.
         checkpoint: To go on from.
+        is_over: Asked after each step, of all processes alike: true ends the loop.
     """
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
@@ -93,5 +99,7 @@ def training_loop(
         if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
             checkpoints.save(step)
         validate_step(step, config, transformer, ema, prompts, accelerator, log)  # after the checkpoint, see above
+        if is_over():
+            break
     checkpoints.close()
     return Trained(model, ema, step)

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of whole weights, of one branch or of both: `train(config)`."""
 
+from collections.abc import Callable
+
 from .accelerator import create_accelerator
 from .adapters import choose_what_learns
 from .checkpoint import find_checkpoint
 from .config import TrainingConfig
 from .dataset import open_clips
 from .initialization import check_condition, load_transformer, settle_condition_mode
-from .loop import training_loop
+from .loop import never, training_loop
 from .memory import check_plan, print_plan
 from .optimization import averaged
 from .output_dir import own_output_dir, prepare_output_dir
@@ -16,10 +18,14 @@ from .validation_prompts import encode_validation_prompts
 from .weights import save_weights
 
 
-def train(config: TrainingConfig) -> None:
+def train(config: TrainingConfig, is_over: Callable[[], bool] = never) -> None:
     """Train a transformer from a cache and write it to `output_dir`/transformer. Called by all processes.
 
     Where the video branch stays as it is (`video_lora_rank`, `freeze_video`), its LoRA lies beside that folder.
+
+    Args:
+        is_over: Asked after each step, of all processes alike: true ends the run there, and what it has become is
+            the result.
 
     Raises:
         ValueError, FileNotFoundError: If settings, folders, cache and model do not fit together.
@@ -44,7 +50,7 @@ def train(config: TrainingConfig) -> None:
         choose_what_learns(transformer, config)
 
         # 3. The loop
-        trained = training_loop(transformer, clips, config, accelerator, prompts, checkpoint)
+        trained = training_loop(transformer, clips, config, accelerator, prompts, checkpoint, is_over)
 
         # 4. The result, averaged if there is an average
         with averaged(transformer, trained.ema):
