@@ -10,14 +10,5 @@
 #     PYTHON=.venv/bin/python benchmarks/gpu.sh --smoke
 set -eu
 
-root=$(cd "$(dirname "$0")/.." && pwd)
-python=${PYTHON:-python3}
-export PYTHON="$python" PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
-if [ -n "$(ls "$root"/benchmarks/wheels/*.whl 2>/dev/null)" ]; then
-    site=$(mktemp -d)
-    trap 'rm -rf "$site"' EXIT
-    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
-        "$root"/benchmarks/wheels/*.whl
-    export PYTHONPATH="$PYTHONPATH:$site"
-fi
-"$python" "$root/benchmarks/gpu.py" "$@"
+here=$(dirname "$0")
+exec "$here/with_wheels.sh" "$here/gpu.py" "$@"
