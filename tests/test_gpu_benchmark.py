@@ -167,7 +167,7 @@ def test_a_missing_package_is_named_with_where_to_get_it(gpu, monkeypatch):
 
 
 def test_scripts_of_the_shell_are_right():
-    for name in ("gpu.sh", "wheels.sh"):
+    for name in ("gpu.sh", "wheels.sh", "with_wheels.sh", "../training/mini/gpu.sh"):
         subprocess.run(["sh", "-n", str(BENCHMARKS / name)], check=True)
         assert os.access(BENCHMARKS / name, os.X_OK)
 

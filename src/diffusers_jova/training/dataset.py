@@ -101,7 +101,7 @@ def collate(samples: Sequence[Sample], seed: int | None = None) -> Batch:
         seed: Of the noise, which is drawn here then, by the processes that read ahead; None leaves it to the step.
     """
     columns = {item.name: [getattr(sample, item.name) for sample in samples] for item in fields(Sample)}
-    tensors = {
+    tensors: dict[str, Any] = {
         name: None if columns[name][0] is None else torch.stack(columns[name])
         for name in ("video_moments", "image_moments", "filler_moments", "mouth_mask", "audio_moments")
     }
