@@ -28,22 +28,8 @@ if [ -n "${QUICK:-}" ]; then
     corpus_args='--num_train 16 --num_held_out 1' train_args='--train_batch_size 2'
     pack_args='--num_clips 2' report_args='--num_clips 2 --num_inference_steps 2'
 fi
-# For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.
-export DIFFUSERS_ATTN_BACKEND="${DIFFUSERS_ATTN_BACKEND:-_native_math}"
 mkdir -p "$out"
-
-# A stage that is done leaves its result; one that was interrupted goes on from its last checkpoint.
-stage() {
-    program=$1 name=$2 result=$3 model=$4 steps=$5
-    shift 5
-    [ -d "$out/$name/$result" ] && return
-    resume=
-    ls -d "$out/$name"/checkpoint-* >/dev/null 2>&1 && resume="--resume_from_checkpoint latest"
-    # shellcheck disable=SC2086
-    $python "$program" --config "$here/../configs/nano.yaml" --model "$model" --cache_dir "$cache" \
-        --output_dir "$out/$name" --max_train_steps "$steps" --mixed_precision "$precision" --seed "$seed" \
-        $train_args $resume "$@"
-}
+. "$here/stage.sh"
 
 # 1. Clips, and what a Wan with jova-nano's VAEs and its first text encoder reads of them
 [ -d "$out/parts" ] || $python -m diffusers_jova assemble --transformer "$base" --vae "$base" --text_encoder "$base" \
@@ -57,15 +43,19 @@ if [ ! -f "$cache/index.jsonl" ]; then
 fi
 
 # 2. The base: diffusers' WanTransformer3DModel on video alone, as the folder of a WanPipeline
+model=$out/parts program=$here/train_wan.py result=pipeline
 # shellcheck disable=SC2086
-stage "$here/train_wan.py" wan pipeline "$out/parts" "$wan_steps" --branch video ${WAN_ARGS:-}
+stage wan nano "$wan_steps" --cache_dir "$cache" --branch video $train_args ${WAN_ARGS:-}
 
 # 3. A JoVA that stands on it, and the two stages
 [ -d "$out/start" ] || $python "$here/../../conversion/convert_wan.py" --to jova --input "$out/wan/pipeline" \
     --output "$out/start" --audio_mode 16k --audio_vae "$out/parts" --vocoder "$out/parts"
-stage "$here/../train.py" audio transformer "$out/start" "$audio_steps" --branch audio
-stage "$here/../train.py" joint transformer "$out/start" "$joint_steps" --branch joint --lr_scheduler cosine \
-    --audio_transformer "$out/audio"
+model=$out/start program=$here/../train.py result=transformer
+# shellcheck disable=SC2086
+stage audio nano "$audio_steps" --cache_dir "$cache" --branch audio $train_args
+# shellcheck disable=SC2086
+stage joint nano "$joint_steps" --cache_dir "$cache" --branch joint --lr_scheduler cosine \
+    --audio_transformer "$out/audio" $train_args
 
 # 4. What came of it: a pipeline of jova-nano's settings and labelled prompts, and numbers
 # shellcheck disable=SC2086
