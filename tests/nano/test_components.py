@@ -14,6 +14,7 @@ from diffusers_jova.latents import normalize_latents
 from diffusers_jova.nano import assemble as assembling
 from diffusers_jova.nano.assemble import NANO
 from diffusers_jova.nano.autoencoders import (
+    copy_fitting,
     on_single_frames,
     read_clips,
     save_component,
@@ -230,6 +231,6 @@ def test_weights_that_fit_are_taken_over_and_the_others_stay():
     source, target = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)), torch.nn.Sequential()
     target.append(torch.nn.Linear(2, 3)).append(torch.nn.Linear(5, 4))
     before = target[1].weight.clone()
-    assembling.copy_fitting(source, target)
+    copy_fitting(source, target)
     assert torch.equal(target[0].weight, source[0].weight) and torch.equal(target[1].bias, source[1].bias)
     assert torch.equal(target[1].weight, before)

@@ -4,7 +4,6 @@
 
 from itertools import count
 
-from ..models.transformer_jova import PRESETS
 from ..nano.assemble import BEST_SETTINGS, NANO, Clips, Recipe
 from ..nano.autoencoders import VIDEO_VAE
 from ..nano.corpus import FRAME_RATE
@@ -14,7 +13,6 @@ from .sentences import words_by_kind
 from .text_encoder import SIZES, train_text
 
 
-CHANNELS = 32  # of a video latent
 DEFAULTS = {"height": SIZE, "width": SIZE, "num_frames": NUM_FRAMES, "frame_rate": FRAME_RATE}
 
 
@@ -27,23 +25,11 @@ MINI = Recipe(
     size=SIZE,
     steps=COMPONENTS["mini"],
     train_text=train_text,
-    # pixels folded 8 x 8, then 32 x 32 pixels per latent: a frame is 4 x 4 latents, four tokens, as jova-nano's
-    video_vae=VIDEO_VAE
-    | {
-        "base_dim": 40,
-        "patch_size": 8,
-        "in_channels": 192,
-        "out_channels": 192,
-        "scale_factor_spatial": 32,
-        "z_dim": CHANNELS,
-        "latents_mean": [0.0] * CHANNELS,
-        "latents_std": [1.0] * CHANNELS,
-    },
-    transformer=PRESETS["jova-nano"]
-    | {
-        "in_channels": 2 * CHANNELS + 1,
-        "out_channels": CHANNELS,
-        "vae_temporal_compression": 1,
+    video_vae=VIDEO_VAE,
+    # 4 x 4 latents per token, so that a frame is four tokens, as jova-nano's: 16 would be hours of a CPU
+    transformer={
+        **NANO.transformer,
+        "patch_size": (1, 4, 4),
         "text_embed_dim": SIZES["d_model"],
         "text_embed_dim_2": None,
     },

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, ModelMixin
 from transformers import Qwen2Model, Qwen2Tokenizer, T5EncoderModel, T5Tokenizer
 
 from ..data.round_trip import log_mel_error, video_psnr
@@ -25,7 +25,7 @@ from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.random_pipeline import NANO_DEFAULTS
-from .autoencoders import VIDEO_VAE, read_clips, save_component, train_audio_vae, train_video_vae
+from .autoencoders import VIDEO_VAE, copy_fitting, read_clips, save_component, train_audio_vae, train_video_vae
 from .corpus import make_frames, make_waveform, plan_clip
 from .settings import COMPONENTS
 from .speech import DIGITS
@@ -57,7 +57,7 @@ class Recipe:
         defaults: of a pipeline's call while it is trained.
         settings: what a packed pipeline says beside.
         held_out: makes clips that nothing was trained on, each frames (N, H, W, 3) uint8 and audio (N,).
-        starts_from: another model, whose transformer's weights it starts from wherever their shapes are its own.
+        starts_from: another model, whose weights VAEs and transformer start from wherever their shapes are their own.
         scheduler: config of its `FlowMatchEulerDiscreteScheduler`.
         last_folder: which folder says that a component is trained.
     """
@@ -93,20 +93,26 @@ class Recipe:
             return self.train_text(corpus, output_dir, num_steps, seed)
         frames, waveforms = read_clips(corpus / "train", self.size, NUM_CLIPS)
         if name == "video_vae":
-            save_component(train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision), folder)
+            start = self._start(AutoencoderKLWan, "vae")
+            vae = train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision, start)
+            save_component(vae, folder)
         elif name == "audio_vae":
-            save_component(train_audio_vae(waveforms, num_steps, seed=seed), folder)
+            start = self._start(AutoencoderMMAudio, "audio_vae")
+            save_component(train_audio_vae(waveforms, num_steps, seed=seed, start=start), folder)
         else:
             audio_vae = AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae")
             save_component(train_vocoder(audio_vae, waveforms, num_steps, seed=seed), folder)
+
+    def _start(self, kind: type[ModelMixin], name: str) -> ModelMixin | None:
+        if self.starts_from is None:
+            return None
+        return kind.from_pretrained(find_model(self.starts_from), subfolder=name)
 
     def assemble(self, output_dir: Path, seed: int = 0) -> None:
         """Write the rest of the pipeline's folder: a scheduler, a transformer that is to be trained, the index."""
         torch.manual_seed(seed)
         transformer = JoVATransformer3DModel(**self.transformer)
-        if self.starts_from is not None:
-            folder = find_model(self.starts_from)
-            copy_fitting(JoVATransformer3DModel.from_pretrained(folder, subfolder="transformer"), transformer)
+        copy_fitting(self._start(JoVATransformer3DModel, "transformer"), transformer)
         has_qwen = (output_dir / "tokenizer_2").is_dir()
         pipe = JoVAPipeline(
             tokenizer=T5Tokenizer.from_pretrained(output_dir / "tokenizer"),
@@ -154,15 +160,6 @@ class Recipe:
                 (partial / name / "metrics.json").write_text(text, encoding="utf-8")
             for path in partial.rglob("*.json"):
                 _clean(path)
-
-
-def copy_fitting(source: torch.nn.Module, target: torch.nn.Module) -> None:
-    """Copy the weights of `source` that `target` has by the same name and in the same shape; the others stay."""
-    own = target.state_dict()
-    weights = source.state_dict()
-    fitting = {name: weights[name] for name in own if name in weights and weights[name].shape == own[name].shape}
-    logger.info(f"{len(fitting)} of {len(own)} tensors are those of {type(source).__name__}.")
-    target.load_state_dict(own | fitting)
 
 
 def _clean(path: Path) -> None:

@@ -111,8 +111,14 @@ def train_video_vae(
     batch_size: int = 16,
     seed: int = 0,
     mixed_precision: str = "no",
+    start: AutoencoderKLWan | None = None,
 ) -> AutoencoderKLWan:
     """Return a video VAE trained on `frames` (N, F, H, W, 3) uint8, with its latents' statistics in the config.
+
+    Args:
+        config: of the VAE.
+        mixed_precision: see `optimize`.
+        start: a VAE whose weights it starts from, wherever their shapes are its own.
 
     It learns from single frames. What it does to a frame does not depend on the frames before: the taps of its causal
     convolutions that reach into the past are zero.
@@ -120,6 +126,7 @@ def train_video_vae(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     vae = AutoencoderKLWan(**config)
+    copy_fitting(start, vae)
     forget_the_past(vae)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
@@ -190,11 +197,22 @@ def on_single_frames(vae: AutoencoderKLWan) -> Iterator[None]:
             del module.forward
 
 
-def train_audio_vae(waveforms: np.ndarray, num_steps: int, batch_size: int = 16, seed: int = 0) -> AutoencoderMMAudio:
-    """Return an audio VAE trained on `waveforms` (N, samples), with the statistics of mels and latents."""
+def train_audio_vae(
+    waveforms: np.ndarray,
+    num_steps: int,
+    batch_size: int = 16,
+    seed: int = 0,
+    start: AutoencoderMMAudio | None = None,
+) -> AutoencoderMMAudio:
+    """Return an audio VAE trained on `waveforms` (N, samples), with the statistics of mels and latents.
+
+    Args:
+        start: a VAE whose weights it starts from, wherever their shapes are its own.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     vae = AutoencoderMMAudio(**AUDIO_VAE)
+    copy_fitting(start, vae)
     waveforms = torch.from_numpy(waveforms)
     log_mels = torch.cat([vae.mel_spectrogram(batch) for batch in waveforms.split(64)])
     vae.data_mean.copy_(log_mels.mean(dim=(0, 2), keepdim=True))
@@ -233,6 +251,14 @@ def set_statistics(vae: ModelMixin, latents: Iterator[torch.Tensor]) -> None:
         latents_mean=[round(value, 5) for value in values.mean(dim=1).tolist()],
         latents_std=[round(value, 5) for value in values.std(dim=1).tolist()],
     )
+
+
+def copy_fitting(source: torch.nn.Module | None, target: torch.nn.Module) -> None:
+    """Copy the weights of `source`, if any, that `target` has by the same name and in the same shape."""
+    own = target.state_dict()
+    weights = {} if source is None else source.state_dict()
+    fitting = {name: weights[name] for name in own if name in weights and weights[name].shape == own[name].shape}
+    target.load_state_dict(own | fitting)
 
 
 def save_component(component, folder: str | Path) -> None:
