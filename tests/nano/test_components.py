@@ -11,12 +11,14 @@ import torch
 
 from diffusers_jova import BigVGANVocoder, GriffinLimVocoder, JoVAPipeline
 from diffusers_jova.latents import normalize_latents
+from diffusers_jova.media import write_wav
 from diffusers_jova.nano import assemble as assembling
 from diffusers_jova.nano.assemble import NANO
 from diffusers_jova.nano.autoencoders import (
     copy_fitting,
     on_single_frames,
     read_clips,
+    read_waveforms,
     save_component,
     to_pixels,
     train_audio_vae,
@@ -234,3 +236,13 @@ def test_weights_that_fit_are_taken_over_and_the_others_stay():
     copy_fitting(source, target)
     assert torch.equal(target[0].weight, source[0].weight) and torch.equal(target[1].bias, source[1].bias)
     assert torch.equal(target[1].weight, before)
+
+
+def test_waveforms_are_read_of_clips_and_of_audio_alone(tmp_path, waveforms):
+    for name, waveform in zip("ba", waveforms):
+        write_wav(tmp_path / f"{name}.wav", waveform, 16000)
+    (tmp_path / "metadata.jsonl").write_text("")
+    np.testing.assert_allclose(read_waveforms(tmp_path), waveforms[1::-1], atol=1e-4)
+    assert len(read_waveforms(tmp_path, 1)) == 1
+    with pytest.raises(FileNotFoundError, match="no mp4 or wav file"):
+        read_waveforms(tmp_path / "other")

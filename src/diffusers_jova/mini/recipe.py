@@ -5,7 +5,7 @@
 from itertools import count
 
 from ..nano.assemble import BEST_SETTINGS, NANO, Clips, Recipe
-from ..nano.autoencoders import VIDEO_VAE
+from ..nano.autoencoders import AUDIO_VAE, VIDEO_VAE
 from ..nano.corpus import FRAME_RATE
 from ..nano.settings import COMPONENTS
 from .corpus import NUM_FRAMES, SIZE, make_frames, plan_clip
@@ -13,6 +13,7 @@ from .sentences import words_by_kind
 from .text_encoder import SIZES, train_text
 
 
+AUDIO_CHANNELS = 40  # of an audio latent
 DEFAULTS = {"height": SIZE, "width": SIZE, "num_frames": NUM_FRAMES, "frame_rate": FRAME_RATE}
 
 
@@ -26,10 +27,15 @@ MINI = Recipe(
     steps=COMPONENTS["mini"],
     train_text=train_text,
     video_vae=VIDEO_VAE,
+    # 20 channels leave fewer of two hundred words: docs/decisions.md
+    audio_vae=AUDIO_VAE | {"latent_channels": AUDIO_CHANNELS},
+    audio_kl_weight=1e-5,
+    audio_split="speech",
     # 4 x 4 latents per token, so that a frame is four tokens, as jova-nano's: 16 would be hours of a CPU
     transformer={
         **NANO.transformer,
         "patch_size": (1, 4, 4),
+        "audio_in_channels": AUDIO_CHANNELS,
         "text_embed_dim": SIZES["d_model"],
         "text_embed_dim_2": None,
     },

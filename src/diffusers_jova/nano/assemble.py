@@ -25,7 +25,17 @@ from ..models.vocoder_griffin_lim import GriffinLimVocoder
 from ..pipeline_folder import find_model
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.random_pipeline import NANO_DEFAULTS
-from .autoencoders import VIDEO_VAE, copy_fitting, read_clips, save_component, train_audio_vae, train_video_vae
+from .autoencoders import (
+    AUDIO_KL_WEIGHT,
+    AUDIO_VAE,
+    VIDEO_VAE,
+    copy_fitting,
+    read_clips,
+    read_waveforms,
+    save_component,
+    train_audio_vae,
+    train_video_vae,
+)
 from .corpus import make_frames, make_waveform, plan_clip
 from .settings import COMPONENTS
 from .speech import DIGITS
@@ -58,6 +68,9 @@ class Recipe:
         settings: what a packed pipeline says beside.
         held_out: makes clips that nothing was trained on, each frames (N, H, W, 3) uint8 and audio (N,).
         starts_from: another model, whose weights VAEs and transformer start from wherever their shapes are their own.
+        audio_vae: config of its `AutoencoderMMAudio`.
+        audio_kl_weight: see `train_audio_vae`.
+        audio_split: of the corpus, from which audio VAE and vocoder learn.
         scheduler: config of its `FlowMatchEulerDiscreteScheduler`.
         last_folder: which folder says that a component is trained.
     """
@@ -71,6 +84,9 @@ class Recipe:
     settings: Mapping[str, Any]
     held_out: Callable[[], Clips]
     starts_from: str | None = None
+    audio_vae: Mapping[str, Any] = field(default_factory=AUDIO_VAE.copy)
+    audio_kl_weight: float = AUDIO_KL_WEIGHT
+    audio_split: str = "train"
     scheduler: Mapping[str, Any] = field(default_factory=SCHEDULER.copy)
     last_folder: Mapping[str, str] = field(default_factory=LAST_FOLDER.copy)
 
@@ -91,14 +107,16 @@ class Recipe:
         output_dir.mkdir(parents=True, exist_ok=True)
         if name == "text":
             return self.train_text(corpus, output_dir, num_steps, seed)
-        frames, waveforms = read_clips(corpus / "train", self.size, NUM_CLIPS)
         if name == "video_vae":
+            frames, _ = read_clips(corpus / "train", self.size, NUM_CLIPS)
             start = self._start(AutoencoderKLWan, "vae")
             vae = train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision, start)
-            save_component(vae, folder)
-        elif name == "audio_vae":
+            return save_component(vae, folder)
+        waveforms = read_waveforms(corpus / self.audio_split, NUM_CLIPS)
+        if name == "audio_vae":
             start = self._start(AutoencoderMMAudio, "audio_vae")
-            save_component(train_audio_vae(waveforms, num_steps, seed=seed, start=start), folder)
+            weight = self.audio_kl_weight
+            save_component(train_audio_vae(waveforms, num_steps, 16, seed, start, self.audio_vae, weight), folder)
         else:
             audio_vae = AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae")
             save_component(train_vocoder(audio_vae, waveforms, num_steps, seed=seed), folder)

@@ -20,7 +20,7 @@ from tqdm import trange
 
 from ..files import whole_folder
 from ..images import normalize_frames, resize_frames
-from ..media import read_video
+from ..media import read_audio, read_video
 from ..models.autoencoder_mmaudio import AutoencoderMMAudio
 
 
@@ -67,6 +67,21 @@ def read_clips(
     with ProcessPoolExecutor(2) as pool:
         clips = list(pool.map(partial(read_clip, size=size, sampling_rate=sampling_rate), paths, chunksize=32))
     return np.stack([frames for frames, _ in clips]), np.stack([waveform for _, waveform in clips])
+
+
+def read_waveforms(folder: str | Path, number: int | None = None, sampling_rate: int = 16000) -> np.ndarray:
+    """Return the audio of the clips of a folder, with video or alone, (N, samples) float32, mono.
+
+    Args:
+        number: how many at most, from the first one on; by default all.
+
+    Raises:
+        FileNotFoundError: If there is neither an mp4 file nor a wav file.
+    """
+    paths = sorted(path for path in Path(folder).glob("*.*") if path.suffix in (".mp4", ".wav"))[:number]
+    if not paths:
+        raise FileNotFoundError(f"There is no mp4 or wav file in `{folder}`: make the corpus first (make_corpus.py).")
+    return np.stack([read_audio(path, sampling_rate)[0].mean(axis=0) for path in paths])
 
 
 def read_clip(path: Path, size: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
@@ -203,15 +218,19 @@ def train_audio_vae(
     batch_size: int = 16,
     seed: int = 0,
     start: AutoencoderMMAudio | None = None,
+    config: Mapping[str, Any] = AUDIO_VAE,
+    kl_weight: float = AUDIO_KL_WEIGHT,
 ) -> AutoencoderMMAudio:
     """Return an audio VAE trained on `waveforms` (N, samples), with the statistics of mels and latents.
 
     Args:
         start: a VAE whose weights it starts from, wherever their shapes are its own.
+        config: of the VAE.
+        kl_weight: of the KL term over the mean absolute error, both per element.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    vae = AutoencoderMMAudio(**AUDIO_VAE)
+    vae = AutoencoderMMAudio(**config)
     copy_fitting(start, vae)
     waveforms = torch.from_numpy(waveforms)
     log_mels = torch.cat([vae.mel_spectrogram(batch) for batch in waveforms.split(64)])
@@ -223,7 +242,7 @@ def train_audio_vae(
         log_mel = log_mels[torch.from_numpy(rng.integers(len(log_mels), size=batch_size)), :, :length]
         posterior = vae.encode_mel(log_mel).latent_dist
         error = ((vae.decode(posterior.sample()).sample - log_mel) / vae.data_std).abs().mean()
-        return {"error": error, "kl": AUDIO_KL_WEIGHT * kl_per_element(posterior)}
+        return {"error": error, "kl": kl_weight * kl_per_element(posterior)}
 
     optimize(vae, losses, num_steps, learning_rate=1e-3)
     set_statistics(vae, (vae.encode(batch).latent_dist.mode() for batch in waveforms[:1000].split(50)))
