@@ -42,6 +42,13 @@ def test_a_file_is_copied_once_and_again_when_it_has_changed(store):
         assert again == second and not first.exists()
 
 
+def test_a_store_whose_paths_begin_at_its_root_is_listed_from_there(tmp_path):
+    (tmp_path / "films" / "sub").mkdir(parents=True)
+    (tmp_path / "films" / "sub" / "a.mp4").write_bytes(b"one")
+    place = place_of(f"local://{tmp_path}/films/")  # as sftp:// has them, of which there is no server here
+    assert {name: path.read_text() for name, path in place.files().items()} == {"sub/a.mp4": "one"}
+
+
 def test_an_output_folder_is_written_whole_and_goes_on_from_what_is_there(store, monkeypatch):
     store.pipe("/out/journal.jsonl", b"1\n")
     store.pipe("/out/old.txt", b"")

@@ -90,10 +90,10 @@ class RemotePath:
             FileNotFoundError: if there is no such folder.
         """
         with self._reached() as (system, root):
-            root = root.strip("/")
             found = [path.strip("/") for path in system.find(root)]
             if not found and not system.exists(root):
                 raise FileNotFoundError(f"There is no folder or file `{self.url}`.")
+            root = root.strip("/")  # there it may begin at a root, as on sftp://, or not, as on s3://
         names = sorted(path.removeprefix(root).strip("/") for path in found if path != root)
         return {name: self / name for name in names if not any(p.startswith(".") for p in name.split("/"))}
 
