@@ -3,6 +3,7 @@
 """How long the rows of half a million clips take to read and write: 700 hours at 5 s.
 
 python benchmarks/dataset_index.py --num_rows 500000
+python benchmarks/dataset_index.py --num_rows 0 --num_duplicates 100000
 """
 
 import argparse
@@ -61,23 +62,33 @@ def hashes(num_rows: int) -> list[dict[str, str]]:
     return [{"image_hash": text[:64], "audio_hash": text[64:]} for text in texts]
 
 
+def measure_rows(folder: Path, num_rows: int) -> None:
+    write_index(folder, num_rows)
+    sources = timed("read rows", lambda: find_sources(folder / "rows", probe_captions=False))
+    timed("write rows", lambda: write_rows(folder / "copy.jsonl", (row_of(s, folder) for s in sources)))
+    keys = timed("keys", lambda: [key_of(s.path, s.start_s, s.end_s, s.crop) for s in sources])
+    timed("write journal", lambda: write_journal(folder / "journal.jsonl", keys))
+    timed("read journal", lambda: Journal(folder / "journal.jsonl"))
+
+
+def say_memory(when: str) -> None:
+    print(f"memory {when}: at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB so far")
+
+
 def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_index(folder, args.num_rows)
-        sources = timed("read rows", lambda: find_sources(folder / "rows", probe_captions=False))
-        timed("write rows", lambda: write_rows(folder / "copy.jsonl", (row_of(s, folder) for s in sources)))
-        keys = timed("keys", lambda: [key_of(s.path, s.start_s, s.end_s, s.crop) for s in sources])
-        timed("write journal", lambda: write_journal(folder / "journal.jsonl", keys))
-        timed("read journal", lambda: Journal(folder / "journal.jsonl"))
+        if args.num_rows:
+            measure_rows(folder, args.num_rows)
         measures = hashes(args.num_duplicates)
+        say_memory("with the hashes")
         timed(f"near-duplicates among {args.num_duplicates}", lambda: find_duplicates(measures))
-    print(f"{len(sources)} rows; memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    say_memory("at the end")
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_rows", type=int, default=500_000, help="how many clips")
+    parser.add_argument("--num_rows", type=int, default=500_000, help="how many clips; 0: none")
     parser.add_argument("--num_duplicates", type=int, default=20_000, help="of them, to look for near-duplicates")
     sys.exit(run(main, parser.parse_args()))

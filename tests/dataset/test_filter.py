@@ -118,6 +118,23 @@ def test_near_duplicates_are_found_by_frames_and_audio_together():
     assert find_duplicates(clips) == {1: 0, 5: 3}
 
 
+@pytest.mark.parametrize("max_distance", [0, 0.1, 0.3])
+@pytest.mark.parametrize("kind, size", [("audio_hash", 256), ("image_hash", 768)])
+def test_near_duplicates_are_found_wherever_their_bits_differ_and_no_others(kind, size, max_distance):
+    rng, most = np.random.default_rng(0), int(max_distance * size)
+
+    def flipped(number, in_a_row):
+        bits = np.zeros(size, np.uint8)
+        bits[np.arange(number) if in_a_row else rng.permutation(size)[:number]] = 1
+        return bits
+
+    first, *others = [rng.integers(0, 2, size, np.uint8) for _ in range(20)]
+    near = [first ^ flips for flips in (flipped(most, True), flipped(most, True)[::-1], flipped(most, False))]
+    far = [first ^ flipped(most + 1, in_a_row) for in_a_row in (True, False)]
+    clips = [{kind: np.packbits(bits).tobytes().hex()} for bits in (first, *others, *near, *far)]
+    assert find_duplicates(clips, max_distance) == dict.fromkeys(range(20, 23), 0)
+
+
 def test_text_is_seen_and_a_plain_frame_and_a_face_have_none():
     plain = scene(COLOURS[0], 1, size=(180, 240))[0]
     assert text_area(plain) == 0

@@ -3,14 +3,10 @@
 """Near-duplicates in a whole set of clips, by the hashes of their frames and of their audio."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .filters import MAX_DISTANCE
-
-
-# Two hashes of 256 bits that differ in at most 31 differ in at most one bit of one of 16 bands of 16 bits. Of half a
-# million clips eight have the same band, by chance; bands of 8 bits, which need no second look, would have 2,000.
-NUM_BANDS, BAND_BITS = 16, 16
 
 
 class Hash(NamedTuple):
@@ -22,10 +18,22 @@ class Hash(NamedTuple):
     def is_near(self, other: "Hash", max_distance: float) -> bool:
         return self.size == other.size and (self.bits ^ other.bits).bit_count() <= max_distance * self.size
 
-    def bands(self) -> list[int]:
-        """Return the bands of its last 256 bits, each with its number, so that those at other places differ."""
-        mask = (1 << BAND_BITS) - 1
-        return [band << BAND_BITS | (self.bits >> band * BAND_BITS) & mask for band in range(NUM_BANDS)]
+    def probes(self, max_distance: float) -> tuple[list[int], list[int]]:
+        """Return keys to be found by, and keys to look for: a hash that is near has one of the former among these.
+
+        The bits are divided into so many bands that those that differ cannot be two in each of them, so near ones
+        have a band in which one bit differs at most. Of 256 bits and a distance of 0.1 these are 13 bands of 19 and
+        20 bits: of half a million clips 160 have such a band by chance.
+        """
+        num_bands = min(max(int(max_distance * self.size) // 2 + 1, 1), self.size)
+        edges = [band * self.size // num_bands for band in range(num_bands + 1)]
+        own, near = [], []
+        for band, (first, end) in enumerate(pairwise(edges)):
+            width = end - first
+            key = band << 32 | self.bits >> first & (1 << width) - 1  # those of other bands differ, but for wide ones
+            own.append(key)
+            near += [key, *(key ^ 1 << bit for bit in range(width))]
+        return own, near
 
 
 def find_duplicates(measures: Sequence[Mapping[str, Any]], max_distance: float = MAX_DISTANCE) -> dict[int, int]:
@@ -33,8 +41,7 @@ def find_duplicates(measures: Sequence[Mapping[str, Any]], max_distance: float =
 
     Two clips are near-duplicates where the hashes of their frames and of their audio both differ in at most
     `max_distance` of the bits: the same person in the same room says something else. Of clips without audio the
-    frames decide, of audio alone the audio. Looked for among those of which sixteen bits at the same place differ in
-    at most one, which near-duplicates up to a distance of 0.12 do: time grows with the clips, not with their pairs.
+    frames decide, of audio alone the audio. Only clips that share a key are compared, see `Hash.probes`.
     """
     hashes = [tuple(_hash(each.get(f"{kind}_hash")) for kind in ("audio", "image")) for each in measures]
     seen: dict[int, list[int]] = {}
@@ -43,15 +50,14 @@ def find_duplicates(measures: Sequence[Mapping[str, Any]], max_distance: float =
         key = next((each for each in clip if each is not None), None)
         if key is None:
             continue
-        bands = key.bands()
-        nearby = [probe for band in bands for probe in (band, *(band ^ 1 << bit for bit in range(BAND_BITS)))]
+        own, nearby = key.probes(max_distance)
         others = {other for probe in nearby if probe in seen for other in seen[probe]}
         near = [other for other in others if _are_near(clip, hashes[other], max_distance)]
         if near:
             found[number] = min(near)
             continue  # what is like this one is like the other, too
-        for band in bands:
-            seen.setdefault(band, []).append(number)
+        for probe in own:
+            seen.setdefault(probe, []).append(number)
     return found
 
 
