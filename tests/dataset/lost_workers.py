@@ -9,6 +9,7 @@ import time
 
 from odd_items import halve
 
+from diffusers_jova.dataset.measures import Measurer
 from diffusers_jova.dataset.split import Splitter
 
 
@@ -18,6 +19,14 @@ class SlowSplitter(Splitter):
     def __call__(self, film):
         time.sleep(1.5)
         return super().__call__(film)
+
+
+class SlowMeasurer(Measurer):
+    """Measures like its parent, a little later."""
+
+    def __call__(self, source):
+        time.sleep(1.5)
+        return super().__call__(source)
 
 
 def halve_or_kill(item):

@@ -14,6 +14,13 @@ RATE, SAMPLING_RATE = 12.5, 16000
 FACE = 235  # of 255: how bright a square is, and nothing else
 COLOURS = [(40, 90, 60), (90, 50, 120), (60, 110, 130), (120, 100, 40), (50, 60, 150), (110, 60, 60)]
 
+# of `dataset`: squares do not speak
+SETTINGS = """
+split: {max_s: 2}
+filter: {min_resolution: 90, min_sharpness: null, min_speech: null, max_other: null, min_snr: null, min_motion: 0.01}
+preprocess: {buckets: [64x64x9], frame_rate: 12.5, no_line_dropout_variants: true, device: cpu}
+"""
+
 
 class SquareFinder:
     """A detector that takes bright squares for faces; it needs no dlib and can be sent to another process."""

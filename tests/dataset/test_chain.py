@@ -5,20 +5,13 @@
 import json
 
 import pytest
-from plain_films import COLOURS, scene, voice, write_film
+from plain_films import COLOURS, SETTINGS, scene, voice, write_film
 from tiny_annotators import CAPTION, make_audio_flamingo, make_qwen2_vl, make_whisper
 
 from diffusers_jova.cli.dataset import read_settings
 from diffusers_jova.cli.dispatch import main
 from diffusers_jova.data import cache
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
-
-
-SETTINGS = """
-split: {max_s: 2}
-filter: {min_resolution: 90, min_sharpness: null, min_speech: null, max_other: null, min_snr: null, min_motion: 0.01}
-preprocess: {buckets: [64x64x9], frame_rate: 12.5, no_line_dropout_variants: true, device: cpu}
-"""
 
 
 @pytest.fixture

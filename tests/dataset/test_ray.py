@@ -5,20 +5,25 @@
 The cluster is a real one on loopback; what is lost is killed with SIGKILL. The node that is lost is never the head.
 """
 
+import json
 import logging
 import signal
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
-from lost_workers import SlowSplitter, halve_or_kill
+from lost_workers import SlowMeasurer, SlowSplitter, halve_or_kill
 from plain_clips import content, write_clip
-from plain_films import COLOURS, scene, write_film
+from plain_films import COLOURS, SETTINGS, scene, write_film
 from tiny_annotators import make_qwen2_vl
 
+from diffusers_jova.cli.dispatch import main
 from diffusers_jova.data.preprocessing import PreprocessingConfig, preprocess
+from diffusers_jova.dataset import filter as filter_module
 from diffusers_jova.dataset import split as split_module
 from diffusers_jova.dataset.annotation.annotate import AnnotationConfig, annotate
+from diffusers_jova.dataset.journal import Journal
 from diffusers_jova.dataset.split import SplitConfig, split
 from diffusers_jova.engines import EngineConfig, open_engine
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
@@ -117,9 +122,8 @@ def test_split_gives_the_same_bytes_while_a_worker_and_a_node_are_lost(cluster, 
     films = str(tmp_path / "films")
     alone = split(SplitConfig(films, str(tmp_path / "alone"), **settings))
     monkeypatch.setattr(split_module, "Splitter", SlowSplitter)
-    journal = split_module.apply.__globals__["Journal"]
-    monkeypatch.setattr(journal, "add", after(1, journal.add, lambda: kill_one("_Reader")))
-    monkeypatch.setattr(journal, "add", after(4, journal.add, lambda: cluster.remove_node(second_node, False)))
+    monkeypatch.setattr(Journal, "add", after(1, Journal.add, lambda: kill_one("_Reader")))
+    monkeypatch.setattr(Journal, "add", after(4, Journal.add, lambda: cluster.remove_node(second_node, False)))
     engine = {"engine": "ray", "address": cluster.address, "num_workers": 3}
     together = split(SplitConfig(films, str(tmp_path / "together"), **settings, **engine))
     assert together.num_kept == alone.num_kept == 16 and together.skipped == alone.skipped
@@ -172,3 +176,60 @@ def test_annotate_gives_the_same_bytes_while_its_model_is_lost(cluster, second_n
     for name in ("metadata.jsonl", "annotations.jsonl"):
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "together" / name).read_bytes()
     assert any("was done again" in message for _, message in summary.warnings)
+
+
+def test_films_become_the_same_cache_while_a_node_is_lost(cluster, second_node, tmp_path, monkeypatch, capsys):
+    (tmp_path / "films").mkdir()
+    for number in range(4):
+        film = write_film(tmp_path / "films" / f"{number}.mp4", [scene(c, 15) for c in COLOURS[number : number + 2]])
+        film.with_suffix(".txt").write_text(f"Square {number}.")
+    (tmp_path / "dataset.yaml").write_text(SETTINGS)
+    create_pipeline(num_layers=1, num_single_layers=1).save_pretrained(tmp_path / "model")
+
+    def run(*flags):
+        names = {"model": "model", "config": "dataset.yaml", "output_dir": "cache"}
+        words = [word for flag, name in names.items() for word in (f"--{flag}", str(tmp_path / name))]
+        return main(["dataset", str(tmp_path / "films"), *words, "--captions", "given", "--no_faces", *flags])
+
+    assert run("--num_workers", "0") == 0
+    (tmp_path / "cache").rename(tmp_path / "alone")
+    monkeypatch.setattr(filter_module, "Measurer", SlowMeasurer)
+    lose = after(4 + 2, Journal.add, lambda: cluster.remove_node(second_node, False))  # four films, two clips
+    monkeypatch.setattr(Journal, "add", lose)
+    assert run("--num_workers", "2", "--engine", "ray", "--address", cluster.address) == 0
+    assert "was done again, since its worker was lost" in capsys.readouterr().out
+    assert content(tmp_path / "alone") == content(tmp_path / "cache")
+    report = json.loads((tmp_path / "cache" / "dataset" / "filtered" / "report.json").read_text())
+    assert {each["name"].partition("#")[0] for each in report["warnings"]} <= {
+        f"../../../films/{number}.mp4" for number in range(4)
+    }
+    assert report["warnings"]
+
+
+def test_films_and_outputs_elsewhere_are_read_and_written_by_the_machines_of_a_cluster(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    for number in range(4):
+        write_film(tmp_path / "films" / f"{number}.mp4", [scene(colour, 15) for colour in COLOURS[:2]])
+    create_pipeline(num_layers=1, num_single_layers=1).save_pretrained(tmp_path / "model")
+    place = f"local://{tmp_path}"  # a store that all machines see, and of which fsspec makes copies
+    size = {"buckets": ("64x64x9",), "frame_rate": 12.5, "no_mouth": True, "no_line_dropout_variants": True}
+    size |= {"instance_prompt": "A square.", "device": "cpu"}
+
+    def run(name, **engine):
+        engine |= {"num_workers": 2}
+        rows = SplitConfig(f"{place}/films", f"{place}/{name}/split", max_s=2.0, no_faces=True, **engine)
+        summary = split(rows)
+        cache = PreprocessingConfig(
+            rows.output_dir, str(tmp_path / "model"), f"{place}/{name}/cache", **size, **engine
+        )
+        assert len(preprocess(cache).rows) == summary.num_kept == 8
+        return summary
+
+    run("alone")
+    monkeypatch.setattr(split_module, "Splitter", SlowSplitter)
+    monkeypatch.setattr(Journal, "add", after(1, Journal.add, lambda: kill_one("_Reader")))
+    assert run("together", engine="ray", address=cluster.address).warnings
+    alone, together = (content(tmp_path / name) for name in ("alone", "together"))
+    for folder in (alone, together):
+        assert b"/split" in folder.pop(Path("cache/data.json"))  # it names the folder of the rows
+    assert alone == together and Path("cache/index.jsonl") in together
