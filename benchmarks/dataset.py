@@ -1,97 +1,43 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""Join clips into films, put faults in, and see whether `split` and `filter` give the clips back and name the faults:
+"""Join clips into films, put faults in, and see whether `dataset` gives the clips back and names the faults:
 
     python training/nano/make_corpus.py --num_train 200 --num_held_out 0 --output_dir corpus/
     python benchmarks/dataset.py --corpus corpus/train --work_dir /tmp/films
+    python benchmarks/dataset.py --corpus corpus/train --work_dir /tmp/films --engine ray
 
 Each film is a talk of 25 clips, one cut after the other; every other film has black bars. In each, some clips get one
 fault each, and between two clips there are two seconds of black. Printed: how many frames the cuts are off, the part
-of the good clips that comes back, by what each fault was named, and clips per second and core for each step.
+of the good clips that are in the cache, by what each fault was named, and the time. `--engine ray` starts a cluster of
+two nodes on this machine and kills one of them in the middle of `filter`; where the local engine has been at work in
+the same folder before, what differs between the two caches is printed, too.
 """
 
 import argparse
 import json
+import os
 import resource
+import shlex
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
-from scipy.ndimage import gaussian_filter
 
+from diffusers_jova.cli.dispatch import main as diffusers_jova
 from diffusers_jova.command import run
-from diffusers_jova.dataset.filter import FilterConfig, filter_clips
-from diffusers_jova.dataset.split import SplitConfig, split
+from diffusers_jova.data.cache import read_index
+from diffusers_jova.engines import ENGINES
 from diffusers_jova.media import read_video, write_video
+from diffusers_jova.nano.faults import FAULTS, RATE, SAMPLING_RATE
 
 
-RATE, SAMPLING_RATE = 12.5, 16000
 CLIPS_PER_FILM, DARK_FRAMES, BAR = 25, 25, 24
-# the corpus has 128 pixels, and drawn lips go with the loudness as no real ones do
-THRESHOLDS = {"min_resolution": 100.0, "min_lips": 0.75}
-
-
-def shift(waveform, num_frames):
-    return np.roll(waveform, round(num_frames / RATE * SAMPLING_RATE))
-
-
-def on_canvas(frames, scale, places):
-    """Return frames with small copies of themselves on a plain ground; places in parts of the side."""
-    side, canvas = frames.shape[1], np.full_like(frames, 128)
-    small = np.stack([Image.fromarray(f).resize((round(side * scale),) * 2, Image.Resampling.BOX) for f in frames])
-    for x, y in places:
-        top, left = round(y * side), round(x * side)
-        canvas[:, top : top + small.shape[1], left : left + small.shape[2]] = small
-    return canvas
-
-
-def with_text(frames):
-    shown = []
-    for frame in frames:
-        image = Image.fromarray(frame)
-        draw = ImageDraw.Draw(image)
-        draw.rectangle((0, 112, 127, 127), fill="black")
-        draw.text((4, 113), "SUBSCRIBE NOW, PLEASE", fill="white")
-        shown.append(np.asarray(image))
-    return np.stack(shown)
-
-
-def chord(waveform, rng):
-    seconds = np.arange(len(waveform)) / SAMPLING_RATE
-    notes = rng.choice([220, 262, 330, 392, 440], 3, replace=False)
-    return 0.2 * sum(np.sin(2 * np.pi * note * seconds) for note in notes)
-
-
-# name -> (what is done with frames, waveform, frames and waveform of another clip, rng; reasons that name it)
-FAULTS = {
-    "silent": (lambda f, w, o, r: (f, 0 * w), ("it is mostly silent", "it is too quiet")),
-    "music": (
-        lambda f, w, o, r: (f, chord(w, r)),
-        ("nobody speaks for most of it", "it has music or noise without speech"),
-    ),
-    "noise": (lambda f, w, o, r: (f, w + r.normal(0, 0.1, len(w))), ("its audio is noisy",)),
-    "clipped": (lambda f, w, o, r: (f, (40 * w).clip(-1, 1)), ("its audio is clipped",)),
-    "blurred": (lambda f, w, o, r: (gaussian_filter(f, (0, 3, 3, 0)), w), ("it is blurred", "no face")),
-    "still": (lambda f, w, o, r: (np.repeat(f[:1], len(f), 0), w), ("nothing moves",)),
-    "text": (lambda f, w, o, r: (with_text(f), w), ("it shows text",)),
-    "late lips": (
-        lambda f, w, o, r: (f, shift(w, -4)),
-        ("its lips are early or late", "its lips do not move with its audio"),
-    ),
-    "other words": (
-        lambda f, w, o, r: (f, o[1]),
-        ("its lips do not move with its audio", "its lips are early or late"),
-    ),
-    "two faces": (
-        lambda f, w, o, r: (on_canvas(f, 0.5, [(0, 0.2), (0.5, 0.2)]), w),
-        ("several faces", "it shows several faces"),
-    ),
-    "no face": (lambda f, w, o, r: (f[:, ::-1].copy(), w), ("no face", "its face is not seen all the time")),
-    "copy": (lambda f, w, o, r: o, ("it is nearly the same as another clip",)),
-}
+SETTINGS = "filter: {min_lips: 0.75}"  # drawn lips go with the loudness as no real ones do
 
 
 def make_films(corpus: Path, folder: Path, num_clips: int) -> list[dict]:
@@ -123,6 +69,7 @@ def make_films(corpus: Path, folder: Path, num_clips: int) -> list[dict]:
         if number % 2:
             joined = np.pad(joined, ((0, 0), (BAR, BAR), (0, 0), (0, 0)))
         write_video(film, joined, RATE, np.concatenate(waveforms), SAMPLING_RATE, crf=14)
+        film.with_suffix(".txt").write_text("A person talks.", encoding="utf-8")
     return planted
 
 
@@ -134,36 +81,31 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def found_in(work: Path) -> tuple[list[dict], list[dict], list[dict]]:
-    """Return the spans that split gave, that filter kept, and that were left out, with their reasons."""
-
-    def span(row: dict) -> dict:
-        return {
-            "film": Path(row["file_name"]).name,
-            "first_s": row["start"],
-            "end_s": row["end"],
-            "crop": row.get("crop"),
-        }
-
-    left_out = []
-    for step in ("split", "filtered"):
-        for row in read_lines(work / step / "left_out.jsonl"):
-            name, _, times = row["clip"].partition("#t=")
-            first_s, end_s = map(float, times.partition("&")[0].split(","))
-            left_out.append({"film": Path(name).name, "first_s": first_s, "end_s": end_s, "reasons": row["reasons"]})
-    steps = [[span(row) for row in read_lines(work / step / "metadata.jsonl")] for step in ("split", "filtered")]
-    return *steps, left_out
+def parse_span(name: str) -> dict:
+    """Return the film and the seconds of a clip by its name."""
+    film, _, times = name.partition("#t=")
+    first_s, end_s = map(float, times.partition("&")[0].split(","))
+    return {"film": Path(film).name, "first_s": first_s, "end_s": end_s}
 
 
-def report(planted: list[dict], work: Path) -> int:
-    clips, kept, left_out = found_in(work)
-    edges = {
-        (p["film"], p[side])
-        for p in planted
-        for side in ("first", "end")
-        if p["fault"] not in ("no face", "two faces")
-    }
-    ends = {(c["film"], round(c[side] * RATE)) for c in clips for side in ("first_s", "end_s")}
+def found_in(cache: Path) -> tuple[list[dict], list[dict], list[dict]]:
+    """Return the spans that split gave, that are cached, and that were left out, with their reasons."""
+    clips = [
+        {"film": Path(row["file_name"]).name, "first_s": row["start"], "end_s": row["end"], "crop": row.get("crop")}
+        for row in read_lines(cache / "dataset" / "split" / "metadata.jsonl")
+    ]
+    left_out = [
+        parse_span(row["clip"]) | {"reasons": row["reasons"]}
+        for step in ("split", "filtered")
+        for row in read_lines(cache / "dataset" / step / "left_out.jsonl")
+    ]
+    return clips, [parse_span(row["source"]) for row in read_index(cache)], left_out
+
+
+def report(planted: list[dict], cache: Path) -> int:
+    clips, kept, left_out = found_in(cache)
+    edges = {(p["film"], p[side]) for p in planted for side in ("first", "end")}
+    ends = {(c["film"], round(c[side] * RATE)) for c in clips + left_out for side in ("first_s", "end_s")}
     off = [min((abs(edge - e) for f, e in ends if f == film), default=99) for film, edge in sorted(edges)]
     within = np.mean(np.array(off) <= 1)
     print(f"cuts: {len(off)}, within one frame {within:.1%}, frames off {dict(sorted(Counter(off).items()))}")
@@ -208,23 +150,74 @@ def report(planted: list[dict], work: Path) -> int:
         print(f"{fault}: named {named} of {len(of_fault)}; also {dict(others.most_common(3))}")
     crops = {c["film"]: c["crop"] for c in clips}
     print("crops:", sorted({str(crop) for crop in crops.values()}))
-    return int(unnamed > 0 or np.mean(back) < 0.98)
+    print(f"faults that are named: {len(planted) - len(good) - unnamed} of {len(planted) - len(good)}")
+    return int(unnamed > 0 or within < 1 or np.mean(back) < 0.98)
+
+
+@contextmanager
+def two_nodes(journal: Path, num_lines: int) -> Iterator[list[str]]:
+    """Give the flags for a cluster of two nodes, of which one is killed as soon as a journal has so many lines."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    from ray.cluster_utils import Cluster  # late: it changes how signals are handled
+
+    config = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=config | {"include_dashboard": False})
+    node, is_over = cluster.add_node(**config), threading.Event()
+    cluster.wait_for_nodes()
+
+    def shoot() -> None:
+        while not is_over.wait(0.2):
+            if journal.is_file() and len(journal.read_bytes().splitlines()) >= num_lines:
+                cluster.remove_node(node, allow_graceful=False)
+                print(f"a node was killed when {journal.name} had {num_lines} lines")
+                return
+
+    hunter = threading.Thread(target=shoot)
+    hunter.start()
+    try:
+        yield ["--engine", "ray", "--address", cluster.address, "--num_workers", "2"]
+    finally:
+        is_over.set()
+        hunter.join()
+        cluster.shutdown()
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """Return the files that are not the same in both caches, but for those that name the caches' folders."""
+    names = {path.relative_to(top) for top in (a, b) for path in top.rglob("*") if path.is_file()}
+    contents = {
+        name: [(top / name).read_bytes() if (top / name).is_file() else None for top in (a, b)]
+        for name in names
+        if not name.name.startswith("report") and name.name != "data.json"
+    }
+    return sorted(str(name) for name, (first, second) in contents.items() if first != second)
 
 
 def main(args: argparse.Namespace) -> int:
     work = Path(args.work_dir)
-    planted = make_films(Path(args.corpus), work / "films", args.num_clips)
-    started_s = time.process_time()
-    split_summary = split(SplitConfig(str(work / "films"), str(work / "split"), max_s=1.7, num_workers=0))
-    split_s, started_s = time.process_time() - started_s, time.process_time()
-    filter_summary = filter_clips(
-        FilterConfig(str(work / "split"), str(work / "filtered"), THRESHOLDS, num_workers=0, report=args.report)
-    )
-    filter_s = time.process_time() - started_s
-    print(split_summary, filter_summary, sep="\n")
-    status = report(planted, work)
-    number, peak = len(planted), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"clips per CPU second: split {number / split_s:.2f}, filter {number / filter_s:.2f}; memory {peak:.0f} MiB")
+    if not (work / "planted.json").is_file():
+        planted = make_films(Path(args.corpus), work / "films", args.num_clips)
+        (work / "planted.json").write_text(json.dumps(planted), encoding="utf-8")
+    planted = json.loads((work / "planted.json").read_text(encoding="utf-8"))
+    (work / "dataset.yaml").write_text(SETTINGS, encoding="utf-8")
+    cache = work / f"cache-{args.engine}"
+    command = ["dataset", str(work / "films"), "--model", args.model, "--captions", "given"]
+    command += ["--output_dir", str(cache), "--config", str(work / "dataset.yaml")]
+    command += ["--report"] if args.report else []
+    started_s, started_cpu_s = time.monotonic(), time.process_time()
+    if args.engine == "ray":
+        with two_nodes(cache / "dataset" / "filtered" / "measures.jsonl", len(planted) // 2) as flags:
+            status = diffusers_jova(command + flags)
+    else:
+        status = diffusers_jova([*command, "--num_workers", "0"])
+    wall_s, cpu_s = time.monotonic() - started_s, time.process_time() - started_cpu_s
+    print(shlex.join(command), f"ended with {status} after {wall_s:.0f} s, {cpu_s:.0f} CPU s of this process")
+    print(f"memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    status |= report(planted, cache)
+    if args.engine == "ray" and (work / "cache-local").is_dir():
+        different = differences(work / "cache-local", cache)
+        print("files that differ from the local engine's:", len(different), *different)
+        status |= bool(different)
     return status
 
 
@@ -232,6 +225,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of clips with drawn faces")
     parser.add_argument("--work_dir", required=True, help="where films and rows are written")
+    parser.add_argument("--model", default="jova-nano", help="whose cache is made")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: with a cluster of its own")
     parser.add_argument("--num_clips", type=int, default=200, help="how many clips are joined")
     parser.add_argument("--report", action="store_true", help="also write filter's HTML page")
     sys.exit(run(main, parser.parse_args()))
