@@ -17,6 +17,7 @@ import os
 import runpy
 import secrets
 import select
+import shlex
 import socket
 import subprocess
 import sys
@@ -48,6 +49,16 @@ class WarmPython:
         """Return how a program ended, and what it printed: the arguments are those after `python`."""
         command = [*self.command, *map(str, arguments)]
         return subprocess.run(command, **{"env": self.environment, "capture_output": True, "text": True, **kwargs})
+
+    def run_script(self, script, *arguments, folder, **variables) -> subprocess.CompletedProcess:
+        """Return how a shell script ended, whose $PYTHON stands for this one: a file that is written to `folder`."""
+        program = os.path.join(folder, "python")  # one word, in whatever folder
+        with open(program, "w") as file:
+            file.write(f'#!/bin/sh\nexec {shlex.join(self.command)} "$@"\n')
+        os.chmod(program, 0o755)
+        environment = self.environment | {"PYTHON": program} | variables
+        command = ["sh", *map(str, (script, *arguments))]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     def __enter__(self):
         if self.server is not None and self.server.stdout.readline() != b"ready\n":

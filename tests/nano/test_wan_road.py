@@ -6,8 +6,6 @@ How clips become a cache is tested with train.sh.
 """
 
 import os
-import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,12 +42,9 @@ def test_the_script_makes_a_talking_pipeline_of_a_wan_and_its_report(cache, tmp_
     pytest.importorskip("dlib", reason="needs dlib-bin (pip install 'diffusers-jova[faces]')")
     environment = os.environ | {"QUICK": "1", "ACCELERATE_USE_CPU": "true", "CACHE": str(cache)}
     environment["DIFFUSERS_ATTN_BACKEND"] = "_native_math"  # as the script sets it, for diffusers reads it at import
+    script = REPOSITORY / "training" / "nano" / "wan_road.sh"
     with WarmPython(MODULES, environment=environment) as python:
-        program = tmp_path / "python"  # of one word, in whatever folder
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(python.command)} "$@"\n')
-        program.chmod(0o755)
-        command = ["sh", str(REPOSITORY / "training" / "nano" / "wan_road.sh"), str(tmp_path / "out")]
-        result = subprocess.run(command, env=environment | {"PYTHON": str(program)}, capture_output=True, text=True)
+        result = python.run_script(script, tmp_path / "out", folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     rows = (tmp_path / "out" / "report" / "wan_report.md").read_text(encoding="utf-8").splitlines()
     cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]}

@@ -11,7 +11,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ..files import check_output, lock_folder
-from ..media import check_output_path
 from ..shards import who_writes
 from .checkpoint import CONFIG_FILE, clean_up
 from .config import TrainingConfig
@@ -55,7 +54,6 @@ def prepare_output_dir(config: TrainingConfig, accelerator: Accelerator) -> None
     if accelerator.is_main_process:
         folder = Path(config.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        check_output_path(folder / "x.mp4")
         clean_up(folder)
         write_yaml(config, folder / CONFIG_FILE)
         if holder := who_writes(config.cache_dir):

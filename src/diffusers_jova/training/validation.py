@@ -15,7 +15,6 @@ from accelerate.utils.memory import clear_device_cache
 from diffusers.training_utils import EMAModel
 
 from ..files import reading_folder, whole_folder
-from ..media import write_video, write_wav
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..pipelines.pipeline_jova import JoVAPipeline
 from ..pipelines.pipeline_output import JoVAPipelineOutput
@@ -57,6 +56,8 @@ def call_pipeline(
 
 def write_clip(path: Path, output: JoVAPipelineOutput, index: int = 0) -> Path:
     """Write one clip as `path`.mp4, or as `path`.wav where there is audio only, and return the file."""
+    from ..media import write_video, write_wav  # late: where no clips are made, training does without PyAV
+
     path.parent.mkdir(parents=True, exist_ok=True)
     audio = None if output.audio is None else output.audio[index]
     if output.frames is None:
