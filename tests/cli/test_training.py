@@ -33,5 +33,5 @@ def test_a_file_of_the_user_goes_first_and_an_unknown_name_lists_the_known(tmp_p
     assert find_config("nano").is_absolute()
     (tmp_path / "nano").write_text("seed: 3\n")
     assert find_config("nano").read_text() == "seed: 3\n"
-    with pytest.raises(FileNotFoundError, match="no settings file `nanoo`.*lora_nano, nano, nano_tasks"):
+    with pytest.raises(FileNotFoundError, match="no settings file `nanoo`.*mini_joint, nano, nano_tasks"):
         find_config("nanoo")

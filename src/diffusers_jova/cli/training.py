@@ -12,8 +12,10 @@ from ..training.flags import add_flags, config_from
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "training" / "configs", PACKAGE.parents[1] / "training" / "configs")  # of a wheel, of a checkout
-CONFIGS = ("lora_nano", "nano", "nano_tasks", "paper_stage1", "paper_stage2", "wan_stage1_audio", "wan_stage2")
-CONFIGS += ("waver_sigmas",)
+CONFIGS = (
+    *("lora_nano", "mini", "mini_joint", "nano", "nano_tasks", "paper_stage1", "paper_stage2"),
+    *("waver_sigmas", "wan_stage1_audio", "wan_stage2"),
+)
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
