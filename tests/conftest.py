@@ -174,6 +174,17 @@ def lora(pipe, tmp_path):
 
 
 @pytest.fixture
+def one_process(monkeypatch):
+    """Let accelerate run on the CPU, alone and with one thread, and forget it afterwards."""
+    from tiny_training import forget_accelerate, hide_accelerators  # late: most files train nothing
+
+    hide_accelerators(monkeypatch)
+    yield
+    torch.set_num_threads(1)
+    forget_accelerate()
+
+
+@pytest.fixture
 def seeded():
     """Return a function that makes a generator of a seed, 0 unless another is given."""
     return lambda seed=0: torch.Generator().manual_seed(seed)

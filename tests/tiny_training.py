@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file
 from wan_parts import make_wan_transformer
@@ -151,7 +151,7 @@ def start_script(script, *flags):
     """
 
     def main():
-        AcceleratorState._reset_state(reset_partial_state=True)
+        forget_accelerate()
         sys.argv = [script, *map(str, flags)]
         runpy.run_path(str(REPOSITORY / "training" / script), run_name="__main__")
 
@@ -162,7 +162,7 @@ def start_script(script, *flags):
 
 def run(program, model, cache_dir, output_dir, *flags):
     """Call `train.train` or `train_lora.train_lora` with flags in this process, and return the run's metrics."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_accelerate()
     cls = LoraTrainingConfig if program is train_lora else TrainingConfig
     flags = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir, *flags]
     program(parse_config(cls, [str(flag) for flag in flags]))
@@ -183,6 +183,12 @@ def parse_config(cls, flags):
     """Return the settings that a verb takes from flags."""
     verb = {TrainingConfig: "train", LoraTrainingConfig: "train-lora"}[cls]
     return settings_of(parse(verb, flags), cls)
+
+
+def forget_accelerate():
+    """Let the next run in this process start anew."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def hide_accelerators(monkeypatch):

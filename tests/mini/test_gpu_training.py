@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
-from tiny_training import hide_accelerators, save_tiny_pipeline, write_cache
+from tiny_training import save_tiny_pipeline, write_cache
 from warm_python import WarmPython
 
 from diffusers_jova import JoVATransformer3DModel
@@ -39,14 +38,6 @@ def made(tmp_path_factory):
 def parts(made, tmp_path_factory):
     caches = {name: made / f"cache-{name}" for name in ("speech", "train")}
     return write_carried(made / "base", caches, tmp_path_factory.mktemp("carried") / "parts", part_mb=0.25)
-
-
-@pytest.fixture
-def one_process(monkeypatch):
-    hide_accelerators(monkeypatch)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def test_parts_are_small_and_make_caches_that_training_reads(made, parts, tmp_path):

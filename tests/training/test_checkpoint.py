@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
-from tiny_training import TINY, hide_accelerators
+from tiny_training import TINY, forget_accelerate, hide_accelerators
 
 from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
 from diffusers_jova.training.adapters import add_lora
@@ -16,17 +15,12 @@ from diffusers_jova.training.config import LoraTrainingConfig, TrainingConfig
 from diffusers_jova.training.optimization import averaged, create_ema, create_lr_scheduler, create_optimizer, trainable
 
 
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    hide_accelerators(monkeypatch)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("one_process")
 
 
 def make_run(tmp_path, lora=True, **settings):
     """Return what a script has before its loop."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_accelerate()
     settings |= {"learning_rate": 0.01, "lr_scheduler": "cosine", "max_train_steps": 9}
     cls = LoraTrainingConfig if lora else TrainingConfig
     config = cls(model="m", cache_dir="c", output_dir=str(tmp_path), **settings)

@@ -10,8 +10,7 @@ import sys
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
-from tiny_training import REPOSITORY, hide_accelerators, save_tiny_pipeline, write_cache
+from tiny_training import REPOSITORY, forget_accelerate, hide_accelerators, save_tiny_pipeline, write_cache
 
 from diffusers_jova.cli import dispatch
 from diffusers_jova.media import write_wav
@@ -80,11 +79,6 @@ def whole(tmp_path_factory):
     forget_accelerate()
     shutil.rmtree(whole / "out" / "transformer")
     return whole
-
-
-def forget_accelerate():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from tiny_training import (
     TEXT_DIM,
-    hide_accelerators,
     make_config,
     run,
     save_tiny_pipeline,
@@ -29,6 +27,9 @@ from diffusers_jova.training.train import train
 from diffusers_jova.training.weights import load_weights, save_weights
 
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
+
 FIRST, WAN = JoVATransformer3DModel, JoVAWanTransformer3DModel
 LORA = {"video_lora_rank": 2}
 FROZEN = {"freeze_video": True}
@@ -43,14 +44,6 @@ def base(request, tmp_path_factory):
     encoders = ("",) if request.param is WAN else ("", "_2")
     clips = write_cache(folder / "cache", model, ("both", "both"), encoders=encoders)
     return SimpleNamespace(model=model, clips=clips, cls=request.param, encoders=encoders)
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    hide_accelerators(monkeypatch)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def load(base) -> torch.nn.Module:

@@ -10,11 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from tiny_training import (
     TINY,
     Recorder,
-    hide_accelerators,
+    forget_accelerate,
     make_batch,
     make_config,
     parse_config,
@@ -287,16 +286,8 @@ def test_a_given_modality_teaches_its_own_head_nothing(pipe, clips, scales):
 # --- whole runs
 
 
-@pytest.fixture
-def one_process(monkeypatch):
-    hide_accelerators(monkeypatch)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
 def run(program, model, cache_dir, output_dir, *flags):
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_accelerate()
     cls = LoraTrainingConfig if program is train_lora else TrainingConfig
     folders = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir]
     program(parse_config(cls, [str(flag) for flag in (*folders, "--report_to", "none", *flags)]))

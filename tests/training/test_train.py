@@ -14,11 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from autograd_memory import bytes_kept_for_the_gradient
 from tiny_training import (
     TINY,
-    hide_accelerators,
     read_metrics,
     run,
     save_tiny_pipeline,
@@ -45,6 +43,9 @@ from diffusers_jova.training.train import train
 from diffusers_jova.training.train_lora import train_lora
 
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return save_tiny_pipeline(tmp_path_factory.mktemp("model"))
@@ -53,17 +54,6 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clips(model, tmp_path_factory):
     return write_cache(tmp_path_factory.mktemp("cache"), model, kinds=("both", "both", "video", "audio"))
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    hide_accelerators(monkeypatch)
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def assert_equal(first, second):

@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from accelerate import FullyShardedDataParallelPlugin
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from autograd_memory import bytes_kept_for_the_gradient
 from plain_clips import write_clip
@@ -18,7 +17,6 @@ from safetensors.torch import load_file
 from tiny_training import (
     REPOSITORY,
     TEXT_DIM,
-    hide_accelerators,
     make_config,
     run,
     save_wan_base,
@@ -43,6 +41,9 @@ from diffusers_jova.training.train_lora import train_lora
 from diffusers_jova.training.validation_prompts import encode_prompts
 
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
+
 CONFIGS = REPOSITORY / "training" / "configs"
 SHORT = ["--max_train_steps", "2", "--report_to", "none"]
 
@@ -55,14 +56,6 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clips(model, tmp_path_factory):
     return write_cache(tmp_path_factory.mktemp("clips"), model, ("both", "both"), encoders=("",))
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    hide_accelerators(monkeypatch)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def test_audio_branch_is_trained_from_the_video_branch_and_both_go_on_together(model, clips, tmp_path):
