@@ -3,8 +3,8 @@
 """Join clips into films, put faults in, and see whether `dataset` gives the clips back and names the faults:
 
     python training/nano/make_corpus.py --num_train 200 --num_held_out 0 --output_dir corpus/
-    python benchmarks/dataset.py --corpus corpus/train --work_dir /tmp/films
-    python benchmarks/dataset.py --corpus corpus/train --work_dir /tmp/films --engine ray
+    python benchmarks/dataset.py --corpus corpus/train --work_dir films/
+    python benchmarks/dataset.py --corpus corpus/train --work_dir films/ --engine ray
 
 Each film is a talk of 25 clips, one cut after the other; every other film has black bars. In each, some clips get one
 fault each, and between two clips there are two seconds of black. Printed: how many frames the cuts are off, the part
