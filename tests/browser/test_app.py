@@ -3,6 +3,7 @@
 """`diffusers-jova app` with jova-nano, in a browser: `make test-site`."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -174,7 +175,7 @@ def test_an_example_fills_in_the_fields(open_app):
 def test_stopping_in_the_middle_leaves_the_page_ready(open_app):
     page = open_app()
     generate(page, 2000)
-    page.get_by_text("Step 2 of 2000").wait_for()
+    page.get_by_text(re.compile(r"Step \d+ of 2000")).first.wait_for()  # a quick machine shows no step for long
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("Stopped: nothing was kept of this clip.").wait_for()
     assert page.locator("#clip video").count() == 0
