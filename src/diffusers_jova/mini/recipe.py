@@ -13,6 +13,7 @@ from .sentences import words_by_kind
 from .text_encoder import SIZES, train_text
 
 
+KNOWN_WORDS = {kind: list(words) for kind, words in words_by_kind().items()}  # as they come out of a JSON file
 AUDIO_CHANNELS = 40  # of an audio latent
 DEFAULTS = {"height": SIZE, "width": SIZE, "num_frames": NUM_FRAMES, "frame_rate": FRAME_RATE}
 
@@ -40,7 +41,7 @@ MINI = Recipe(
         "text_embed_dim_2": None,
     },
     defaults=DEFAULTS | {"num_inference_steps": 20, "guidance_scale": 3.0},
-    settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled", "known_words": words_by_kind()},
+    settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled", "known_words": KNOWN_WORDS},
     held_out=_held_out,
     starts_from="jova-nano",  # whose blocks speak already, and whose lips follow
     last_folder={**NANO.last_folder, "text": "text_encoder"},
