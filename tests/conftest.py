@@ -198,6 +198,19 @@ def log_level():
 
 
 @pytest.fixture
+def store(monkeypatch, tmp_path):
+    """The memory file system, empty; copies of output folders lie in tmp_path/home."""
+    import fsspec  # late: few tests need it
+
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]  # a folder of another test that is there would get what is put in its place
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    yield store
+    store.store.clear()
+
+
+@pytest.fixture
 def hold():
     """Return a function that starts a process which stays in the block `block`, and returns it."""
     processes = []

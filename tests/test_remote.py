@@ -2,22 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that fsspec reaches, in its memory file system."""
 
-import fsspec
 import pytest
 
 from diffusers_jova.files import is_remote
 from diffusers_jova.remote import RemotePath, is_copy, local_file, local_folder, members_of, place_of
 
 
-@pytest.fixture(autouse=True)
-def store(monkeypatch, tmp_path):
-    """The memory file system, empty; copies of output folders lie in tmp_path/home."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    yield store
-    store.store.clear()
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def test_a_url_is_no_path_of_this_machine():

@@ -6,7 +6,6 @@ import json
 import tarfile
 from dataclasses import replace
 
-import fsspec
 import pytest
 from plain_clips import content
 from plain_films import COLOURS, RATE, SquareFinder, read_lines, scene, write_film
@@ -24,16 +23,6 @@ from diffusers_jova.pipelines.random_pipeline import create_pipeline
 
 EASY = {"min_resolution": 90, "min_sharpness": None, "min_speech": None, "max_other": None, "min_snr": None}
 EASY |= {"min_lips": None, "max_lag_s": None, "max_motion": None, "min_motion": 0.01}
-
-
-@pytest.fixture
-def store(monkeypatch, tmp_path):
-    """The memory file system, empty; copies of output folders lie in tmp_path/home."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    yield store
-    store.store.clear()
 
 
 @pytest.fixture
