@@ -158,6 +158,16 @@ def test_audio_alone_is_planned_and_written_without_a_person_to_see(hums, tmp_pa
     assert rate == SAMPLING_RATE and plan.words != plan_clip("train", 5).words
 
 
+def test_a_clip_that_was_deleted_is_written_again(hums, tmp_path):
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    row = write_clip(folder, "speech", 5, seed=0, identity=None, voice=None)
+    made = (folder / row["file_name"]).read_bytes()
+    (folder / row["file_name"]).unlink()
+    write_clip(folder, "speech", 5, seed=0, identity=None, voice=None)
+    assert (folder / row["file_name"]).read_bytes() == made
+
+
 def test_clips_in_a_row_show_one_person_in_voices_that_are_trained_on(hums):
     plans = [plan_clip("train", index) for index in range(4 * CLIPS_OF_ONE)]
     people = [plan.person() for plan in plans]

@@ -262,7 +262,9 @@ def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | 
     """Write a clip, unless it is there, and return its row of the metadata, which is kept in the folder rows/."""
     kept = folder.parent / "rows" / f"{split}-{index:05d}.json"
     if kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
+        row = json.loads(kept.read_text(encoding="utf-8"))
+        if (folder / row["file_name"]).is_file():
+            return row
     plan = plan_clip(split, index, seed, identity, voice)
     speech = plan.speech()
     if split == "speech":
