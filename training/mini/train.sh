@@ -14,9 +14,6 @@ set -eu
 
 out=${1:?name a folder: training/mini/train.sh outputs/mini}
 here=$(dirname "$0")
-python=${PYTHON:-python}
-precision=${MIXED_PRECISION:-no}
-seed=${SEED:-0}
 num_train=${NUM_TRAIN:-6000} num_held_out=${NUM_HELD_OUT:-300} num_speech=${NUM_SPEECH:-6000}
 audio_steps=${AUDIO_STEPS:-16000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-8000}
 component_args='' pack_args='' report_args=''

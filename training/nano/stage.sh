@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh disable=SC2154
 #
-# One stage of training, for the scripts that train small models; they set out, here, python, precision and seed, and
-# where it is not as here, the model to start from, the program, and the folder that it leaves when it is done.
+# What the scripts that train small models share: settings, and one stage of training. They set out and here before, and
+# where it is not as here, the model to start from, the program, and the folder that a stage leaves when it is done.
+python=${PYTHON:-python} precision=${MIXED_PRECISION:-no} seed=${SEED:-0}
 model=$out/base program=$here/../train.py result=transformer
 
 # For a few hundred tokens on a CPU, plain matrix products are faster than torch's own choice of attention.

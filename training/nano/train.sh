@@ -14,9 +14,6 @@ set -eu
 
 out=${1:?name a folder: training/nano/train.sh outputs/nano}
 here=$(dirname "$0")
-python=${PYTHON:-python}
-precision=${MIXED_PRECISION:-no}
-seed=${SEED:-0}
 video_steps=${VIDEO_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
 tasks_steps=${TASKS_STEPS:-1250}
 corpus_args='' component_args='' pack_args='' report_args=''

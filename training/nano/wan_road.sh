@@ -16,9 +16,6 @@ set -eu
 
 out=${1:?name a folder: training/nano/wan_road.sh outputs/road}
 here=$(dirname "$0")
-python=${PYTHON:-python}
-precision=${MIXED_PRECISION:-no}
-seed=${SEED:-0}
 base=${BASE:-$here/../../checkpoints/jova-nano}
 corpus=${CORPUS:-$out/corpus} cache=${CACHE:-$out/cache}
 wan_steps=${WAN_STEPS:-800} audio_steps=${AUDIO_STEPS:-8000} joint_steps=${JOINT_STEPS:-3200}
