@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..evaluation.lips import LAGS
 from ..evaluation.loudness import measure_loudness
@@ -29,6 +28,7 @@ from ..nano.report import (
     grouped_table,
     identity_lines,
     lag_table,
+    made_with,
     main_table,
     plot_lags,
     plot_steps,
@@ -248,14 +248,7 @@ def write_report(
         command=command,
         num_clips=numbers.clips,
         seed=seed,
-        num_steps=pipe.config.num_inference_steps,
-        shift=pipe.scheduler.config.shift,
-        stochastic=pipe.scheduler.config.stochastic_sampling,
-        guidance_scale=pipe.config.guidance_scale,
-        audio_guidance_scale=pipe.config.audio_guidance_scale,
-        noise_seed=NOISE_SEED,
-        vocoder=type(pipe.vocoder).__name__,
-        torch=torch.__version__,
+        **made_with(pipe),
         num_words=len(MINI.words),
         main=main_table(rows),
         kinds=grouped_table(rows, clips, KINDS_HELD_OUT, lambda clip: clip.held_out),

@@ -263,14 +263,7 @@ def write_report(
     report = REPORT.format(
         command=command,
         num_clips=num_clips,
-        num_steps=pipe.config.num_inference_steps,
-        shift=pipe.scheduler.config.shift,
-        stochastic=pipe.scheduler.config.stochastic_sampling,
-        guidance_scale=pipe.config.guidance_scale,
-        audio_guidance_scale=pipe.config.audio_guidance_scale,
-        noise_seed=NOISE_SEED,
-        vocoder=type(pipe.vocoder).__name__,
-        torch=torch.__version__,
+        **made_with(pipe),
         main=main_table(rows),
         voices=voice_table(rows, plans, VOICES),
         lags=lag_table(rows),
@@ -286,6 +279,20 @@ def write_report(
     with whole_file(path) as partial:
         partial.write_text(folded(report), encoding="utf-8")
     return path
+
+
+def made_with(pipe: JoVAPipeline) -> dict[str, Any]:
+    """Return what a report says of how its clips were made."""
+    return {
+        "num_steps": pipe.config.num_inference_steps,
+        "shift": pipe.scheduler.config.shift,
+        "stochastic": pipe.scheduler.config.stochastic_sampling,
+        "guidance_scale": pipe.config.guidance_scale,
+        "audio_guidance_scale": pipe.config.audio_guidance_scale,
+        "noise_seed": NOISE_SEED,
+        "vocoder": type(pipe.vocoder).__name__,
+        "torch": torch.__version__,
+    }
 
 
 def folded(markdown: str) -> str:
