@@ -40,7 +40,7 @@ MINI = Recipe(
         "text_embed_dim": SIZES["d_model"],
         "text_embed_dim_2": None,
     },
-    defaults=DEFAULTS | {"num_inference_steps": 20, "guidance_scale": 3.0},
+    defaults={**NANO.defaults, **DEFAULTS},
     settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled", "known_words": KNOWN_WORDS},
     held_out=_held_out,
     starts_from="jova-nano",  # whose blocks speak already, and whose lips follow

@@ -71,7 +71,6 @@ class Recipe:
         audio_vae: config of its `AutoencoderMMAudio`.
         audio_kl_weight: see `train_audio_vae`.
         audio_split: of the corpus, from which audio VAE and vocoder learn.
-        scheduler: config of its `FlowMatchEulerDiscreteScheduler`.
         last_folder: which folder says that a component is trained.
     """
 
@@ -87,7 +86,6 @@ class Recipe:
     audio_vae: Mapping[str, Any] = field(default_factory=AUDIO_VAE.copy)
     audio_kl_weight: float = AUDIO_KL_WEIGHT
     audio_split: str = "train"
-    scheduler: Mapping[str, Any] = field(default_factory=SCHEDULER.copy)
     last_folder: Mapping[str, str] = field(default_factory=LAST_FOLDER.copy)
 
     def train_component(
@@ -141,7 +139,7 @@ class Recipe:
             audio_vae=AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae"),
             vocoder=load_vocoder(output_dir / "vocoder"),
             transformer=transformer,
-            scheduler=FlowMatchEulerDiscreteScheduler(**self.scheduler),
+            scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
             **self.defaults,
         )
         pipe.save_pretrained(output_dir)

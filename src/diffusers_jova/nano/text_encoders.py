@@ -147,12 +147,12 @@ def train_t5(
         numbers = rng.integers(len(prompts), size=batch_size)
         batch = tokenizer([prompts[i] for i in numbers], **PADDED)
         targets = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
-        is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != IGNORED)
         # nobody can tell a hidden neighbour
         states = model.encoder(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
         terms = {"neighbours": model.neighbours(states, targets)}
         if tells is not None:
             return terms | {"told": tells(states, numbers, batch.input_ids)}
+        is_hidden = torch.from_numpy(rng.uniform(size=targets.shape) < HIDDEN_WORDS) & (targets != IGNORED)
         inputs = batch.input_ids.masked_fill(is_hidden, tokenizer.unk_token_id)
         return terms | {"words": model(inputs, attention_mask=batch.attention_mask, labels=targets).loss}
 
