@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tiny_training
 import torch
 from tiny_training import (
     TINY,
     Recorder,
-    forget_accelerate,
     make_batch,
     make_config,
     parse_config,
@@ -287,11 +287,7 @@ def test_a_given_modality_teaches_its_own_head_nothing(pipe, clips, scales):
 
 
 def run(program, model, cache_dir, output_dir, *flags):
-    forget_accelerate()
-    cls = LoraTrainingConfig if program is train_lora else TrainingConfig
-    folders = ["--model", model, "--cache_dir", cache_dir, "--output_dir", output_dir]
-    program(parse_config(cls, [str(flag) for flag in (*folders, "--report_to", "none", *flags)]))
-    return [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+    return tiny_training.run(program, model, cache_dir, output_dir, "--report_to", "none", *flags)
 
 
 FLAG = ["--task_probabilities", "t2av=0.25", "a2v=0.25", "v2a=0.25", "continuation=0.25"]
