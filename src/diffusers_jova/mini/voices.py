@@ -17,7 +17,6 @@ from .sentences import Word, measured_words
 
 SYMBOLS_PER_S = 40  # Kokoro's durations are multiples of 1/40 s
 KOKORO_RATE = 24000
-MODEL_FILE = "kokoro-v1.0.int8.onnx"
 DURATIONS = b"/encoder/Clip_output_0"  # the tensor in the exported graph that holds them
 KOKORO_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 PACES = (0.95, 1.1)  # Kokoro's speeds between which a clip's is drawn; above 1 is faster
@@ -152,7 +151,7 @@ def kokoro():
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # processes share the cores, and sums are repeated
-    path = product(MODEL_FILE, _join_kokoro)
+    path = product("kokoro-v1.0.int8.onnx", _join_kokoro)
     # Messages of protobuf that follow each other are merged: this one has nothing but one more output of the graph.
     graph = path.read_bytes() + _field(7, _field(12, _field(1, DURATIONS)))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
