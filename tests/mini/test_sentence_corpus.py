@@ -13,8 +13,10 @@ from diffusers_jova.mini import corpus, portraits
 from diffusers_jova.mini.corpus import (
     CLIPS_OF_ONE,
     DURATION_S,
+    EARLY_S,
     HELD_OUT_PEOPLE,
     LATE_S,
+    MARGIN_S,
     NUM_FRAMES,
     NUM_PEOPLE,
     describe,
@@ -79,6 +81,13 @@ def test_speech_begins_at_random_moments_and_fits(plans):
         assert loud[0] == pytest.approx(speech.phones[0].start_s + LATE_S, abs=0.01) and loud[-1] < DURATION_S
         onsets.append(loud[0])
     assert np.std(onsets) > 0.05
+
+
+def test_audio_alone_begins_at_once(hums):
+    plans = [plan_clip("speech", index) for index in range(40)]
+    onsets = [plan.onset_s for plan in plans]
+    assert min(onsets) >= MARGIN_S and max(onsets) <= MARGIN_S + EARLY_S and np.ptp(onsets) > 0.8 * EARLY_S
+    assert all(plan.speech().phones[-1].end_s < DURATION_S for plan in plans)
 
 
 def test_a_sentence_that_is_too_long_is_said_faster(hums, monkeypatch):
