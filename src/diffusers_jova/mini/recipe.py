@@ -32,10 +32,9 @@ MINI = Recipe(
     audio_vae=AUDIO_VAE | {"latent_channels": AUDIO_CHANNELS},
     audio_kl_weight=1e-5,
     audio_split="speech",
-    # 4 x 4 latents per token, so that a frame is four tokens, as jova-nano's: 16 would be hours of a CPU
+    # 2 x 2 latents per token, as jova-nano's: 4 x 4 would be 256 numbers, which 192 cannot tell: docs/decisions.md
     transformer={
         **NANO.transformer,
-        "patch_size": (1, 4, 4),
         "audio_in_channels": AUDIO_CHANNELS,
         "text_embed_dim": SIZES["d_model"],
         "text_embed_dim_2": None,
