@@ -237,6 +237,12 @@ def test_files_are_found_in_the_folders_of_comfyui(nodes, folder, lora, monkeypa
     assert loaded.loras == ((str(lora), 0.5),)
 
 
+def test_an_empty_name_is_none_in_any_folder(nodes, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "folder_paths", types.SimpleNamespace(get_folder_paths=lambda kind: [tmp_path]))
+    assert nodes["JoVALoadPipeline"].VALIDATE_INPUTS(model="").startswith("There is no folder ''")
+    assert nodes["JoVALoadLora"].VALIDATE_INPUTS(lora="").startswith("There is no LoRA file ''")
+
+
 def test_a_file_that_is_written_anew_is_read_anew(nodes, lora):
     before = nodes["JoVALoadLora"].IS_CHANGED(lora=str(lora), strength=1.0, pipeline=None)
     assert before == nodes["JoVALoadLora"].IS_CHANGED(lora=str(lora)) == fingerprint(str(lora))

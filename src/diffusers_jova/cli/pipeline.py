@@ -160,12 +160,13 @@ def check_model(model: str) -> str:
 
     model = find_model(model)
     looks_like_path = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") != 1
-    if not Path(model).is_dir() and looks_like_path:
+    is_dir = bool(model) and Path(model).is_dir()  # Path("") is where the user is
+    if not is_dir and looks_like_path:
         raise FileNotFoundError(
             f"There is no folder {model!r}. Give a pipeline's folder (`create` makes one), jova-nano, which comes "
             "with the package, or a name on the Hub."
         )
-    if Path(model).is_dir():
+    if is_dir:
         read_pipeline_folder(model).refuse_wan()
     return model
 

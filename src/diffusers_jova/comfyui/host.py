@@ -28,7 +28,7 @@ def find(kind: str, name: str) -> str:
         name: Relative to one of them.
     """
     folders = module("folder_paths")
-    places = folders.get_folder_paths(kind) if folders is not None else []
+    places = folders.get_folder_paths(kind) if folders is not None and name else []
     return next((str(path) for place in places if (path := Path(place) / name).exists()), name)
 
 
