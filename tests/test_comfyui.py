@@ -243,6 +243,13 @@ def test_an_empty_name_is_none_in_any_folder(nodes, monkeypatch, tmp_path):
     assert nodes["JoVALoadLora"].VALIDATE_INPUTS(lora="").startswith("There is no LoRA file ''")
 
 
+def test_the_arrows_beside_a_size_go_by_what_it_is_divisible_by(nodes):
+    numbers = nodes["JoVASample"].INPUT_TYPES()["required"]
+    for name in ("height", "width"):
+        options = numbers[name][1]
+        assert f"divisible by {options['step']}" in options["tooltip"]
+
+
 def test_a_file_that_is_written_anew_is_read_anew(nodes, lora):
     before = nodes["JoVALoadLora"].IS_CHANGED(lora=str(lora), strength=1.0, pipeline=None)
     assert before == nodes["JoVALoadLora"].IS_CHANGED(lora=str(lora)) == fingerprint(str(lora))

@@ -37,6 +37,7 @@ NUMBER_INPUTS: dict[type, tuple[str, dict[str, Any]]] = {
     int: ("INT", {"default": 0, "min": 0, "max": 2**20}),
     float: ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.1, "round": 0.001}),
 }
+SIZE = {"step": 16}  # of the arrows beside the number: Wan's VAEs and patches take multiples of it, or of its double
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,8 @@ class Sample:
         numbers = {}
         for name, (kind, text) in NUMBERS.items():
             type_name, options = NUMBER_INPUTS[kind]
-            numbers[name] = (type_name, options | {"tooltip": f"{text}; {OWN}"})
+            size = SIZE if name in ("height", "width") else {}
+            numbers[name] = (type_name, options | size | {"tooltip": f"{text}; {OWN}"})
         return {
             "required": {
                 "pipeline": ("JOVA_PIPELINE",),
