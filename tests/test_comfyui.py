@@ -98,8 +98,8 @@ def problems(nodes, workflow):
                 outside = "min" in options and not options["min"] <= value <= options["max"]
                 found += [f"{number}: {name} is outside of its bounds"] if outside else []
         check = getattr(node, "VALIDATE_INPUTS", lambda **_: True)
-        constants = {name: value for name, value in values.items() if not isinstance(value, list)}
-        verdict = check(**{name: constants[name] for name in ("model", "lora") if name in constants})
+        known = {name: None if isinstance(value, list) else value for name, value in values.items()}
+        verdict = check(**{name: known[name] for name in ("model", "lora") if name in known})
         found += [f"{number}: {verdict}"] if verdict is not True else []
     return found
 
@@ -241,6 +241,13 @@ def test_an_empty_name_is_none_in_any_folder(nodes, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "folder_paths", types.SimpleNamespace(get_folder_paths=lambda kind: [tmp_path]))
     assert nodes["JoVALoadPipeline"].VALIDATE_INPUTS(model="").startswith("There is no folder ''")
     assert nodes["JoVALoadLora"].VALIDATE_INPUTS(lora="").startswith("There is no LoRA file ''")
+
+
+def test_a_name_that_another_node_gives_is_looked_for_when_it_is_there(nodes):
+    workflow = workflow_with(loadpipeline={"model": ["8", 0]})
+    workflow["8"] = {"class_type": "PrimitiveString", "inputs": {}}
+    nodes = nodes | {"PrimitiveString": keeping({"required": {}}, ("STRING",))}
+    assert problems(nodes, workflow) == [] and nodes["JoVALoadPipeline"].IS_CHANGED(model=None, dtype="auto") == ""
 
 
 def test_the_arrows_beside_a_size_go_by_what_it_is_divisible_by(nodes):
