@@ -1,6 +1,7 @@
 # Copyright 2026 The diffusers-jova team
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes in a stand-in for ComfyUI, which cannot be installed here, written after its public contract.
+"""The nodes in a stand-in for ComfyUI, written after its public contract; docs/howto/comfyui.md says what was tried in
+ComfyUI itself.
 
 It loads a folder of nodes by its path, checks a workflow as ComfyUI does before it runs, gives each node its inputs by
 name, and runs everything in inference mode. Its own nodes are there with their types, and keep what they get.
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusers_jova import comfyui
+from diffusers_jova import JoVAPipeline, comfyui
 from diffusers_jova.comfyui.nodes import fingerprint
 
 
@@ -268,7 +269,7 @@ def test_a_file_that_is_written_anew_is_read_anew(nodes, lora):
 @pytest.fixture
 def host(monkeypatch):
     """ComfyUI's modules that show progress and stop a run; what they were told is in `host.told`."""
-    host = types.SimpleNamespace(told=[], stops_at=None)
+    host = types.SimpleNamespace(told=[], stops_at=None, unloaded=0)
 
     class Stopped(Exception):
         pass
@@ -287,7 +288,12 @@ def host(monkeypatch):
         if is_stopped():
             raise Stopped
 
+    def unload():
+        host.unloaded += 1
+
     management = types.SimpleNamespace(
+        unload_all_models=unload,
+        soft_empty_cache=lambda: None,
         get_torch_device=lambda: torch.device("cpu"),
         processing_interrupted=is_stopped,
         throw_exception_if_processing_interrupted=throw,
@@ -309,6 +315,22 @@ def test_progress_is_shown_and_a_run_can_be_stopped(nodes, folder, host):
     assert host.told == [(1, 3), (2, 3)]
     host.stops_at = None
     run(nodes, workflow, {number: outputs[number] for number in "12"})  # the pipeline is free again
+
+
+def test_a_pipeline_has_the_gpu_to_itself(nodes, folder, host, monkeypatch):
+    # ComfyUI 0.33 lets go of the last workflow's pipeline after the first node of this one, which loads another
+    moves = []
+    monkeypatch.setattr(JoVAPipeline, "to", lambda self, device, **_: moves.append((self, device)))
+    monkeypatch.setattr(comfyui.nodes, "check_device", str)  # there may be no GPU; the weights stay
+    first, second = (nodes["JoVALoadPipeline"]().load(str(folder), "cuda", "float32", False)[0] for _ in range(2))
+    assert moves == [(first.pipe, "cuda"), (first.pipe, "cpu"), (second.pipe, "cuda")] and host.unloaded == 2
+    moves.clear()
+    nodes["JoVAEncode"]().encode(first, **TEXTS)  # a workflow may have both
+    nodes["JoVAEncode"]().encode(first, **TEXTS)
+    assert moves == [(second.pipe, "cpu"), (first.pipe, "cuda"), (first.pipe, "cuda")] and host.unloaded == 4
+    offloaded = comfyui.nodes.LoadedPipeline(second.pipe, "cuda", is_offloaded=True)
+    offloaded.at_work()
+    assert moves[3:] == [(first.pipe, "cpu")]
 
 
 @pytest.mark.parametrize(

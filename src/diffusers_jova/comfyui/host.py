@@ -12,8 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 
 def module(name: str) -> ModuleType | None:
     """Return a module of ComfyUI, None where the nodes run outside of it."""
@@ -38,10 +36,10 @@ def default_device() -> str | None:
     return str(management.get_torch_device()) if management is not None else None
 
 
-def make_room(device: torch.device) -> None:
-    """Let ComfyUI take its own models off a device: it does not know of ours, and would keep theirs there."""
+def make_room() -> None:
+    """Let ComfyUI take its own models off the GPU: it does not know of ours, and would keep theirs there."""
     management = module("comfy.model_management")
-    if management is not None and device.type != "cpu":
+    if management is not None:
         management.unload_all_models()
         management.soft_empty_cache()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 
@@ -38,6 +39,7 @@ NUMBER_INPUTS: dict[type, tuple[str, dict[str, Any]]] = {
     float: ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.1, "round": 0.001}),
 }
 SIZE = {"step": 16}  # of the arrows beside the number: Wan's VAEs and patches take multiples of it, or of its double
+WHOLE_ON_A_GPU: WeakSet[JoVAPipeline] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -45,35 +47,56 @@ class LoadedPipeline:
     """What a JOVA_PIPELINE connection carries: a pipeline, which all branches of a workflow share, and its LoRAs.
 
     Attributes:
-        pipe: On its device.
+        pipe: The pipeline.
+        device: That it works on.
+        is_offloaded: Whether it brings its components there itself, one at a time.
         loras: The file of each LoRA and its strength.
     """
 
     pipe: JoVAPipeline
+    device: str = "cpu"
+    is_offloaded: bool = False
     loras: tuple[tuple[str, float], ...] = ()
 
+    def at_work(self) -> JoVAPipeline:
+        """Return the pipeline on its device; other models and pipelines leave the GPU and wait in main memory.
+
+        ComfyUI lets go of the last workflow's pipeline only after this one's first node, so both would be there.
+        """
+        if torch.device(self.device).type == "cpu":
+            return self.pipe
+        host.make_room()
+        for other in set(WHOLE_ON_A_GPU) - {self.pipe}:
+            other.to("cpu", silence_dtype_warnings=True)  # it only waits there, which any dtype can
+            WHOLE_ON_A_GPU.discard(other)
+        if not self.is_offloaded:
+            WHOLE_ON_A_GPU.add(self.pipe)
+            self.pipe.to(self.device)
+        return self.pipe
+
     def with_loras(self) -> JoVAPipeline:
-        """Return the pipeline with exactly these LoRAs in its transformer, whatever another branch put there.
+        """Return the pipeline at work, with exactly these LoRAs in its transformer, whatever another branch put there.
 
         Raises:
             FileNotFoundError: If a file is gone.
             ValueError: If one is damaged, or is not a LoRA for this transformer.
         """
+        pipe = self.at_work()
         strengths: dict[str, float] = {}
         files = {f"lora_{fingerprint(lora)}": lora for lora, _ in self.loras}
         for lora, strength in self.loras:
             name = f"lora_{fingerprint(lora)}"
             strengths[name] = strengths.get(name, 0.0) + strength
-        loaded = set(self.pipe.get_list_adapters().get("transformer", []))
+        loaded = set(pipe.get_list_adapters().get("transformer", []))
         if loaded and not strengths:
-            self.pipe.unload_lora_weights()
+            pipe.unload_lora_weights()
         elif gone := loaded - strengths.keys():
-            self.pipe.delete_adapters(sorted(gone))
+            pipe.delete_adapters(sorted(gone))
         for name in strengths.keys() - loaded:
-            self.pipe.load_lora_weights(files[name], adapter_name=name)
+            pipe.load_lora_weights(files[name], adapter_name=name)
         if strengths:
-            self.pipe.set_adapters(list(strengths), list(strengths.values()))
-        return self.pipe
+            pipe.set_adapters(list(strengths), list(strengths.values()))
+        return pipe
 
 
 @dataclass(frozen=True)
@@ -183,10 +206,9 @@ class LoadPipeline:
         pipe = load_pipeline(host.find("diffusers", model), kind, None if dtype == "auto" else dtype)
         if cpu_offload:
             pipe.enable_model_cpu_offload(device=device)
-        else:
-            host.make_room(torch.device(device))
-            pipe.to(device)
-        return (LoadedPipeline(pipe),)
+        loaded = LoadedPipeline(pipe, device, cpu_offload)
+        loaded.at_work()
+        return (loaded,)
 
 
 class LoadLora:
@@ -272,8 +294,9 @@ class Encode:
                 raise ValueError(f"`{name}` has a batch of {len(batch)}, and a clip takes one: choose one of them.")
         pixels = image[0, ..., :3].movedim(-1, 0) if image is not None else None
         recording = read_recordings(audio["waveform"], audio["sample_rate"]) if audio is not None else None
-        embeds = dict(zip(PROMPT_EMBEDS, pipeline.pipe.encode_prompt(**texts)))
-        pipeline.pipe.maybe_free_model_hooks()
+        pipe = pipeline.at_work()
+        embeds = dict(zip(PROMPT_EMBEDS, pipe.encode_prompt(**texts)))
+        pipe.maybe_free_model_hooks()
         return (Conditioning(embeds, pixels, recording),)
 
 
@@ -315,7 +338,6 @@ class Sample:
             ValueError: If something does not fit, as `JoVAPipeline` says it.
         """
         pipe = pipeline.with_loras()
-        host.make_room(pipe._execution_device)
         has_audio = pipe.audio_vae is not None  # a pipeline made of a Wan may have none
         with host.following_steps() as callback:
             output = pipe(
@@ -352,7 +374,7 @@ class Decode:
 
         Audio that was given comes back as it was, cut or padded; a pipeline that makes none gives None.
         """
-        pipe = pipeline.pipe
+        pipe = pipeline.at_work()
         frames = pipe.decode_latents(latents.latents, "pt")[0]
         audio = None
         if latents.audio_latents is not None:
