@@ -12,7 +12,7 @@ from peft import LoraConfig
 
 from diffusers_jova.models.modulation_cache import ModulationLinear
 
-from .tiny_transformers import TINY, Tiny, difference
+from .tiny_transformers import BEGINNINGS, TINY, Tiny, difference
 
 
 TIMESTEPS = torch.tensor([1000.0, 700.0, 300.0])
@@ -57,13 +57,15 @@ def test_another_batch_differs_by_rounding_only(tiny):
         torch.testing.assert_close(output, reference, atol=1e-6, rtol=1e-5)
 
 
-def test_a_given_beginning_of_the_audio_has_its_own_row(tiny):
-    beginning = torch.where(torch.arange(11) < 4, 0.0, torch.tensor([[700.0], [300.0]]))
-    expected = tiny.run(tiny.model(), audio_timestep=beginning)
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_a_given_beginning_has_its_own_row(beginning):
+    tiny, timesteps = beginning.tiny, beginning.timesteps(4, 4)
+    expected = tiny.run(tiny.model(), **timesteps)
     model = tiny.model()
     pairs = torch.stack([torch.zeros(3), TIMESTEPS], dim=1)
-    model.precompute_modulation(TIMESTEPS, audio_timesteps=pairs, batch_size=2)
-    assert difference(tiny.run(model, audio_timestep=beginning), expected) == (0, 0)
+    schedules = {"timesteps": TIMESTEPS, "audio_timesteps": TIMESTEPS, f"{beginning.argument}s": pairs}
+    model.precompute_modulation(**schedules, batch_size=2)
+    assert difference(tiny.run(model, **timesteps), expected) == (0, 0)
 
 
 @pytest.mark.parametrize("branch", ["video", "audio"])

@@ -26,7 +26,17 @@ from diffusers_jova.latents import num_audio_latents
 from diffusers_jova.models.attention import ATTENTION_FUSIONS, JoVAAttnProcessor, pack
 from diffusers_jova.models.embeddings import JoVAPositionEmbedding, apply_rotary_emb, rotary_embedding, split_head
 
-from .tiny_transformers import JOVA, TINY, Tiny, blocks_of, difference, joint_processors, set_joint_processor
+from .tiny_transformers import (
+    BEGINNINGS,
+    JOVA,
+    TINY,
+    Beginning,
+    Tiny,
+    blocks_of,
+    difference,
+    joint_processors,
+    set_joint_processor,
+)
 
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rope" / "rope.safetensors"
@@ -49,6 +59,11 @@ def one_thread():
 @pytest.fixture(params=TINY.values(), ids=TINY)
 def tiny(request) -> Tiny:
     """Both classes in turn: what stands below holds for each, unless it says which one it is about."""
+    return request.param
+
+
+@pytest.fixture(params=BEGINNINGS.values(), ids=BEGINNINGS)
+def beginning(request) -> Beginning:
     return request.param
 
 
@@ -387,47 +402,47 @@ def test_audio_timestep_defaults_to_the_timestep_and_is_its_own(tiny):
     assert min(difference(tiny.run(model), tiny.run(model, audio_timestep=other))) > 1e-4
 
 
-def prefix_timestep(*lengths: int) -> torch.Tensor:
-    """Return an `audio_timestep` (2, 11): 0 for the first latents of each sample, `timestep` for the others."""
-    is_given = torch.arange(11) < torch.tensor(lengths)[:, None]
-    return torch.where(is_given, 0.0, torch.tensor([700.0, 300.0])[:, None])
-
-
 @pytest.mark.parametrize("timestep", [torch.tensor([700.0, 300.0]), torch.zeros(2)])
-def test_one_timestep_per_audio_latent_equals_one_per_sample_where_all_are_equal(tiny, timestep):
-    model = tiny.model()
-    expected = tiny.run(model, audio_timestep=timestep)
-    outputs = tiny.run(model, audio_timestep=timestep[:, None].expand(2, 11))
+def test_one_timestep_per_latent_equals_one_per_sample_where_all_are_equal(beginning, timestep):
+    tiny, name = beginning.tiny, beginning.argument
+    model, other = tiny.model(), {"audio_timestep": torch.tensor([700.0, 300.0])}
+    expected = tiny.run(model, **other | {name: timestep})
+    outputs = tiny.run(model, **other | {name: timestep[:, None].expand(2, beginning.number)})
     assert max(difference(outputs, expected)) < 1e-5  # not to the bit: twice the rows in the products of the timestep
 
 
-def test_each_audio_latent_has_its_own_timestep(tiny):
+def test_each_latent_has_its_own_timestep(beginning):
+    tiny = beginning.tiny
     model = tiny.model()
     for block in blocks_of(model):  # nothing goes from one token to another
         for stream in block.children():
             for layer in (getattr(stream, "to_out", None), getattr(getattr(stream, "attn1", None), "to_out", None)):
                 if layer is not None:
                     torch.nn.init.zeros_(layer[0].weight)
-    noisy, clean = (tiny.run(model, audio_timestep=t)[1] for t in (torch.tensor([700.0, 300.0]), torch.zeros(2)))
-    outputs = tiny.run(model, audio_timestep=prefix_timestep(4, 7))[1]
-    is_given = prefix_timestep(4, 7)[:, None] == 0
+    outputs, noisy, clean = (
+        tiny.run(model, **beginning.timesteps(*lengths))[beginning.output] for lengths in ((4, 7), (0, 0), (11, 11))
+    )
+    is_given = beginning.is_given(4, 7)
+    is_given = is_given.reshape(2, 1, -1, *[1] * (outputs.ndim - 3))
     assert (outputs - torch.where(is_given, clean, noisy)).abs().max() < 1e-5
     assert (clean - noisy).abs().max() > 1e-3
 
 
-def test_a_beginning_that_is_given_reaches_the_rest_of_the_audio_and_the_video(tiny):
-    model = tiny.model()
-    plain, given = tiny.run(model), tiny.run(model, audio_timestep=prefix_timestep(4, 4))
-    assert (plain[0] - given[0]).abs().max() > 1e-4
-    assert (plain[1] - given[1])[..., 4:].abs().max() > 1e-4
+def test_a_beginning_that_is_given_reaches_the_rest_of_its_modality_and_the_other_one(beginning):
+    model, run = beginning.tiny.model(), beginning.tiny.run
+    differences = [a - b for a, b in zip(run(model), run(model, **beginning.timesteps(4, 4)))]
+    assert differences[1 - beginning.output].abs().max() > 1e-4
+    num_given = int(beginning.is_given(4, 4)[0].sum())
+    assert differences[beginning.output][:, :, num_given:].abs().max() > 1e-4
 
 
-def test_samples_of_one_batch_have_beginnings_of_their_own(tiny):
+def test_samples_of_one_batch_have_beginnings_of_their_own(beginning):
+    tiny, timesteps = beginning.tiny, beginning.timesteps(0, 6)
     model = tiny.model()
-    together = tiny.run(model, audio_timestep=prefix_timestep(0, 6))
+    together = tiny.run(model, **timesteps)
     for row in range(2):
-        one = {name: x[row : row + 1] if torch.is_tensor(x) else x for name, x in tiny.inputs().items()}
-        alone = tiny.run(model, **one | {"audio_timestep": prefix_timestep(0, 6)[row : row + 1]})
+        inputs = (tiny.inputs() | timesteps).items()
+        alone = tiny.run(model, **{name: x[row : row + 1] if torch.is_tensor(x) else x for name, x in inputs})
         assert max(difference([output[row : row + 1] for output in together], alone)) < 1e-5
 
 
@@ -443,18 +458,17 @@ def gradients(model, inputs, checkpointing=False):
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def test_gradient_of_a_given_beginning_is_the_same_with_checkpointing(tiny):
-    model, inputs = tiny.model(), tiny.inputs(audio_timestep=prefix_timestep(4, 7))
+def test_gradient_of_a_given_beginning_is_the_same_with_checkpointing(beginning):
+    model, inputs = beginning.tiny.model(), beginning.tiny.inputs(**beginning.timesteps(4, 7))
     grads = [gradients(model, inputs, checkpointing) for checkpointing in (False, True)]
     assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
     assert all(grad.isfinite().all() and grad.any() for grad in grads[0].values())
 
 
-def test_a_given_beginning_keeps_no_modulation_of_every_tokens_own(tiny):
-    model = tiny.model()
-    numbers = []
-    for audio_timestep in (None, prefix_timestep(4, 7)):
-        inputs = tiny.inputs(audio_timestep=audio_timestep)
+def test_a_given_beginning_keeps_no_modulation_of_every_tokens_own(beginning):
+    model, numbers = beginning.tiny.model(), []
+    for timesteps in ({}, beginning.timesteps(4, 7)):
+        inputs = beginning.tiny.inputs(**timesteps)
         numbers.append(bytes_kept_for_the_gradient(model, partial(model, **inputs)))
     width = model.config.num_attention_heads * model.config.attention_head_dim
     modulation_bytes = 4 * 2 * 11 * 6 * width * len(blocks_of(model))
@@ -581,15 +595,15 @@ def test_each_stage_compiles_once_without_a_graph_break(tiny):
     torch.compiler.reset()
 
 
-def test_model_with_a_given_beginning_compiles_once_whatever_its_length(tiny):
+def test_model_with_a_given_beginning_compiles_once_whatever_its_length(beginning):
     torch.compiler.reset()
-    model = tiny.model(num_layers=1)
-    beginnings = [{"audio_timestep": prefix_timestep(*lengths)} for lengths in ((4, 7), (1, 10))]
-    expected = [tiny.run(model, **beginning) for beginning in beginnings]
+    model, run = beginning.tiny.model(num_layers=1), beginning.tiny.run
+    timesteps = [beginning.timesteps(*lengths) for lengths in ((4, 7), (1, 10))]
+    expected = [run(model, **some) for some in timesteps]
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
-        for beginning, outputs in zip(beginnings, expected):
-            assert max(difference(tiny.run(compiled, **beginning), outputs)) < 1e-5
+        for some, outputs in zip(timesteps, expected):
+            assert max(difference(run(compiled, **some), outputs)) < 1e-5
     torch.compiler.reset()
 
 
@@ -623,8 +637,9 @@ def test_first_block_cache_that_never_skips_changes_nothing(tiny):
         assert difference(output, tiny.run(model, **step)) == (0, 0)
 
 
-def test_first_block_cache_serves_a_given_beginning(tiny):
-    model, steps = tiny.model(), [tiny.inputs(seed, audio_timestep=prefix_timestep(4, 7)) for seed in (0, 1)]
+def test_first_block_cache_serves_a_given_beginning(beginning):
+    tiny = beginning.tiny
+    model, steps = tiny.model(), [tiny.inputs(seed, **beginning.timesteps(4, 7)) for seed in (0, 1)]
     outputs = steps_with_cache(model, FirstBlockCacheConfig(threshold=0.0), steps)
     for output, step in zip(outputs, steps):
         assert difference(output, tiny.run(model, **step)) == (0, 0)
@@ -773,7 +788,7 @@ def test_lora_is_hot_swapped(tiny, tmp_path):
             {"audio_timestep": torch.zeros(2, 12)},
             r"`audio_timestep` must be \(2,\).* or \(2, 11\).*got shape \(2, 12\)",
         ),
-        ({"audio_timestep": torch.arange(22.0).view(2, 11)}, r"`audio_timestep` \(B, A\) has more than two values"),
+        ({"audio_timestep": torch.arange(22.0).view(2, 11)}, r"`audio_timestep` \(2, 11\) has more than two values"),
     ],
 )
 def test_input_that_does_not_fit_raises(tiny, overrides, message):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from diffusers_jova import WAN_PRESETS, JoVAWanTransformer3DModel
 
-from .tiny_transformers import JOVA_WAN, difference
+from .tiny_transformers import JOVA_WAN, JOVA_WAN_5B, difference
 
 
 TINY = {"num_attention_heads": 2, "attention_head_dim": 24, "freq_dim": 32, "ffn_dim": 80, "num_layers": 3}
@@ -35,7 +35,8 @@ def our_name(name: str, branch: str = "video") -> str:
 def make_wan(in_channels: int, **overrides) -> WanTransformer3DModel:
     """Return a tiny Wan, every parameter drawn, its tables too."""
     torch.manual_seed(0)
-    wan = WanTransformer3DModel(in_channels=in_channels, out_channels=16, text_dim=12, **TINY | overrides).eval()
+    channels = {"in_channels": in_channels, "out_channels": 16, "text_dim": 12}
+    wan = WanTransformer3DModel(**channels | TINY | overrides).eval()
     for parameter in wan.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return wan
@@ -43,7 +44,8 @@ def make_wan(in_channels: int, **overrides) -> WanTransformer3DModel:
 
 def jova_of(wan: WanTransformer3DModel, **overrides) -> JoVAWanTransformer3DModel:
     """Return the model whose video branch is `wan`; the audio branch is drawn, all of it."""
-    config = {"in_channels": wan.config.in_channels, "audio_in_channels": 5, "text_embed_dim": 12, **TINY}
+    config = {name: wan.config[name] for name in ("in_channels", "out_channels")}
+    config |= {"audio_in_channels": 5, "text_embed_dim": 12, **TINY}
     config |= {"text_len": TEXT_LEN, "cross_attn_norm": wan.config.cross_attn_norm}
     torch.manual_seed(1)
     model = JoVAWanTransformer3DModel(**config | overrides).eval()
@@ -109,6 +111,23 @@ def test_video_branch_is_wan_in_bfloat16(in_channels, tmp_path):
     assert {name: dict(model.named_parameters())[name].dtype for name in kept} == kept
 
 
+def test_video_with_a_clean_first_frame_is_wan_with_a_timestep_for_each_token():
+    wan = make_wan(48, out_channels=48)
+    model = jova_of(wan, condition_fill="noisy")
+    inputs, wan_text = make_inputs(48, (3, 4, 6))
+    tokens = torch.ones(2, 3, 2 * 3)
+    tokens[:, 0] = 0  # as in `WanImageToVideoPipeline` with `expand_timesteps`
+    timestep = inputs["timestep"][:, None]
+    with torch.no_grad():
+        reference = wan(inputs["hidden_states"], tokens.flatten(1) * timestep, wan_text, return_dict=False)[0]
+        frames = {"timestep": tokens[..., 0] * timestep, "audio_timestep": inputs["timestep"]}
+        alone = model(**inputs | frames | {"audio_hidden_states": None})[0]
+        apart = model(**inputs | frames, cross_modal_attention=False)[0]
+        one_timestep = wan(inputs["hidden_states"], inputs["timestep"], wan_text, return_dict=False)[0]
+    assert max(difference((alone, apart), (reference, reference))) <= 1e-5
+    assert (one_timestep - reference).abs().max() > 0.1
+
+
 def test_model_without_norm_before_the_text_is_wan_without_it():
     wan = make_wan(16, cross_attn_norm=False)
     reference, alone, _ = outputs_of(wan, jova_of(wan), *make_inputs(16))
@@ -167,7 +186,9 @@ def test_audio_branch_has_the_video_branchs_parameters(size):
     assert differ == {"audio.patch_embedding.weight", "audio.proj_out.weight", "audio.proj_out.bias"}
 
 
-@pytest.mark.parametrize("preset, billions", [("jova-wan-1.3b", 1.419), ("jova-wan-14b", 14.288)])
+@pytest.mark.parametrize(
+    "preset, billions", [("jova-wan-1.3b", 1.419), ("jova-wan-5b", 5.000), ("jova-wan-14b", 14.288)]
+)
 def test_presets_have_wans_size_in_each_branch(preset, billions):
     for absent in ("in_channels", "audio_in_channels"):
         with torch.device("meta"):
@@ -210,3 +231,25 @@ def test_text_that_is_too_long_raises():
 def test_second_text_raises():
     with pytest.raises(ValueError, match="`encoder_hidden_states_2` was given.*`text_embed_dim_2=None`"):
         JOVA_WAN.run(JOVA_WAN.model(), encoder_hidden_states_2=torch.zeros(2, 4, 10))
+
+
+# Timesteps of frames
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"timestep": torch.zeros(2, 12)}, r"`timestep` must be \(2,\), .* or \(2, 3\), one for each latent frame"),
+        ({"timestep": torch.arange(6.0).view(2, 3)}, r"`timestep` \(2, 3\) has more than two values.*latent frame"),
+        ({"timestep": torch.zeros(2, 3), "audio_timestep": None}, "has one value for each latent frame.*pass `audio_"),
+    ],
+)
+def test_timesteps_that_do_not_fit_the_frames_raise(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        JOVA_WAN_5B.run(JOVA_WAN_5B.model(), **{"audio_timestep": torch.zeros(2)} | overrides)
+
+
+@pytest.mark.parametrize("overrides", [{"in_channels": 6}, {"patch_size": (2, 2, 2)}], ids=str)
+def test_clean_frames_with_channels_beside_them_or_tokens_of_two_frames_raise(overrides):
+    with pytest.raises(ValueError, match="`condition_fill='noisy'` has no channels beside the noisy ones"):
+        JOVA_WAN_5B.model(**overrides)

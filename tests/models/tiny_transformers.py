@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny transformers of both classes, with inputs that fit them: what holds for one is tested on the other as well."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -88,6 +88,47 @@ JOVA_WAN = Tiny(
     islands=("time_embedder", "scale_shift_table", "norm2"),
 )
 TINY = {tiny.cls.__name__: tiny for tiny in (JOVA, JOVA_WAN)}
+# like Wan2.2-TI2V-5B: what is given of the video stands among what is made
+JOVA_WAN_5B = replace(
+    JOVA_WAN,
+    config=JOVA_WAN.config | {"in_channels": 4, "condition_fill": "noisy"},
+    shapes={"hidden_states": (2, 4, 3, 4, 4)},
+)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A beginning of one modality that is given, with a timestep of its own, to a tiny model.
+
+    Attributes:
+        argument: "timestep" or "audio_timestep".
+        number: Of latents along time, of the inputs.
+        output: Which output of the model it is a beginning of.
+    """
+
+    tiny: Tiny
+    argument: str
+    number: int
+    output: int
+
+    def timesteps(self, *elevenths: int) -> dict[str, torch.Tensor]:
+        """Return timesteps: 0 for so much of the beginning of each sample, those of `inputs` for the rest."""
+        return self.arguments(self.is_given(*elevenths))
+
+    def arguments(self, is_given: torch.Tensor) -> dict[str, torch.Tensor]:
+        rest = torch.tensor([700.0, 300.0])
+        return {"audio_timestep": rest, self.argument: torch.where(is_given, 0.0, rest[:, None])}
+
+    def is_given(self, *elevenths: int) -> torch.Tensor:
+        lengths = torch.tensor([round(length * self.number / 11) for length in elevenths])
+        return torch.arange(self.number) < lengths[:, None]
+
+
+BEGINNINGS = {
+    "JoVA's audio": Beginning(JOVA, "audio_timestep", 11, 1),
+    "Wan's audio": Beginning(JOVA_WAN, "audio_timestep", 11, 1),
+    "Wan 5B's video": Beginning(JOVA_WAN_5B, "timestep", 3, 0),
+}
 
 
 def blocks_of(model) -> list:

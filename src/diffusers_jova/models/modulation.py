@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modulation by one timestep per sample, or by two among the tokens of one sample: what is given, and what is made.
 
-The beginning of a recording that is given stands clean, at timestep 0, beside the rest, at the timestep of the step.
-Both modulations are computed once per sample, and each token takes one of them: a modulation of every token's own,
-(B, S, 6D) in each block, is never there.
+What is given of a recording, or of a video, stands clean, at timestep 0, beside the rest, at the timestep of the
+step. Both modulations are computed once per sample, and each token takes one of them: a modulation of every token's
+own, (B, S, 6D) in each block, is never there.
 
 B batch, S tokens, D width, N timesteps among the tokens of a sample: 1 or 2
 """
@@ -19,7 +19,8 @@ def split_timestep(timestep: torch.Tensor, batch_size: int) -> tuple[torch.Tenso
 
     Args:
         timestep: (B,) or a single number, for all tokens of a sample; or (B, S), at most two values in a sample: the
-            lower one of the tokens that are given, the higher one of the others.
+            lower one of the tokens that are given, the higher one of the others. S may count what has several tokens,
+            as a latent frame has.
     """
     if timestep.ndim < 2:
         return timestep.expand(batch_size)[:, None], None

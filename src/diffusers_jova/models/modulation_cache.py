@@ -219,9 +219,9 @@ class ModulationCacheMixin(Model):
         a matrix product.
 
         Args:
-            timesteps: `(K,)`, 0 (data) to 1000 (noise), all that the video will be called with.
-            audio_timesteps: `(K,)`, or `(K, 2)` for a given beginning of the audio: pairs of its timestep and that of
-                the rest. None means `timesteps`.
+            timesteps: `(K,)`, 0 (data) to 1000 (noise), all that the video will be called with; or `(K, 2)` where a
+                part of it is given clean: pairs of its timestep and that of the rest.
+            audio_timesteps: The same of the audio. None means `timesteps`.
             batch_size: Samples in a forward pass.
             device: Where to compute what is offloaded to the host.
             attention_kwargs: As in `forward`: the strength of LoRA layers.
@@ -237,8 +237,8 @@ class ModulationCacheMixin(Model):
             schedule = torch.as_tensor(schedules[branch], dtype=torch.float32)
             if schedule.ndim not in (1, 2) or not schedule.numel():
                 raise ValueError(
-                    f"The {branch}'s timesteps must be (K,), or (K, 2) for a given beginning of the audio, K at least "
-                    f"1, got shape {tuple(schedule.shape)}."
+                    f"The {branch}'s timesteps must be (K,), or (K, 2) where a part of it is given, K at least 1, "
+                    f"got shape {tuple(schedule.shape)}."
                 )
             keys[branch] = schedule.unique()
             shapes[branch] = (keys[branch].tolist(), batch_size, 1 if schedule.ndim == 1 else schedule.shape[1])

@@ -427,7 +427,7 @@ class JoVATransformer3DModel(
                 count is not divisible by the degree of context parallelism.
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
-        self.check_timesteps(timestep, audio_timestep, audio_hidden_states)
+        self.check_timesteps(timestep, audio_timestep, hidden_states, audio_hidden_states)
         texts, text_mask = prepare_texts(
             (encoder_hidden_states, encoder_hidden_states_2),
             (encoder_attention_mask, encoder_attention_mask_2),

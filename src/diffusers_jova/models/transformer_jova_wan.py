@@ -43,7 +43,7 @@ from .two_branches import TwoBranchMixin, check_branches
 from .value_checks import checks_values
 
 
-CONDITION_FILLS = ("black", "grey")
+CONDITION_FILLS = ("black", "grey", "noisy")
 
 
 class JoVAWanContext(NamedTuple):
@@ -290,7 +290,8 @@ class JoVAWanTransformer3DModel(
 
     Args:
         patch_size: Latent frames, rows and columns per video token. One audio latent is one token.
-        in_channels: Video channels in: 16 noisy, 16 of the reference image, 4 of its mask. None: no video branch.
+        in_channels: Video channels in: 16 noisy, 16 of the reference image, 4 of its mask; with `condition_fill` "noisy"
+            the noisy ones alone. None: no video branch.
         out_channels: Video channels out.
         audio_in_channels: Channels of the audio latents: 20 at 16 kHz, 40 at 44.1 kHz. None: no audio branch.
         audio_out_channels: None means `audio_in_channels`.
@@ -309,7 +310,8 @@ class JoVAWanTransformer3DModel(
         attention_fusion: "joint", or "cross" / "cross_linear", the variants of JoVA's Fig. 4 and Table 5.
         condition_fill: What the frames that are not given hold beside a reference image: "black", the latent of a
             black frame, encoded apart (JoVA's); "grey", encoded together with the image as one video (Wan's own models
-            for images). The pipeline prepares it.
+            for images); "noisy", themselves: there are no channels beside the noisy ones, and latent frames that are
+            given stand among the others, clean, at timestep 0 (Wan2.2-TI2V-5B). The pipeline prepares it.
         eps: Epsilon of all norms.
         condition_mode: How a modality that is given enters: "clean", at timestep 0, or "noised", at the noise level of
             the other. It tells how the weights were trained. None, for weights that never were, means "noised".
@@ -358,6 +360,12 @@ class JoVAWanTransformer3DModel(
         check_branches(in_channels, audio_in_channels, attention_fusion, condition_mode)
         if condition_fill not in CONDITION_FILLS:
             raise ValueError(f"`condition_fill` must be one of {CONDITION_FILLS}, got {condition_fill!r}.")
+        if condition_fill == "noisy" and (in_channels not in (None, out_channels) or patch_size[0] != 1):
+            raise ValueError(
+                f"`condition_fill='noisy'` has no channels beside the noisy ones, and tokens of one latent frame each: "
+                f"got {in_channels} channels in and {out_channels} out, and patches of {patch_size[0]} latent frames. "
+                "Make `in_channels` equal `out_channels`, and `patch_size[0]` 1."
+            )
         dim = num_attention_heads * attention_head_dim
         ends = (dim, text_embed_dim, freq_dim, eps)
 
@@ -404,9 +412,10 @@ class JoVAWanTransformer3DModel(
             encoder_hidden_states_2: None: there is one text encoder. It is here for what calls either transformer.
             encoder_attention_mask: `(B, T)`, nonzero where there is text, the rest becomes zeros. None: everywhere.
             encoder_attention_mask_2: None, likewise.
-            timestep: `(B,)`, 0 (data) to 1000 (noise).
+            timestep: `(B,)`, 0 (data) to 1000 (noise); or `(B, F)` where `condition_fill` is "noisy", with two values
+                in a sample: 0 for the latent frames that are given, and the timestep of the others.
             audio_timestep: `(B,)`, or `(B, A)` with two values in a sample: 0 for the audio latents that are given,
-                and the timestep of the others. None means `timestep`.
+                and the timestep of the others. None means `timestep`, which is `(B,)` then.
             frame_rate: Video frames per second, which places the audio beside the frames.
             cross_modal_attention: False lets each branch see itself only, as if it ran alone.
             attention_kwargs: `{"scale": s}` sets the strength of LoRA layers.
@@ -420,7 +429,7 @@ class JoVAWanTransformer3DModel(
                 longer than `text_len`, or a token count is not divisible by the degree of context parallelism.
         """
         self.check_inputs(hidden_states, audio_hidden_states, encoder_hidden_states, encoder_hidden_states_2, timestep)
-        self.check_timesteps(timestep, audio_timestep, audio_hidden_states)
+        self.check_timesteps(timestep, audio_timestep, hidden_states, audio_hidden_states)
         text = self._fill_text(encoder_hidden_states, encoder_attention_mask)
         audio_timestep = timestep if audio_timestep is None else audio_timestep
 
@@ -452,7 +461,7 @@ class JoVAWanTransformer3DModel(
         # 3. Heads
         sample = audio_sample = None
         if context is not None:
-            sample = self._unpatchify(self.video(hidden_states, temb, None), grid)
+            sample = self._unpatchify(self.video(hidden_states, temb, context.is_given), grid)
         if audio_context is not None:
             audio_sample = self.audio(audio_hidden_states, audio_temb, audio_context.is_given).transpose(1, 2)
 
@@ -487,6 +496,8 @@ class JoVAWanTransformer3DModel(
             timesteps, text, self.modulation_rows(branch, timesteps)
         )
         if is_given is not None:
+            # of an audio latent, its one token; of a latent frame, all tokens
+            is_given = is_given.repeat_interleave(hidden_states.shape[1] // is_given.shape[1], dim=1)
             is_given = self.given_tokens(is_given)
         return temb, JoVAWanContext(timestep_proj.unflatten(-1, (6, -1)), text, self.rope(*positions), is_given)
 

@@ -107,33 +107,45 @@ class TwoBranchMixin(ModulationCacheMixin):
                 "FirstBlockCache decides by the video stream and cannot serve audio alone: call `disable_cache()`."
             )
 
-    @staticmethod
     def check_timesteps(
-        timestep: torch.Tensor, audio_timestep: torch.Tensor | None, audio_hidden_states: torch.Tensor | None
+        self,
+        timestep: torch.Tensor,
+        audio_timestep: torch.Tensor | None,
+        hidden_states: torch.Tensor | None,
+        audio_hidden_states: torch.Tensor | None,
     ) -> None:
         """Raise a ValueError unless `timestep` is (B,), and `audio_timestep` None, (B,), or (B, A) with at most two
-        values in a sample."""
-        if timestep.ndim > 1:
+        values in a sample; where `condition_fill` is "noisy", `timestep` may likewise be (B, F)."""
+        if timestep.ndim > 1 and self.config.get("condition_fill") != "noisy":
             raise ValueError(
                 f"`timestep` must be (B,), one for each sample, got shape {tuple(timestep.shape)}: mask channels tell "
                 "what of the video is given, and only `audio_timestep` may be (B, A)."
             )
-        if audio_timestep is None or audio_hidden_states is None or audio_timestep.ndim < 2:
-            return
-        allowed = (audio_hidden_states.shape[0], audio_hidden_states.shape[-1])
-        if tuple(audio_timestep.shape) != allowed:
+        if timestep.ndim > 1 and audio_timestep is None and audio_hidden_states is not None:
             raise ValueError(
-                f"`audio_timestep` must be ({allowed[0]},), one for each sample, or {allowed}, one for each audio "
-                f"latent, got shape {tuple(audio_timestep.shape)}."
+                f"`timestep` has one value for each latent frame, {tuple(timestep.shape)}, which the audio latents do "
+                "not have: pass `audio_timestep`."
             )
-        if not checks_values():
-            return
-        lowest, highest = audio_timestep.aminmax(dim=1, keepdim=True)
-        if not ((audio_timestep == lowest) | (audio_timestep == highest)).all():
-            raise ValueError(
-                "`audio_timestep` (B, A) has more than two values in a sample: allowed are that of the audio latents "
-                "that are given, and that of the others."
-            )
+        for name, values, latents, what in (
+            ("timestep", timestep, hidden_states, "latent frame"),
+            ("audio_timestep", audio_timestep, audio_hidden_states, "audio latent"),
+        ):
+            if values is None or latents is None or values.ndim < 2:
+                continue
+            allowed = (latents.shape[0], latents.shape[2])
+            if tuple(values.shape) != allowed:
+                raise ValueError(
+                    f"`{name}` must be ({allowed[0]},), one for each sample, or {allowed}, one for each {what}, got "
+                    f"shape {tuple(values.shape)}."
+                )
+            if not checks_values():
+                continue
+            lowest, highest = values.aminmax(dim=1, keepdim=True)
+            if not ((values == lowest) | (values == highest)).all():
+                raise ValueError(
+                    f"`{name}` {tuple(values.shape)} has more than two values in a sample: allowed are that of each "
+                    f"{what} that is given, and that of the others."
+                )
 
     def _audio_positions(self, audio_hidden_states: torch.Tensor, frame_rate: float) -> torch.Tensor:
         """Return the positions (A,) of `audio_hidden_states` (B, C, A), aligned with the video's or simply counted."""
