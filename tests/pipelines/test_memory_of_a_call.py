@@ -27,8 +27,9 @@ TINY = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 2, "te
 CONFIGS = {
     "jova": TINY | {"num_single_layers": 1, "text_embed_dim_2": 24},
     "wan": TINY | {"ffn_dim": 96, "text_len": 512},
+    "wan 5b": TINY | {"ffn_dim": 96, "in_channels": 36, "out_channels": 36, "condition_fill": "noisy"},
 }
-CLASSES = {"jova": JoVATransformer3DModel, "wan": JoVAWanTransformer3DModel}
+CLASSES = {"jova": JoVATransformer3DModel, "wan": JoVAWanTransformer3DModel, "wan 5b": JoVAWanTransformer3DModel}
 CLIP = Clip(32, 48, 9)
 NANO_CLIP = Clip(64, 64, 21, 12.5)
 
@@ -60,6 +61,14 @@ def test_activations_are_those_of_a_forward_pass(kind):
     with torch.no_grad(), LiveMemory(known) as memory:
         model(**inputs)
     assert outline.activations(CLIP, batch_size=2) == pytest.approx(memory.peak, rel=0.01)
+
+
+def test_latents_are_as_many_as_the_vae_makes():
+    outline = TransformerOutline(CONFIGS["wan 5b"], torch.float32, spatial_compression=16)
+    inputs = outline.inputs(outline.config | {"vae_temporal_compression": 4, "audio_in_channels": None}, CLIP, 1)
+    assert inputs["hidden_states"].shape == (1, 36, 3, 2, 3) and inputs["timestep"].shape == (1, 3)
+    nano = CallOutline(read_pipeline_folder("jova-nano"), NANO_CLIP, torch.bfloat16)
+    assert nano.transformer.spatial_compression == 16
 
 
 def test_the_decoder_of_a_long_clip_is_counted_from_a_short_one():
@@ -127,7 +136,7 @@ def generate(tmp_path, *flags):
 @pytest.mark.parametrize(
     "free, flags, fits",
     [
-        (58.5, (), "--modulation_cache (0.0 GiB), or `encode` before, and --prompt_embeds (0.1 GiB). A smaller"),
+        (57.3, (), "--modulation_cache (0.0 GiB), or `encode` before, and --prompt_embeds (0.1 GiB). A smaller"),
         (40, (), "What would fit: --cpu_offload --modulation_cache (0.0 GiB). A smaller --height"),
         (55, ("--cpu_offload", "--height", "512", "--width", "512"), "21 frames of 512 x 512. A smaller --height"),
     ],

@@ -23,6 +23,7 @@ from ..latents import num_audio_latents, num_latent_frames
 from ..live_memory import LiveMemory, default_dtype
 from ..models.transformer_jova import JoVATransformer3DModel
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
+from ..models.value_checks import without_value_checks
 from ..pipeline_folder import PipelineFolder
 
 
@@ -87,12 +88,13 @@ class TransformerOutline:
     Args:
         config: Arguments of the transformer's class.
         dtype: Of the weights and of the computation.
+        spatial_compression: Pixels per latent row and column.
     """
 
-    def __init__(self, config: Mapping[str, Any], dtype: torch.dtype):
+    def __init__(self, config: Mapping[str, Any], dtype: torch.dtype, spatial_compression: int = 8):
         self.config = {key: value for key, value in config.items() if not key.startswith("_")}
         self.cls: type[ModelMixin] = JoVAWanTransformer3DModel if "ffn_dim" in config else JoVATransformer3DModel
-        self.dtype = dtype
+        self.dtype, self.spatial_compression = dtype, spatial_compression
 
     @cached_property
     def parameters(self) -> list[tuple[str, int, bool]]:
@@ -135,7 +137,8 @@ class TransformerOutline:
         """
         one_of_each = {name: min(self.config.get(name, 1), 1) for name in ("num_layers", "num_single_layers")}
         config = self.config | {name: number for name, number in one_of_each.items() if name in self.config}
-        with compat.load("FakeTensorMode")(), default_dtype(self.dtype), torch.no_grad():
+        # there are no values
+        with compat.load("FakeTensorMode")(), default_dtype(self.dtype), torch.no_grad(), without_value_checks():
             transformer = self.cls(**config).eval()
             inputs = self.inputs(transformer.config, clip, batch_size)
             with LiveMemory([*transformer.parameters(), *filter(torch.is_tensor, inputs.values())]) as memory:
@@ -144,9 +147,13 @@ class TransformerOutline:
 
     def inputs(self, config: Mapping[str, Any], clip: Clip, batch_size: int) -> dict[str, Any]:
         video = audio = None
+        timestep = torch.zeros(batch_size)
         if config["in_channels"] is not None:
             frames = num_latent_frames(clip.num_frames, config["vae_temporal_compression"])
-            video = torch.zeros(batch_size, config["in_channels"], frames, clip.height // 8, clip.width // 8)
+            size = (side // self.spatial_compression for side in (clip.height, clip.width))
+            video = torch.zeros(batch_size, config["in_channels"], frames, *size)
+            if config.get("condition_fill") == "noisy":  # with an image, which takes more
+                timestep = torch.zeros(batch_size, frames)
         if config["audio_in_channels"] is not None:
             number = num_audio_latents(clip.num_frames, clip.frame_rate, config["audio_latent_rate"])
             audio = torch.zeros(batch_size, config["audio_in_channels"], number)
@@ -157,7 +164,8 @@ class TransformerOutline:
             "audio_hidden_states": audio,
             "encoder_hidden_states": texts[0],
             "encoder_hidden_states_2": texts[1],
-            "timestep": torch.zeros(batch_size),
+            "timestep": timestep,
+            "audio_timestep": torch.zeros(batch_size),
             "frame_rate": clip.frame_rate,
             "return_dict": False,
         }
@@ -228,7 +236,7 @@ class CallOutline:
 
     def __init__(self, folder: PipelineFolder, clip: Clip, dtype: torch.dtype, batch_size: int = 1):
         self.folder, self.clip, self.dtype, self.batch_size = folder, clip, dtype, batch_size
-        self.transformer = TransformerOutline(folder.config("transformer"), dtype)
+        self.transformer = TransformerOutline(folder.config("transformer"), dtype, folder.vae_scale_factor_spatial)
         self._decoding: dict[bool, dict[str, int]] = {}
 
     @cached_property
