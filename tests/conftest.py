@@ -15,6 +15,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
+from wan_parts import make_wan22_vae
 
 from diffusers_jova import BigVGANVocoder, JoVAPipeline, JoVAWanTransformer3DModel
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
@@ -97,21 +98,40 @@ def pipe() -> JoVAPipeline:
     return _make_pipeline()
 
 
-@pytest.fixture(scope="session", params=["JoVA", "JoVAWan"])
-def each_pipe(request, pipe) -> JoVAPipeline:
-    """`pipe`, and the same with a transformer of the other class; shared like it."""
-    if request.param == "JoVA":
-        return pipe
+def _make_wan_pipeline(pipe: JoVAPipeline, vae: AutoencoderKLWan, **transformer_config) -> JoVAPipeline:
+    """Return `pipe` with a transformer on a Wan base, and that base's VAE."""
     config = {name: pipe.transformer.config[name] for name in ("text_embed_dim", "audio_in_channels")}
     sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2, "ffn_dim": 64, "freq_dim": 16}
+    config |= {"audio_latent_rate": 31.25, "text_len": 128}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        transformer = JoVAWanTransformer3DModel(**config, **sizes, audio_latent_rate=31.25, text_len=128).eval()
-    parts = pipe.components | {"transformer": transformer, "tokenizer_2": None, "text_encoder_2": None}
+        transformer = JoVAWanTransformer3DModel(**config, **sizes, **transformer_config).eval()
+    parts = pipe.components | {"transformer": transformer, "vae": vae, "tokenizer_2": None, "text_encoder_2": None}
     defaults = {name: value for name, value in pipe.config.items() if name in CALL_DEFAULTS}
-    each = JoVAPipeline(**parts | {"scheduler": copy.deepcopy(pipe.scheduler)}, **defaults)
-    each.set_progress_bar_config(disable=True)
-    return each
+    made = JoVAPipeline(**parts | {"scheduler": copy.deepcopy(pipe.scheduler)}, **defaults)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def wan_pipe(pipe) -> JoVAPipeline:
+    """`pipe` with a transformer on a Wan base; shared like it."""
+    return _make_wan_pipeline(pipe, pipe.vae)
+
+
+@pytest.fixture(scope="session")
+def clean_frames_pipe(pipe) -> JoVAPipeline:
+    """The same on a base like Wan2.2-TI2V-5B, whose given frames stand clean among the others; shared like it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = make_wan22_vae()
+    return _make_wan_pipeline(pipe, vae, in_channels=48, out_channels=48, condition_fill="noisy")
+
+
+@pytest.fixture(scope="session", params=["pipe", "wan_pipe", "clean_frames_pipe"])
+def each_pipe(request) -> JoVAPipeline:
+    """A tiny pipeline with each kind of transformer; shared."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

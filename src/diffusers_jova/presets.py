@@ -118,14 +118,26 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Sizes of `JoVAWanTransformer3DModel(**WAN_PRESETS["jova-wan-1.3b"])`, per branch those of Wan2.1-T2V-1.3B and of the
-# 14 B models (Wan2.1 and both experts of Wan2.2-A14B). `jova-wan-nano` is jova-nano's width on Wan's blocks.
+# Sizes of `JoVAWanTransformer3DModel(**WAN_PRESETS["jova-wan-1.3b"])`, per branch those of Wan2.1-T2V-1.3B, of
+# Wan2.2-TI2V-5B and of the 14 B models (Wan2.1 and both experts of Wan2.2-A14B). `jova-wan-nano` is jova-nano's width
+# on Wan's blocks.
 WAN_PRESETS: dict[str, dict[str, Any]] = {
     "jova-wan-14b": {
         "num_attention_heads": 40,
         "attention_head_dim": 128,
         "num_layers": 40,
         "ffn_dim": 13824,
+        "audio_in_channels": 40,
+        "audio_latent_rate": 44100 / 1024,
+    },
+    "jova-wan-5b": {
+        "in_channels": 48,
+        "out_channels": 48,
+        "condition_fill": "noisy",
+        "num_attention_heads": 24,
+        "attention_head_dim": 128,
+        "num_layers": 30,
+        "ffn_dim": 14336,
         "audio_in_channels": 40,
         "audio_latent_rate": 44100 / 1024,
     },
@@ -162,17 +174,18 @@ _WAN_CALL: dict[str, Any] = {
     "audio_guidance_scale": None,
     "prompt_format": "plain",
 }
+_WAN_5B_CALL = {"height": 704, "width": 1280, "num_frames": 121, "frame_rate": 24.0}  # with the guidance of Wan2.1
 _EXPERT_GUIDANCE = {"high": 4.0, "low": 3.0}  # of Wan2.2-T2V-A14B; its models for images have 3.5 for both
 
 
-def wan_call_defaults(expert: str | None = None, for_images: bool = False) -> dict[str, Any]:
+def wan_call_defaults(expert: str | None = None, condition_fill: str = "black") -> dict[str, Any]:
     """Return what a call of the pipeline makes by default on a Wan base.
 
     Args:
         expert: "high" or "low", which expert of a Wan2.2-A14B the base is, if any.
-        for_images: Whether the base is a model for images.
+        condition_fill: Of the transformer: "grey" for a base for images, "noisy" for Wan2.2-TI2V-5B.
     """
     if expert is None:
-        return dict(_WAN_CALL)
-    scale = 3.5 if for_images else _EXPERT_GUIDANCE[expert]
+        return _WAN_CALL | (_WAN_5B_CALL if condition_fill == "noisy" else {})
+    scale = 3.5 if condition_fill == "grey" else _EXPERT_GUIDANCE[expert]
     return _WAN_CALL | {"guidance_scale": scale, "num_inference_steps": 40}

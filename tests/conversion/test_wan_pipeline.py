@@ -102,6 +102,38 @@ def test_vae_of_another_wan_is_refused(wan_copy, tmp_path, capsys):
     assert not (tmp_path / "jova").exists()
 
 
+@pytest.fixture(scope="module")
+def ti2v(tmp_path_factory):
+    """A saved pipeline like Wan2.2-TI2V-5B's."""
+    folder = tmp_path_factory.mktemp("wan") / "ti2v"
+    make_wan_pipeline("5b").save_pretrained(folder)
+    return folder
+
+
+def test_transformer_and_vae_of_different_wans_are_refused(wan_folder, ti2v, tmp_path, capsys):
+    for index, (transformer, vae) in enumerate([(wan_folder, ti2v), (ti2v, wan_folder)]):
+        folder = shutil.copytree(transformer, tmp_path / str(index))
+        shutil.rmtree(folder / "vae")
+        shutil.copytree(vae / "vae", folder / "vae")
+        channels = (16, 48) if index == 0 else (48, 16)
+        assert to_jova(folder, "--dry_run") == 2
+        message = f"latent channels: transformer.out_channels has {channels[0]}, vae has {channels[1]}"
+        assert message in capsys.readouterr().err
+        with pytest.raises(ValueError, match=f"a transformer of {channels[0]} latent channels beside a VAE of"):
+            JoVAPipeline.from_wan(folder)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_timesteps_of_frames_go_with_48_channels_only(own, wan_folder, ti2v, tmp_path, capsys):
+    folder = shutil.copytree(ti2v if own else wan_folder, tmp_path / "copy")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"expand_timesteps": not own}))
+    assert to_jova(folder, "--dry_run") == 2
+    assert f"`expand_timesteps={not own}` in its model_index.json" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="a timestep for each frame is what Wan2.2-TI2V-5B has"):
+        JoVAPipeline.from_wan(folder)
+
+
 def test_mask_has_a_channel_for_each_frame_of_a_latent_frame(wan_copy, tmp_path, capsys, same_tensors):
     set_config(wan_copy, "vae", scale_factor_temporal=1)
     assert to_jova(wan_copy, "--output", tmp_path / "jova") == 0
@@ -145,9 +177,11 @@ def test_transformer_alone_gives_a_transformer_and_takes_no_audio_parts(wan_fold
     assert "none to put vocoder into" in capsys.readouterr().err
 
 
-def test_verb_goes_there_and_back(wan_folder, tmp_path, same_tensors):
+@pytest.mark.parametrize("kind", ["wan_folder", "ti2v"])
+def test_verb_goes_there_and_back(kind, request, tmp_path, same_tensors):
     from safetensors.torch import load_file
 
+    wan_folder = request.getfixturevalue(kind)
     assert to_jova(wan_folder, "--output", tmp_path / "jova") == 0
     args = ["--to", "wan", "--input", str(tmp_path / "jova"), "--output", str(tmp_path / "back")]
     assert main(["convert-wan", *args]) == 0

@@ -48,7 +48,7 @@ def save_original(folder, wan, suffix=".safetensors"):
     """Save a Wan as its authors do: their names, and their config.json beside it."""
     folder.mkdir(parents=True)
     config = {"_class_name": "WanModel", "num_heads": 2, "num_layers": 2, "text_len": 512, "eps": 1e-6, "dim": 32}
-    config |= {"in_dim": wan.config.in_channels, "out_dim": 16, "ffn_dim": 48, "freq_dim": 16}
+    config |= {"in_dim": wan.config.in_channels, "out_dim": wan.config.out_channels, "ffn_dim": 48, "freq_dim": 16}
     (folder / "config.json").write_text(json.dumps(config))
     file = folder / f"diffusion_pytorch_model{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(originals(wan.state_dict()), file)
@@ -69,7 +69,7 @@ def outputs_of(model, wan, video, image_order=None):
     text = torch.randn(1, 6, TEXT_DIM, generator=generator)
     timestep = torch.tensor([500.0])
     ours = video if image_order is None else video[:, image_order]
-    if ours.shape[1] == 16:
+    if ours.shape[1] == 16:  # noisy channels alone, of a model that has others beside them
         ours = torch.cat([ours, torch.randn(1, 20, *ours.shape[2:], generator=generator)], dim=1)
     filled = torch.nn.functional.pad(text, (0, 0, 0, 506))
     with torch.no_grad():
@@ -82,9 +82,9 @@ def outputs_of(model, wan, video, image_order=None):
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "original"])
-@pytest.mark.parametrize("in_channels", [16, 36])
-def test_wan_to_jova_to_wan_gives_every_bit_back(layout, in_channels, tmp_path, same_tensors):
-    wan = make_wan(in_channels=in_channels)
+@pytest.mark.parametrize("channels, kind", [((16, 16), "t2v"), ((36, 16), "i2v"), ((48, 48), "ti2v")])
+def test_wan_to_jova_to_wan_gives_every_bit_back(layout, channels, kind, tmp_path, same_tensors):
+    wan = make_wan(in_channels=channels[0], out_channels=channels[1])
     if layout == "diffusers":
         wan.save_pretrained(tmp_path / "wan", max_shard_size="20KB")
     else:
@@ -97,7 +97,8 @@ def test_wan_to_jova_to_wan_gives_every_bit_back(layout, in_channels, tmp_path, 
         back, own = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("back", "wan"))
         assert {k: v for k, v in back.items() if k[0] != "_"} == {k: v for k, v in own.items() if k[0] != "_"}
     else:
-        assert json.loads((tmp_path / "back" / "config.json").read_text())["num_heads"] == 2
+        config = json.loads((tmp_path / "back" / "config.json").read_text())
+        assert (config["num_heads"], config["model_type"]) == (2, kind)
 
 
 def test_either_layout_can_be_written(tmp_path, same_tensors):
@@ -139,6 +140,17 @@ def test_channels_of_wans_image_models_are_put_in_our_order(tmp_path):
     assert model.config.condition_fill == "grey"
     order = [*range(16), *range(20, 36), *range(16, 20)]  # Wan: noisy, mask, image
     sample, reference = outputs_of(model, wan, torch.randn(1, 36, 2, 4, 6), order)
+    assert (sample - reference).abs().max() <= 1e-5
+
+
+def test_channels_of_a_wan_with_a_clean_first_frame_are_ours_as_they_are(tmp_path):
+    wan = make_wan(in_channels=48, out_channels=48)
+    wan.save_pretrained(tmp_path / "wan")
+    plan = convert(tmp_path / "wan", output=tmp_path / "jova")
+    assert "video.patch_embedding.weight: copied from patch_embedding.weight" in plan.describe(list_tensors=True)
+    model = JoVAWanTransformer3DModel.from_pretrained(tmp_path / "jova")
+    assert model.config.in_channels == model.config.out_channels == 48 and model.config.condition_fill == "noisy"
+    sample, reference = outputs_of(model, wan, torch.randn(1, 48, 2, 4, 6))
     assert (sample - reference).abs().max() <= 1e-5
 
 
@@ -267,10 +279,13 @@ def test_shard_that_is_missing_is_named(tmp_path):
         convert(tmp_path / "wan")
 
 
-def test_other_numbers_of_channels_are_refused(tmp_path):
-    make_wan(in_channels=48, out_channels=48).save_pretrained(tmp_path / "5b")
-    with pytest.raises(ConversionError, match="48 channels in and 48 out.*TI2V-5B.*Take Wan2.1-T2V-1.3B"):
-        convert(tmp_path / "5b")
+@pytest.mark.parametrize("in_channels, out_channels", [(48, 16), (16, 48), (100, 48), (32, 32)])
+def test_other_numbers_of_channels_are_refused(in_channels, out_channels, tmp_path):
+    make_wan(in_channels=in_channels, out_channels=out_channels).save_pretrained(tmp_path / "other")
+    with pytest.raises(
+        ConversionError, match=f"{in_channels} channels in and {out_channels} out; .*Take Wan2.1-T2V-1.3B.*TI2V-5B"
+    ):
+        convert(tmp_path / "other")
 
 
 def test_what_is_not_a_wan_or_a_jova_already_is_refused(tmp_path):

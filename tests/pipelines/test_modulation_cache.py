@@ -15,6 +15,7 @@ CALLS = {
     "two prompts": {"prompt": ["A face.", "A face that says a word."]},
     "audio alone": {"modalities": "audio"},
     "a recording": {"audio": noise_like_speech(0.4), "audio_sampling_rate": 16000},
+    "an image": {"image": clip_of().frames[0]},
     "a span of a clip": {"video": clip_of(), "retake": (0.16, 0.4)},
 }
 

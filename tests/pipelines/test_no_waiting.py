@@ -62,6 +62,7 @@ CALLS = {
     "audio alone": {"modalities": "audio"},
     "a recording": {"audio": RECORDING, "audio_sampling_rate": 16000},
     "a clip": {"video": FRAMES},
+    "an image": {"image": FRAMES[0]},
 }
 
 

@@ -189,6 +189,8 @@ def video_misfits(transformer: dict[str, Any], vae: dict[str, Any]) -> list[str]
     if isinstance(z_dim, int) and isinstance(compression, int):
         # the noisy latents, the reference image's, and its mask: one channel per frame of a latent frame
         wanted = (f"two times vae plus {compression} of the mask", 2 * z_dim + compression)
+        if transformer.get("condition_fill") == "noisy":
+            wanted = ("vae", z_dim)
         problems += differ("latent channels", ("transformer.in_channels", transformer["in_channels"]), wanted)
     given = ("vae", vae.get("scale_factor_temporal"))
     return problems + differ("frames per latent", ("transformer", compression), given)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..models.wan_base import check_timesteps_of_frames
 from ..pipeline_folder import INDEX, is_pipeline_folder, read_pipeline_folder
 from ..presets import wan_call_defaults
 from .assemble import find_part, misfits, model_index, part_class, read_config, weights_of
@@ -97,8 +98,13 @@ def with_parts(
     classes = {name: part_class(name, config) for name, config in configs.items()}
     if problems := misfits(configs):
         raise ConversionError("The parts do not fit:\n  " + "\n  ".join(problems))
+    condition_fill = configs["transformer"]["condition_fill"]
+    try:
+        check_timesteps_of_frames(index, condition_fill)
+    except ValueError as error:
+        raise ConversionError(f"{path.name}: {error}") from None
 
-    options = wan_call_defaults(expert, configs["transformer"]["condition_fill"] == "grey")
+    options = wan_call_defaults(expert, condition_fill)
     files = {f"transformer/{name}": text for name, text in plan.files.items()}
     files[INDEX] = json.dumps(model_index(classes) | options, indent=2, sort_keys=True) + "\n"
     copies = {

@@ -19,6 +19,7 @@ from diffusers import WanTransformer3DModel
 
 from ..models.transformer_jova_wan import JoVAWanTransformer3DModel
 from ..models.wan_base import (
+    CLEAN_FRAME_CHANNELS,
     IMAGE_CHANNELS,
     LATENT_CHANNELS,
     PARAMETERS,
@@ -75,7 +76,7 @@ def to_jova(
 
     New are only the tensors of the audio branch whose shapes differ, between latents and tokens. A model without
     channels for an image gets 20 columns of zeros, so that it does the same until it has learnt to use them; Wan's
-    channels for an image are put in our order.
+    channels for an image are put in our order; Wan2.2-TI2V-5B's are ours as they are.
 
     Args:
         checkpoint: in diffusers' layout or the original one.
@@ -253,7 +254,9 @@ def is_audio(name: str) -> bool:
 
 
 def image_channels_in(write: Write, settings: Mapping[str, Any]) -> Write:
-    """Return the patch embedding with JoVA's channels, of a Wan with 36 or 16 of them; `settings` are the model's."""
+    """Return the patch embedding with JoVA's channels, of a Wan's; `settings` are the model's."""
+    if settings["condition_fill"] == "noisy":
+        return write
     if settings["condition_fill"] == "grey":
         return replace(write, make=columns_from_wan, how="reordered")
     make = partial(add_image_columns, in_channels=settings["in_channels"])
@@ -294,7 +297,7 @@ def wan_config(config: Mapping[str, Any], layout: str, in_channels: int) -> str:
         return meta_model(WanTransformer3DModel, settings | {"in_channels": in_channels}).to_json_string()
     settings = {
         "_class_name": "WanModel",
-        "model_type": "t2v" if in_channels == LATENT_CHANNELS else "i2v",
+        "model_type": {LATENT_CHANNELS: "t2v", CLEAN_FRAME_CHANNELS: "ti2v"}.get(in_channels, "i2v"),
         "dim": config["num_attention_heads"] * config["attention_head_dim"],
         "in_dim": in_channels,
         "out_dim": config["out_channels"],

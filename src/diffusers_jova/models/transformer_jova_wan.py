@@ -290,8 +290,8 @@ class JoVAWanTransformer3DModel(
 
     Args:
         patch_size: Latent frames, rows and columns per video token. One audio latent is one token.
-        in_channels: Video channels in: 16 noisy, 16 of the reference image, 4 of its mask; with `condition_fill` "noisy"
-            the noisy ones alone. None: no video branch.
+        in_channels: Video channels in: 16 noisy, 16 of the reference image, 4 of its mask; the noisy ones alone where
+            `condition_fill` is "noisy". None: no video branch.
         out_channels: Video channels out.
         audio_in_channels: Channels of the audio latents: 20 at 16 kHz, 40 at 44.1 kHz. None: no audio branch.
         audio_out_channels: None means `audio_in_channels`.
@@ -362,9 +362,9 @@ class JoVAWanTransformer3DModel(
             raise ValueError(f"`condition_fill` must be one of {CONDITION_FILLS}, got {condition_fill!r}.")
         if condition_fill == "noisy" and (in_channels not in (None, out_channels) or patch_size[0] != 1):
             raise ValueError(
-                f"`condition_fill='noisy'` has no channels beside the noisy ones, and tokens of one latent frame each: "
-                f"got {in_channels} channels in and {out_channels} out, and patches of {patch_size[0]} latent frames. "
-                "Make `in_channels` equal `out_channels`, and `patch_size[0]` 1."
+                "`condition_fill='noisy'` has no channels beside the noisy ones, and tokens of one latent frame each, "
+                f"got {in_channels} channels in and {out_channels} out, and patches of {patch_size[0]} latent frames: "
+                "make `in_channels` equal `out_channels`, and `patch_size[0]` 1."
             )
         dim = num_attention_heads * attention_head_dim
         ends = (dim, text_embed_dim, freq_dim, eps)

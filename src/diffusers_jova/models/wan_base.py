@@ -3,10 +3,11 @@
 """A Wan transformer as the video branch of a JoVA: its input channels, and the model that is made of it in memory.
 
 Wan's models for images have the channels noisy 16, mask 4, image 16; JoVA has noisy 16, image 16, mask 4. A Wan
-without an image has the first 16.
+without an image has the first 16. Wan2.2-TI2V-5B has 48, all noisy: its image is a clean latent frame among them.
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from .wan_names import CONFIG_KEYS, jova_name
 
 
 LATENT_CHANNELS, IMAGE_CHANNELS = 16, 36
+CLEAN_FRAME_CHANNELS = 48  # of Wan2.2-TI2V-5B's latents
 PATCHES = "video.patch_embedding.weight"  # (D, channels, 1, 2, 2)
 FROM_WAN = [*range(16), *range(20, 36), *range(16, 20)]  # Wan's channel for each of ours
 PARAMETERS = tuple(inspect.signature(JoVAWanTransformer3DModel.__init__).parameters)[1:]
@@ -35,20 +37,37 @@ def image_settings(in_channels: int, out_channels: int, temporal_compression: in
         temporal_compression: Video frames per latent frame of its VAE: the image's mask has a channel for each.
 
     Raises:
-        ValueError: For other numbers than 16 or 36 in and 16 out, with the reason.
+        ValueError: For other numbers than 16 or 36 in and 16 out, or 48 and 48.
     """
+    compression = {"vae_temporal_compression": temporal_compression}
+    if in_channels == out_channels == CLEAN_FRAME_CHANNELS:
+        return {"in_channels": in_channels, "condition_fill": "noisy"} | compression
     if out_channels == LATENT_CHANNELS and in_channels in (LATENT_CHANNELS, IMAGE_CHANNELS):
         fill = "grey" if in_channels == IMAGE_CHANNELS else "black"
         all_channels = in_channels if fill == "grey" else 2 * LATENT_CHANNELS + temporal_compression
-        compression = {"vae_temporal_compression": temporal_compression}
         return {"in_channels": all_channels, "condition_fill": fill} | compression
-    hint = ""
-    if out_channels == 48:
-        hint = " Wan2.2-TI2V-5B takes its image as a clean first frame with a time of its own: not here yet."
     raise ValueError(
         f"This Wan has {in_channels} channels in and {out_channels} out; a video branch is made of one with 16 or 36 "
-        f"in and 16 out.{hint} Take Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-T2V-A14B or Wan2.2-I2V-A14B."
+        "in and 16 out, or 48 in and out. Take Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-T2V-A14B, Wan2.2-I2V-A14B or "
+        "Wan2.2-TI2V-5B."
     )
+
+
+def check_timesteps_of_frames(index: Mapping[str, Any], condition_fill: str) -> None:
+    """Raise a ValueError unless a Wan pipeline's `expand_timesteps` is as a transformer of its channels wants it.
+
+    Args:
+        index: The pipeline's model_index.json.
+        condition_fill: Of `image_settings`.
+    """
+    wanted = condition_fill == "noisy"
+    if (found := bool(index.get("expand_timesteps"))) != wanted:
+        channels = f"{CLEAN_FRAME_CHANNELS} channels" if wanted else "16 or 36 channels"
+        raise ValueError(
+            f"This Wan has {channels} and `expand_timesteps={found}` in its model_index.json: a timestep for each "
+            f"frame is what Wan2.2-TI2V-5B has, with {CLEAN_FRAME_CHANNELS} channels in and out, and no other Wan. "
+            "Take the folder as it was published."
+        )
 
 
 def add_image_columns(weight: Tensor, in_channels: int = IMAGE_CHANNELS) -> Tensor:
@@ -80,7 +99,7 @@ def transformer_from_wan(
     What `convert-wan` writes, in memory. The tensors of `wan` are taken over, not copied.
 
     Args:
-        wan: A Wan of 16 or 36 channels in.
+        wan: A Wan of 16, 36 or 48 channels in.
         audio_mode: A name of `AUDIO_MODES`: the audio VAE.
         seed: Of what is new in the audio branch.
         temporal_compression: Video frames per latent frame of its VAE.
@@ -100,11 +119,10 @@ def transformer_from_wan(
     with init_empty_weights():
         video = JoVAWanTransformer3DModel(**settings | {"audio_in_channels": None})
     tensors = {jova_name(name): tensor for name, tensor in wan.state_dict().items()}
-    is_for_images = settings["condition_fill"] == "grey"
-    patches = tensors[PATCHES]
-    tensors[PATCHES] = (
-        columns_from_wan(patches) if is_for_images else add_image_columns(patches, settings["in_channels"])
-    )
+    if settings["condition_fill"] == "grey":
+        tensors[PATCHES] = columns_from_wan(tensors[PATCHES])
+    elif settings["condition_fill"] == "black":
+        tensors[PATCHES] = add_image_columns(tensors[PATCHES], settings["in_channels"])
     video.load_state_dict(tensors, assign=True)
     audio, _ = copy_to_audio(video, {**video.config, **settings, "in_channels": None}, seed)
     return join_branches(video, audio, {**video.config, **settings}).eval()

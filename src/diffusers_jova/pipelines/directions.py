@@ -191,8 +191,10 @@ class GivenLatents:
         condition_mode: "noised": the given part has the noise level of the rest. "clean": it has none, and timestep 0,
             but for a part of the video, whose frames have one timestep for all. Which one is right depends on how the
             transformer was trained.
-        pixels: `(R, 3, num_frames, height, width)` in [-1, 1], the clips up to their last frame that is given; None
-            where nothing of the video is.
+        pixels: `(R, 3, num_frames, height, width)` in [-1, 1], the image, or the clips up to their last frame that is
+            given; None where nothing of the video is.
+        has_frame_timesteps: Whether each latent frame has a timestep of its own: those that are given stand clean, at
+            timestep 0, whatever the mode (a transformer whose `condition_fill` is "noisy").
     """
 
     clean: dict[str, torch.Tensor]
@@ -200,6 +202,7 @@ class GivenLatents:
     noise: dict[str, torch.Tensor]
     condition_mode: str
     pixels: torch.Tensor | None = None
+    has_frame_timesteps: bool = False
 
     @functools.cached_property  # not at every step, since the host waits for the masks' values
     def whole(self) -> tuple[str, ...]:
@@ -216,6 +219,8 @@ class GivenLatents:
         return made[0], made[-1]
 
     def stands_clean(self, name: str) -> bool:
+        if name == LATENTS["video"] and self.has_frame_timesteps:
+            return name in self.clean
         is_able = name in self.whole or (name == LATENTS["audio"] and name in self.clean)
         return self.condition_mode == "clean" and is_able
 
@@ -234,10 +239,10 @@ class GivenLatents:
         """Return the velocities with which a video goes on from the frames that are given: see `offset_from_given`.
 
         The offset is added to x - sigma · v, and later steps draw anew what moves. Audio, and a video of which nothing
-        or everything is given, keep theirs.
+        or everything is given, keep theirs; so does a video whose frames have timesteps of their own, as in Wan.
         """
         name = LATENTS["video"]
-        if self.made_frames is None or name not in velocities:
+        if self.made_frames is None or name not in velocities or self.has_frame_timesteps:
             return velocities
         velocity = velocities[name]
         expected = tensors[name] - sigma * velocity
@@ -246,7 +251,8 @@ class GivenLatents:
         return velocities | {name: velocity - offset / sigma.clamp(min=1e-6)}
 
     def timesteps(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the timesteps (1,) of the video, and (1,) or (1, A) of the audio, where the rest is at `timestep`."""
+        """Return the timesteps (1,) or (1, F) of the video, and (1,) or (1, A) of the audio, where the rest is at
+        `timestep`."""
         timesteps = {name: timestep.reshape(1) for name in LATENTS.values()}
         for name in filter(self.stands_clean, timesteps):
             is_given = self.is_given[name]

@@ -106,7 +106,8 @@ def check_image(image: Any, modalities: tuple[str, ...], config: Mapping[str, An
             f"`image` is the first frame of the video, but `modalities={modalities}` does not ask for a video. "
             "Add 'video', or leave out `image`."
         )
-    if image is not None and config["in_channels"] == config["out_channels"]:
+    is_without_channels = config["in_channels"] == config["out_channels"]
+    if image is not None and is_without_channels and config.get("condition_fill") != "noisy":
         raise ValueError(
             "`image` was given, but this transformer has no channels for a reference image (`in_channels` equals "
             "`out_channels`). Leave out `image`, or load a transformer that has them."

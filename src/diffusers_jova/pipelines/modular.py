@@ -156,7 +156,7 @@ class JoVAPrepareLatentsStep(ByName, OfJoVA, ModularPipelineBlocks):
             device, noise = pipe._execution_device, inputs[name]
             tensors[name] = pipe.prepare_latents(shape, inputs["generator"], device, noise, name)
         pixels = pipe.prepare_image(inputs["image"], num_prompts, settings.height, settings.width)
-        given_latents = pipe.prepare_given(given, tensors, settings) if given is not None else None
+        given_latents = pipe.prepare_given(given, tensors, settings, pixels)
         block_state["condition"] = pipe.prepare_condition(
             pixels, tensors["latents"], settings.height, settings.width, given_latents
         )

@@ -540,30 +540,46 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         return normalize_latents(latents.to(device=device, dtype=torch.float32), self.audio_vae.config)
 
     def prepare_given(
-        self, given: Given, tensors: dict[str, torch.Tensor | None], settings: CallSettings
-    ) -> GivenLatents:
-        """Return what is given as latents, encoded up to the last one that is given.
+        self,
+        given: Given | None,
+        tensors: dict[str, torch.Tensor | None],
+        settings: CallSettings,
+        image: torch.Tensor | None = None,
+    ) -> GivenLatents | None:
+        """Return what is given as latents, encoded up to the last one that is given; None where nothing is.
 
         Args:
-            given: What of the clip is given.
+            given: What of the clip is given, None for nothing.
             tensors: The noise: `latents` (B, C, F, H, W) and `audio_latents` (B, C, A); None where it is not made.
             settings: Of the call.
+            image: `(num_prompts, 3, height, width)` of `prepare_image`, or None. It is latent frame 0 where the
+                transformer has a timestep for each frame, and `prepare_condition`'s where it has not.
         """
         noise = {name: tensors[name] for name in LATENTS.values() if tensors[name] is not None}
-        masks = given.masks(
-            {name: one_noise.shape[2] for name, one_noise in noise.items()},
-            settings.frame_rate,
-            self.transformer.config.audio_latent_rate,
-            self.vae_scale_factor_temporal,
-        )
+        masks = {}
+        if given is not None:
+            masks = given.masks(
+                {name: one_noise.shape[2] for name, one_noise in noise.items()},
+                settings.frame_rate,
+                self.transformer.config.audio_latent_rate,
+                self.vae_scale_factor_temporal,
+            )
+        has_frame_timesteps = self.transformer.config.get("condition_fill") == "noisy"
+        if image is not None and has_frame_timesteps:
+            masks["latents"] = torch.arange(noise["latents"].shape[2]) == 0
+        elif given is None:
+            return None
         clean, is_given, pixels = {}, {}, None
-        for name, one_noise in noise.items():
-            if not masks[name].any():
+        for name, mask in masks.items():
+            if not mask.any():
                 continue
-            device, num_given = one_noise.device, int(masks[name].nonzero().max()) + 1
+            one_noise = noise[name]
+            device, num_given = one_noise.device, int(mask.nonzero().max()) + 1
             if name == "latents":
-                frames = given.frames(settings, self.vae_scale_factor_temporal * (num_given - 1) + 1)
-                pixels = normalize_frames(frames)
+                num_frames = self.vae_scale_factor_temporal * (num_given - 1) + 1
+                pixels = (
+                    image[:, :, None] if image is not None else normalize_frames(given.frames(settings, num_frames))
+                )
                 latents = self._encode_pixels(pixels, device)
             else:
                 num_samples = num_given * MEL_FRAMES_PER_LATENT * self.audio_vae.config.hop_length
@@ -572,9 +588,10 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             latents = latents.repeat_interleave(len(one_noise) // len(latents), dim=0)
             clean[name] = torch.zeros_like(one_noise)
             clean[name][:, :, :num_given] = latents
-            is_given[name] = masks[name].to(device)
+            is_given[name] = mask.to(device)
         mode = self.transformer.config.get("condition_mode") or "noised"
-        return GivenLatents(clean, is_given, {name: noise[name] for name in clean}, mode, pixels)
+        noise = {name: noise[name] for name in clean}
+        return GivenLatents(clean, is_given, noise, mode, pixels, has_frame_timesteps)
 
     def prepare_condition(
         self,
@@ -789,7 +806,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         steps = [given.timesteps(t) for t in self.scheduler.timesteps]
         timesteps, audio_timesteps = (
             torch.cat([split_timestep(timestep, 1)[0] for timestep in branch]) for branch in zip(*steps)
-        )  # (K, 1), and (K, 1) or (K, 2)
+        )  # (K, 1) or (K, 2)
         self.transformer.precompute_modulation(
             timesteps,
             audio_timesteps,
@@ -818,7 +835,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 outputs = self.transformer(
                     hidden_states=latents,
                     audio_hidden_states=audio_latents,
-                    timestep=timesteps[0].expand(batch_size),
+                    timestep=timesteps[0].expand(batch_size, *timesteps[0].shape[1:]),
                     audio_timestep=timesteps[1].expand(batch_size, *timesteps[1].shape[1:]),
                     frame_rate=frame_rate,
                     cross_modal_attention=cross_modal_attention,
@@ -1011,7 +1028,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             negative_prompt, negative_audio_prompt (`str` or `list[str]`, *optional*):
                 What to steer away from. None: the unconditional prompt, three empty lines.
             height, width (`int`, *optional*):
-                Size in pixels, divisible by 16.
+                Size in pixels, divisible by 16; by 32 on Wan2.2-TI2V-5B.
             num_frames (`int`, *optional*):
                 Number of frames, 4k + 1. The audio lasts as long as they do.
             frame_rate (`float` or `Fraction`, *optional*):
@@ -1127,7 +1144,7 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         for name, shape in self._latent_shapes(num_prompts, settings).items():
             tensors[name] = self.prepare_latents(shape, generator, device, noise[name], name)
         pixels = self.prepare_image(image, num_prompts, settings.height, settings.width)
-        given_latents = self.prepare_given(given, tensors, settings) if given is not None else None
+        given_latents = self.prepare_given(given, tensors, settings, pixels)
 
         # 3. Text, and the image's latents
         encoded = self.encode_prompt(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, WanImageToVideoPipeline, WanPipeline
 
-from ..models.wan_base import transformer_from_wan
+from ..models.wan_base import check_timesteps_of_frames, transformer_from_wan
 from ..presets import wan_call_defaults
 
 
@@ -26,7 +26,8 @@ def load_wan_parts(
         expert, audio_mode, seed, dtype, kwargs: As in `JoVAPipeline.from_wan`.
 
     Raises:
-        ValueError: If it is another pipeline, or one with two experts and none is chosen.
+        ValueError: If it is another pipeline, one whose parts are not of one Wan, or one with two experts and none is
+            chosen.
     """
     index = DiffusionPipeline.load_config(folder)
     if index.get("_class_name") not in (WanPipeline.__name__, WanImageToVideoPipeline.__name__):
@@ -47,5 +48,11 @@ def load_wan_parts(
     wan = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **others, **kwargs)
     compression = wan.vae.config.scale_factor_temporal
     transformer = transformer_from_wan(getattr(wan, part), audio_mode, seed, compression)
-    defaults = wan_call_defaults(expert, transformer.config.condition_fill == "grey")
+    check_timesteps_of_frames(index, transformer.config.condition_fill)
+    if (channels := transformer.config.out_channels) != wan.vae.config.z_dim:
+        raise ValueError(
+            f"`{folder}` has a transformer of {channels} latent channels beside a VAE of {wan.vae.config.z_dim}: they "
+            "are not of one Wan. Take the folder as it was published."
+        )
+    defaults = wan_call_defaults(expert, transformer.config.condition_fill)
     return {name: wan.components[name] for name in KEPT} | {"transformer": transformer} | defaults
