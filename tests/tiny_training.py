@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file
-from wan_parts import make_wan_transformer
+from wan_parts import make_wan22_vae, make_wan_transformer
 
 from diffusers_jova import BigVGANVocoder, JoVAPipeline
 from diffusers_jova.cli.dispatch import parse
@@ -43,11 +43,16 @@ def save_tiny_pipeline(folder, **transformer_config):
 
 
 def save_wan_base(folder, in_channels=16):
-    """Write a pipeline whose transformer stands on a tiny Wan, with a 16 kHz audio branch and one text encoder."""
+    """Write a pipeline whose transformer stands on a tiny Wan, with a 16 kHz audio branch and one text encoder.
+
+    The Wan has 16 channels in, 36 for images, or 48, in and out, like Wan2.2-TI2V-5B with its VAE.
+    """
     torch.manual_seed(0)
     pipe = create_pipeline(num_attention_heads=1, num_layers=1, num_single_layers=1)
-    transformer = transformer_from_wan(make_wan_transformer(text_dim=TEXT_DIM, in_channels=in_channels), "16k")
+    channels = {"in_channels": in_channels, "out_channels": 48 if in_channels == 48 else 16}
+    transformer = transformer_from_wan(make_wan_transformer(text_dim=TEXT_DIM, **channels), "16k")
     parts = pipe.components | {"transformer": transformer, "text_encoder_2": None, "tokenizer_2": None}
+    parts["vae"] = make_wan22_vae() if in_channels == 48 else pipe.vae
     JoVAPipeline(**parts, **CALL_DEFAULTS, prompt_format="plain").save_pretrained(folder)
     return folder
 
@@ -136,12 +141,15 @@ def make_batch(clips, *visits):
 
 
 class Recorder:
-    """Stands where the transformer stands: keeps what it is given and predicts zero."""
+    """Stands where the transformer stands: keeps what it is given and predicts zero, in 16 channels or others."""
+
+    def __init__(self, channels=16):
+        self.channels = channels
 
     def __call__(self, **inputs):
         self.inputs = inputs
         video, audio = inputs["hidden_states"], inputs["audio_hidden_states"]
-        return (None if video is None else 0 * video[:, :16], None if audio is None else 0 * audio)
+        return (None if video is None else 0 * video[:, : self.channels], None if audio is None else 0 * audio)
 
 
 def start_script(script, *flags):

@@ -8,6 +8,7 @@ import torch
 from tiny_training import TINY, Recorder, make_batch, make_config, write_cache
 
 from diffusers_jova.data import cache
+from diffusers_jova.latents import normalize_latents
 from diffusers_jova.pipelines.random_pipeline import create_pipeline
 from diffusers_jova.training.dataset import CachedClips, Visit, draw_noise
 from diffusers_jova.training.randomness import draw_normal
@@ -42,6 +43,35 @@ def record(batch, scales, **settings):
     recorder = Recorder()
     output = training_step(recorder, batch, scales, make_config(**settings))
     return recorder.inputs, output
+
+
+@pytest.mark.parametrize(
+    "rows", [((0, 0), (1, 0), (0, 1), (1, 1)), ((2, 0), (2, 1), (2, 2), (2, 3))], ids=["both", "video"]
+)
+def test_first_frames_are_given_clean_at_timestep_0_where_frames_have_timesteps(rows, clips, scales):
+    scales, batch = replace(scales, in_channels=16, condition_fill="noisy"), make_batch(clips, *rows)
+    settings = {"image_conditioning_probability": 0.5, "mouth_loss_weight": 0.0}
+    inputs, output = record(batch, scales, **settings)
+    none, _ = record(batch, scales, **settings | {"image_conditioning_probability": 0.0})
+    is_drawn = draw_images(batch.visits, make_config(**settings))
+    assert 0 < is_drawn.sum() < 4
+    timestep = 1000 * output.sigmas["video"][:, None].repeat(1, 2)
+    assert torch.equal(none["timestep"], timestep)
+    timestep[is_drawn, 0] = 0
+    assert torch.equal(inputs["timestep"], timestep)
+    assert inputs["audio_timestep"] is None or torch.equal(inputs["audio_timestep"], 1000 * output.sigmas["audio"])
+    video, mean = inputs["hidden_states"], batch.video_moments.chunk(2, dim=1)[0]
+    assert torch.equal(video[is_drawn, :, 0], normalize_latents(mean, scales.vae)[is_drawn, :, 0])
+    assert torch.equal(video[~is_drawn], none["hidden_states"][~is_drawn])
+    assert torch.equal(video[:, :, 1], none["hidden_states"][:, :, 1])
+    # prediction 0: the loss is the mean square of noise - x, of what is not given
+    ends = [
+        record(batch, scales, **settings, sigma_sampling="logit_normal", logit_mean=x)[0]["hidden_states"]
+        for x in (-30.0, 30.0)
+    ]
+    error = (ends[1] - ends[0]).square()
+    expected = torch.where(is_drawn, error[:, :, 1].flatten(1).mean(1), error.flatten(1).mean(1))
+    torch.testing.assert_close(output.losses["video"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_the_model_is_given_is_where_its_timestep_says(clips, scales):

@@ -213,6 +213,19 @@ def test_mask_channels_tell_which_frames_are_given_as_in_the_pipeline(task, clip
     assert torch.equal(condition[:, :16, ~given], black.expand_as(clean)[:, :, ~given])
 
 
+@pytest.mark.parametrize("task", ["v2a", "continuation"])
+def test_frames_with_timesteps_of_their_own_are_given_clean_in_either_mode(task, clips, scales, pipe):
+    batch, scales = make_batch(clips, (0, 3), (1, 4)), replace(scales, in_channels=16, condition_fill="noisy")
+    settings = {"task_probabilities": {task: 1.0}, "image_conditioning_probability": 0.0}
+    given = draw_given(batch, [task] * 2, make_config(**settings), 31.25, 4)["video"]
+    recorder, output = record(batch, scales, **settings)
+    expected = torch.where(given, 0.0, 1000 * output.sigmas["video"][:, None])
+    assert torch.equal(recorder.inputs["timestep"], expected)
+    mask = given[:, None, :, None, None].expand_as(recorder.inputs["hidden_states"])
+    assert torch.equal(recorder.inputs["hidden_states"][mask], means(batch, pipe)[0][mask])
+    assert (output.losses["video"] > 0).all() == (task == "continuation")
+
+
 def test_a_continuation_is_given_the_beginning_of_both_and_asked_for_the_rest(clips, scales, pipe):
     batch = make_batch(clips, (0, 3), (1, 4))
     config = make_config(task_probabilities={"continuation": 1.0})

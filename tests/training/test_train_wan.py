@@ -17,25 +17,29 @@ from safetensors.torch import load_file
 from tiny_training import (
     REPOSITORY,
     TEXT_DIM,
+    Recorder,
     make_config,
     run,
     save_wan_base,
     weights,
     write_cache,
 )
+from wan_parts import make_wan_transformer
 
 from diffusers_jova import JoVAPipeline, JoVATransformer3DModel, JoVAWanTransformer3DModel
 from diffusers_jova.data.encode import encode_text, load_phase
 from diffusers_jova.data.model_facts import read_model_facts
 from diffusers_jova.data.preprocessing import PreprocessingConfig, preprocess
 from diffusers_jova.media import read_video
+from diffusers_jova.models.wan_base import transformer_from_wan
 from diffusers_jova.mouth import to_pixels
+from diffusers_jova.pipelines.conditioning import video_input
 from diffusers_jova.training import memory
 from diffusers_jova.training.config import TrainingConfig
 from diffusers_jova.training.dataset import CachedClips, Visit, collate
 from diffusers_jova.training.initialization import planned_config, read_scales
 from diffusers_jova.training.memory import BatchShape, estimate_memory
-from diffusers_jova.training.step import with_condition
+from diffusers_jova.training.step import training_step, with_condition
 from diffusers_jova.training.train import train
 from diffusers_jova.training.train_lora import train_lora
 from diffusers_jova.training.validation_prompts import encode_prompts
@@ -110,9 +114,11 @@ def test_lora_is_put_on_one_branch_and_loads(model, clips, tmp_path):
     assert pipe.get_list_adapters()
 
 
-def test_estimate_counts_the_weights_exactly_and_activations_as_autograd_keeps_them(model):
-    transformer = JoVAWanTransformer3DModel.from_pretrained(model, subfolder="transformer").train()
-    shape = BatchShape(1, (16, 3, 8, 8), (20, 30), ((8, TEXT_DIM), None))
+@pytest.mark.parametrize("channels", [16, 48])
+def test_estimate_counts_the_weights_exactly_and_activations_as_autograd_keeps_them(channels):
+    wan = make_wan_transformer(text_dim=TEXT_DIM, in_channels=channels, out_channels=channels)
+    transformer = transformer_from_wan(wan, "16k").train()
+    shape = BatchShape(1, (channels, 3, 8, 8), (20, 30), ((8, TEXT_DIM), None))
     config = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
     estimate = estimate_memory(config, shape, TrainingConfig(model="m", cache_dir="c", output_dir="o"))
     num_bytes = sum(4 * parameter.numel() for parameter in transformer.parameters())
@@ -148,7 +154,7 @@ def test_estimate_counts_no_text_among_the_tokens_of_a_branch(model):
     assert memory.count_hidden_states(transformer, shape) == 2 * (3 * 4 * 4 + 30) * width
 
 
-@pytest.fixture(scope="module", params=[16, 36], ids=["t2v", "i2v"])
+@pytest.fixture(scope="module", params=[16, 36, 48], ids=["t2v", "i2v", "ti2v"])
 def encoded(request, tmp_path_factory):
     """A base made of a Wan without or with an image, and a cache of one real clip with a plain prompt."""
     folder = tmp_path_factory.mktemp("encoded")
@@ -170,14 +176,22 @@ def test_text_and_condition_of_a_cached_clip_are_those_of_the_pipeline(encoded):
         nothing = pipe.encode_prompt("", do_classifier_free_guidance=False)[0]
     assert torch.allclose(batch.prompt_embeds, states, atol=1e-5)
     assert torch.allclose(clips.shared["unconditional.prompt_embeds"], nothing[0], atol=1e-5)
+    assert read_model_facts(encoded.model).multiple == 2 * pipe.vae_scale_factor_spatial  # 16, or 32
     scales = read_scales(encoded.model, pipe.transformer.config)
     pixels = to_pixels(read_video(encoded.clip, 12.5).frames[:1])[:, :, 0]
-    latents = torch.randn(1, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    shape = [length // 2 if axis == 0 else length for axis, length in enumerate(batch.video_moments.shape[1:])]
+    latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     for given in (True, False):
         found = with_condition(latents, batch, scales, make_config(image_conditioning_probability=float(given)))
         with torch.no_grad():
             expected = pipe.prepare_condition(pixels if given else None, latents, 64, 64)
-        assert torch.allclose(found[:, 16:], expected, atol=1e-4)
+        assert torch.allclose(found, video_input(latents, expected), atol=1e-4)
+    if scales.condition_fill == "noisy":
+        recorder = Recorder(channels=48)
+        training_step(recorder, batch, scales, make_config(image_conditioning_probability=1.0))
+        with torch.no_grad():
+            expected = pipe._encode_pixels(pixels[:, :, None], latents.device)
+        assert torch.allclose(recorder.inputs["hidden_states"][:, :, :1], expected, atol=1e-4)
 
 
 def test_prompts_of_validation_have_the_format_of_the_cache(encoded):
@@ -188,18 +202,32 @@ def test_prompts_of_validation_have_the_format_of_the_cache(encoded):
     assert torch.allclose(found["prompt_embeds"], expected, atol=1e-5)
 
 
-def test_base_for_images_learns_from_a_cache_of_its_own_only(encoded, clips, tmp_path):
-    is_for_images = JoVAWanTransformer3DModel.load_config(encoded.model / "transformer")["condition_fill"] == "grey"
+def test_base_learns_from_a_cache_of_its_own_only(encoded, clips, tmp_path):
+    fill = JoVAWanTransformer3DModel.load_config(encoded.model / "transformer")["condition_fill"]
     metrics = run(train, encoded.model, encoded.cache, tmp_path / "own", "--video_lora_rank", "1", *SHORT)
     assert len(metrics) == 2 and all(math.isfinite(line["loss"]) for line in metrics)
-    if not is_for_images:
+    if fill == "black":
         return
-    with pytest.raises(ValueError, match="holds black frames beside a reference image.* wants grey ones"):
+    message = {
+        "grey": "holds black frames beside a reference image.* wants grey ones",
+        "noisy": "differs in models.vae",
+    }
+    with pytest.raises(ValueError, match=message[fill]):
         run(train, encoded.model, clips, tmp_path / "joint", *SHORT)
     tasks = ["--task_probabilities", "t2av=0.5", "continuation=0.5"]
-    with pytest.raises(ValueError, match="continuation, but this transformer, made of a Wan for images"):
-        run(train, encoded.model, encoded.cache, tmp_path / "tasks", *tasks, *SHORT)
-    assert len(run(train, encoded.model, clips, tmp_path / "audio", "--branch", "audio", *SHORT)) == 2
+    if fill == "grey":
+        with pytest.raises(ValueError, match="continuation, but this transformer, made of a Wan for images"):
+            run(train, encoded.model, encoded.cache, tmp_path / "tasks", *tasks, *SHORT)
+        assert len(run(train, encoded.model, clips, tmp_path / "audio", "--branch", "audio", *SHORT)) == 2
+        return
+    assert len(run(train, encoded.model, encoded.cache, tmp_path / "tasks", *tasks, *SHORT)) == 2
+    run(train_lora, encoded.model, encoded.cache, tmp_path / "lora", "--rank", "2", *SHORT)
+    pipe = JoVAPipeline.from_pretrained(encoded.model)
+    pipe.load_lora_weights(str(tmp_path / "lora"))
+    pipe.set_progress_bar_config(disable=True)
+    image = read_video(encoded.clip, 12.5).frames[0]
+    output = pipe("a face", image=image, num_inference_steps=1, output_type="latent")
+    assert torch.isfinite(output.frames).all() and torch.isfinite(output.audio).all()
 
 
 def test_wans_own_pipeline_is_refused_with_the_way_on(clips, tmp_path):

@@ -31,7 +31,8 @@ hold a hash of its row and tensors, which every reading compares; files without 
 Two settings in fingerprint.json change what is there. Where the transformer's `condition_fill` is "grey", the
 reference image is encoded together with grey frames behind it, `image_moments` (2C, F, H, W), and for the black frame
 stands `grey.{height}x{width}`, the moments (2C, F, H, W) of grey frames alone, as many as the longest clip of the size
-has. Where `prompt_format` is "plain", the texts are the video caption alone.
+has; where it is "noisy", no such frame is needed, and none is there. Where `prompt_format` is "plain", the texts are
+the video caption alone.
 """
 
 import hashlib

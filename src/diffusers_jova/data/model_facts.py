@@ -33,7 +33,8 @@ class ModelFacts:
         spatial, temporal: pixels per latent cell, and frames per latent frame.
         sampling_rate, audio_latent_rate: per second; None without an audio VAE.
         samples_per_latent: of the audio VAE.
-        condition_fill: what lies beside a reference image: "black" or "grey", see `JoVAWanTransformer3DModel`.
+        condition_fill: what lies beside a reference image: "black", "grey" or "noisy", see
+            `JoVAWanTransformer3DModel`.
     """
 
     folder: Path

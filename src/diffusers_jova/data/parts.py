@@ -121,6 +121,8 @@ def write_shared(run: Run) -> None:
 def _shared_names(run: Run, phase: str) -> list[str]:
     if phase not in run.facts.phases or phase == "audio":
         return []
+    if phase == "video" and run.facts.condition_fill == "noisy":
+        return []  # frames that are not given hold their own noise
     if phase == "video":
         return sorted({f"{run.facts.condition_fill}.{bucket.height}x{bucket.width}" for bucket in run.buckets})
     return [f"unconditional.{EMBEDS_OF[phase]}"]

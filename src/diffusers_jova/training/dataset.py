@@ -55,7 +55,7 @@ class Sample:
     frame_rate: float
     video_moments: torch.Tensor | None  # (2C, F, H, W), raw
     image_moments: torch.Tensor | None  # (2C, 1, H, W), raw; or (2C, F, H, W), with grey frames behind the image
-    filler_moments: torch.Tensor | None  # likewise of a black frame, or of grey ones
+    filler_moments: torch.Tensor | None  # likewise of a black frame, or of grey ones; None where none is needed
     mouth_mask: torch.Tensor | None  # (F, H, W) bool
     audio_moments: torch.Tensor | None  # (2C, A), raw
     prompt_embeds: torch.Tensor | None  # (T1, d1)
@@ -224,8 +224,10 @@ class CachedClips(Dataset):
         audio_moments = tensors["audio_moments"].float() if "audio" in modalities else None
         return video | {"audio_moments": audio_moments}
 
-    def _filler_moments(self, row: dict[str, Any], num_latent_frames: int) -> torch.Tensor:
-        """Return the moments of a black frame, or of as many grey ones as the clip has."""
+    def _filler_moments(self, row: dict[str, Any], num_latent_frames: int) -> torch.Tensor | None:
+        """Return the moments of a black frame, or of as many grey ones as the clip has; None where none is needed."""
+        if self.condition_fill == "noisy":
+            return None
         moments = self.shared[f"{self.condition_fill}.{row['height']}x{row['width']}"].float()
         return moments if self.condition_fill == "black" else moments[:, :num_latent_frames]
 

@@ -42,10 +42,15 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, sigmas: torch.Tensor) 
 
     Args:
         latents, noise: (B, C, ...).
-        sigmas: (B,), or (B, L) for latents (B, C, L).
+        sigmas: (B,), or (B, L) for latents (B, C, L, ...).
     """
-    sigmas = sigmas.view(-1, *[1] * (latents.ndim - 1)) if sigmas.ndim == 1 else sigmas[:, None]
+    sigmas = along_time(sigmas, latents)
     return (1 - sigmas) * latents + sigmas * noise
+
+
+def along_time(values: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Return (B, F), (B, A) or (B,) so that it spreads over `latents` (B, C, F, H, W) or (B, C, A)."""
+    return values.reshape(len(values), 1, -1, *[1] * (latents.ndim - 3))
 
 
 def velocity(latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -150,6 +150,7 @@ def read_scales(model: str | os.PathLike, transformer_config: dict[str, Any]) ->
         temporal_compression=transformer_config["vae_temporal_compression"],
         audio_latent_rate=transformer_config["audio_latent_rate"],
         condition_mode=transformer_config.get("condition_mode") or "noised",
+        condition_fill=transformer_config.get("condition_fill", "black"),
     )
 
 

@@ -23,6 +23,7 @@ from .. import compat
 from ..data.cache import readable, sample_path
 from ..live_memory import GIB, default_dtype
 from ..machine import free_memory
+from ..models.value_checks import without_value_checks
 from .accelerator import is_sharded
 from .adapters import (
     KEEP_UNQUANTIZED,
@@ -279,7 +280,8 @@ def count_activations(transformer: ModelMixin, shape: BatchShape, config: Traini
     is_checkpointing, transformer.gradient_checkpointing = transformer.gradient_checkpointing, False
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision)
     autocast = torch.autocast("cpu", dtype) if dtype is not None else nullcontext()
-    with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    keeping = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with autocast, keeping, without_value_checks():  # there are no values
         outputs = transformer(**fake_inputs(transformer, shape), return_dict=False)
         sum(output.float().square().mean() for output in outputs if output is not None)
     for hook in hooks:
@@ -311,8 +313,11 @@ def count_hidden_states(transformer: ModelMixin, shape: BatchShape) -> int:
 def fake_inputs(transformer: ModelMixin, shape: BatchShape) -> dict[str, torch.Tensor | None]:
     batch_size, config = shape.batch_size, transformer.config
     video = audio = None
+    timestep = torch.zeros(batch_size)
     if shape.video is not None:
         video = torch.zeros(batch_size, config.in_channels, *shape.video[1:])
+        if config.get("condition_fill") == "noisy":
+            timestep = torch.zeros(batch_size, shape.video[1])
     if shape.audio is not None:
         audio = torch.zeros(batch_size, *shape.audio)
     texts = [None if text is None else torch.zeros(batch_size, *text) for text in shape.texts]
@@ -321,7 +326,8 @@ def fake_inputs(transformer: ModelMixin, shape: BatchShape) -> dict[str, torch.T
         "audio_hidden_states": audio,
         "encoder_hidden_states": texts[0],
         "encoder_hidden_states_2": texts[1],
-        "timestep": torch.zeros(batch_size),
+        "timestep": timestep,
+        "audio_timestep": torch.zeros(batch_size),
     }
 
 

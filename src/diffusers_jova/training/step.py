@@ -16,7 +16,7 @@ from ..latents import normalize_latents
 from ..pipelines.conditioning import condition_channels, video_input
 from .config import TrainingConfig
 from .dataset import Batch, Visit, draw_noise
-from .flow_matching import add_noise, sample_sigma, shift_sigmas, timesteps_of, velocity
+from .flow_matching import add_noise, along_time, sample_sigma, shift_sigmas, timesteps_of, velocity
 from .losses import flow_matching_loss, mouth_loss
 from .randomness import make_generator
 from .tasks import draw_given, draw_tasks, place_given
@@ -32,6 +32,8 @@ class LatentScales:
         temporal_compression: Frames per latent frame.
         audio_latent_rate: Audio latents per second.
         condition_mode: How a modality that is given enters; see `tasks`.
+        condition_fill: Where the frames that are given stand: "noisy" among the others, clean, else in channels of
+            their own; see `JoVAWanTransformer3DModel`.
     """
 
     vae: Any
@@ -40,6 +42,7 @@ class LatentScales:
     temporal_compression: int = 4
     audio_latent_rate: float = 44100 / 1024
     condition_mode: str = "noised"
+    condition_fill: str = "black"
 
 
 @dataclass
@@ -78,9 +81,12 @@ def training_step(
     sigmas = draw_sigmas(batch, config)
     if given:
         sigmas = place_given(sigmas, tasks, scales.condition_mode)
-    levels = dict(sigmas)  # those that the transformer is told; the audio has one for each latent where that is needed
+    levels = dict(sigmas)  # those that the transformer is told: one for each latent where that is needed
     if "continuation" in tasks and scales.condition_mode == "clean":
         levels["audio"] = torch.where(given["audio"], 0.0, sigmas["audio"][:, None])  # (B, A)
+    if "video" in sigmas and scales.condition_fill == "noisy":
+        given["video"] = give_first_frames(batch, config, given.get("video"))
+        levels["video"] = torch.where(given["video"], 0.0, sigmas["video"][:, None])  # (B, F)
 
     noise = batch.noise or draw_noise(batch, config.seed)
     inputs: dict[str, torch.Tensor | None] = {"hidden_states": None, "audio_hidden_states": None}
@@ -184,11 +190,6 @@ def sample_posterior(moments: torch.Tensor, noise: torch.Tensor, is_given: torch
     return latents if is_given is None else torch.where(along_time(is_given, latents), mean, latents)
 
 
-def along_time(values: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """Return (B, F) or (B, A) so that it spreads over `latents` (B, C, F, H, W) or (B, C, A)."""
-    return values.reshape(len(values), 1, -1, *[1] * (latents.ndim - 3))
-
-
 def noise_latents(
     latents: torch.Tensor, sigmas: torch.Tensor, noise: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -201,6 +202,14 @@ def draw_images(visits: list[Visit], config: TrainingConfig) -> torch.Tensor:
     """Return which samples are given their first frame: (B,) bool."""
     drawn = [torch.rand((), generator=make_generator(config.seed, *visit, "image")) for visit in visits]
     return torch.stack(drawn) < config.image_conditioning_probability
+
+
+def give_first_frames(batch: Batch, config: TrainingConfig, given_frames: torch.Tensor | None) -> torch.Tensor:
+    """Return which latent frames are given, (B, F) bool: those of `given_frames`, if any, and the drawn first ones."""
+    num_latent_frames, device = batch.video_moments.shape[2], batch.video_moments.device
+    is_first = torch.arange(num_latent_frames, device=device) == 0
+    is_given = draw_images(batch.visits, config).to(device)[:, None] & is_first
+    return is_given if given_frames is None else is_given | given_frames
 
 
 def with_condition(

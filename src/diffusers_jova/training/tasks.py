@@ -9,7 +9,8 @@
 
 What is given has no loss. How it enters is the transformer's `condition_mode`, as the pipeline reads it: "clean", at
 timestep 0, or "noised", at the noise level of what is made. The beginning of a video is noised in either mode, since
-all its frames have one timestep; the mask channels tell which of them are given.
+all its frames have one timestep; the mask channels tell which of them are given. A transformer whose `condition_fill`
+is "noisy" has a timestep for each frame instead: what is given of a video is clean then, in either mode.
 
 B batch, F latent frames, A audio latents, M video frames per latent frame
 """
