@@ -13,6 +13,7 @@ FLOPs are those of the model's matrix products, forward and backward, without wh
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -27,14 +28,15 @@ from diffusers_jova.cli.training import settings_of
 from diffusers_jova.command import run
 from diffusers_jova.models.branches import branch_config, public
 from diffusers_jova.models.transformer_jova_wan import JoVAWanTransformer3DModel
+from diffusers_jova.models.value_checks import without_value_checks
 from diffusers_jova.presets import WAN_PRESETS
 from diffusers_jova.training.config import TrainingConfig
 from diffusers_jova.training.memory import GIB, BatchShape, MemoryEstimate, estimate_memory, fake_inputs, outline_of
 
 
-FRAME_RATE, AUDIO_RATE, TEXT_LENGTH = 16.0, 44100 / 1024, 512
+AUDIO_RATE, TEXT_LENGTH = 44100 / 1024, 512
 CARDS = {"24 GB": 23.0, "48 GB": 46.5, "80 GB": 78.5}  # GiB that a process can take, about 1 less than the card has
-SIZES = ((480, 832), (512, 512), (256, 256))  # height and width in pixels
+SMALL_SIZES = ((512, 512), (256, 256))  # height and width in pixels
 LONGEST = 481  # frames: 30 s
 STAGES = {
     "stage 1, audio": ["--config", "wan_stage1_audio"],
@@ -42,14 +44,37 @@ STAGES = {
     "stage 2, video frozen": ["--config", "wan_stage2", "--video_lora_rank", "none", "--freeze_video"],
     "stage 2, both whole": ["--config", "wan_stage2", "--video_lora_rank", "none"],
 }
+PRESETS = ["jova-wan-1.3b", "jova-wan-5b", "jova-wan-14b"]
 H100 = 989e12  # FLOPs per second, bfloat16, dense
 
 
-def clip_shape(num_frames: int, height: int, width: int) -> BatchShape:
-    """Return the shape of a batch of one clip with audio at 44.1 kHz."""
-    video = (16, (num_frames - 1) // 4 + 1, height // 8, width // 8)
-    audio = (40, round(num_frames / FRAME_RATE * AUDIO_RATE))
-    return BatchShape(1, video, audio, ((TEXT_LENGTH, 4096), None))
+@dataclass(frozen=True)
+class Base:
+    """What a Wan makes: the latents of its VAE, and its own clips."""
+
+    channels: int = 16
+    spatial: int = 8  # pixels per latent row and column
+    frame_rate: float = 16.0
+    num_frames: int = 81
+    size: tuple[int, int] = (480, 832)
+
+    @property
+    def clip(self) -> str:
+        return "{} frames at {} x {}".format(self.num_frames, *self.size)
+
+    def shape(self, num_frames: int | None = None, size: tuple[int, int] | None = None) -> BatchShape:
+        """Return the shape of a batch of one clip, its own by default, with audio at 44.1 kHz."""
+        num_frames, (height, width) = num_frames or self.num_frames, size or self.size
+        video = (self.channels, (num_frames - 1) // 4 + 1, height // self.spatial, width // self.spatial)
+        audio = (40, round(num_frames / self.frame_rate * AUDIO_RATE))
+        return BatchShape(1, video, audio, ((TEXT_LENGTH, 4096), None))
+
+
+BASES = {"jova-wan-5b": Base(channels=48, spatial=16, frame_rate=24.0, num_frames=121, size=(704, 1280))}
+
+
+def base_of(preset: str) -> Base:
+    return BASES.get(preset, Base())
 
 
 def stage_config(stage: str, *flags: str) -> TrainingConfig:
@@ -97,7 +122,7 @@ def flops_of(preset: str, config: TrainingConfig, shape: BatchShape) -> float:
         with compat.load("FakeTensorMode")(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
             transformer = outline_of(model_config(preset, config, layers), config, torch.float32)
             transformer.gradient_checkpointing = False
-            with counter, torch.autocast("cpu", torch.bfloat16):
+            with counter, torch.autocast("cpu", torch.bfloat16), without_value_checks():  # there are no values
                 outputs = transformer(**fake_inputs(transformer, seen), return_dict=False)
                 sum(output.float().square().mean() for output in outputs if output is not None).backward()
         return {"flops": counter.get_total_flops()}
@@ -107,7 +132,8 @@ def flops_of(preset: str, config: TrainingConfig, shape: BatchShape) -> float:
 
 def longest_clip(preset: str, config: TrainingConfig, size: tuple[int, int], limit: float) -> int:
     """Return the most frames, 4k + 1, of which one clip fits into `limit` GiB; 0 where none does."""
-    short, long = (memory_of(preset, config, clip_shape(num_frames, *size)).peak / GIB for num_frames in (17, 81))
+    shapes = (base_of(preset).shape(num_frames, size) for num_frames in (17, 81))
+    short, long = (memory_of(preset, config, shape).peak / GIB for shape in shapes)
     per_frame = (long - short) / 64
     most = 17 + int((limit - short) / per_frame // 4 * 4)
     return 0 if most < 1 else min(most, LONGEST)
@@ -120,26 +146,28 @@ def number_of_tokens(shape: BatchShape) -> tuple[int, int]:
 
 
 def print_memory(preset: str) -> None:
-    print(f"\n{preset}: GiB of one clip of 81 frames at 480 x 832, --use_8bit_adam; then the most frames that fit\n")
-    sizes = " | ".join(f"{card}, {height} x {width}" for card in CARDS for height, width in SIZES)
-    print(f"| stage | GiB | {sizes} |\n|{'---|' * (2 + len(CARDS) * len(SIZES))}")
+    base = base_of(preset)
+    sizes = (base.size, *SMALL_SIZES)
+    print(f"\n{preset}: GiB of one clip of {base.clip}, --use_8bit_adam; then the most frames that fit\n")
+    columns = " | ".join(f"{card}, {height} x {width}" for card in CARDS for height, width in sizes)
+    print(f"| stage | GiB | {columns} |\n|{'---|' * (2 + len(CARDS) * len(sizes))}")
     for stage in STAGES:
         config = stage_config(stage, "--use_8bit_adam")
-        peak = memory_of(preset, config, clip_shape(81, 480, 832)).peak / GIB
+        peak = memory_of(preset, config, base.shape()).peak / GIB
         cells = []
         for limit in CARDS.values():
             if config.branch == "audio":  # the size of the video does not matter
-                cells += ["fits" if peak <= limit else "-"] * len(SIZES)
+                cells += ["fits" if peak <= limit else "-"] * len(sizes)
             else:
-                cells += [str(longest_clip(preset, config, size, limit) or "-") for size in SIZES]
+                cells += [str(longest_clip(preset, config, size, limit) or "-") for size in sizes]
         print(f"| {stage} | {peak:.1f} | {' | '.join(cells)} |", flush=True)
 
 
 def print_cards(preset: str) -> None:
-    print(f"\n{preset}: cards of 80 GB that share the weights (FSDP, AdamW of 32 bits), 81 frames at 480 x 832\n")
+    print(f"\n{preset}: cards of 80 GB that share the weights (FSDP, AdamW of 32 bits), {base_of(preset).clip}\n")
     print("| stage | cards | GiB on each |\n|---|---|---|")
     for stage in STAGES:
-        config, shape = stage_config(stage), clip_shape(81, 480, 832)
+        config, shape = stage_config(stage), base_of(preset).shape()
         for number in (1, 2, 4, 8, 16):
             peak = memory_of(preset, config, shape, number).peak / GIB
             if peak <= CARDS["80 GB"]:
@@ -148,11 +176,11 @@ def print_cards(preset: str) -> None:
 
 
 def print_compute(preset: str, mfu: float) -> None:
-    print(f"\n{preset}: 81 frames at 480 x 832; hours of an H100 at {mfu:.0%} of {H100 / 1e12:.0f} TFLOPs\n")
+    print(f"\n{preset}: {base_of(preset).clip}; hours of an H100 at {mfu:.0%} of {H100 / 1e12:.0f} TFLOPs\n")
     columns = ("stage", "clips", "tokens of a clip", "PFLOPs of a clip", "PFLOPs in all", "H100 hours")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for stage in STAGES:
-        config, shape = stage_config(stage), clip_shape(81, 480, 832)
+        config, shape = stage_config(stage), base_of(preset).shape()
         clips = config.max_train_steps * config.global_batch_size
         video, audio = number_of_tokens(shape)
         tokens = audio if config.branch == "audio" else video + audio
@@ -166,7 +194,7 @@ def print_compute(preset: str, mfu: float) -> None:
 
 def check(preset: str) -> None:
     """Compare the continued lines with a whole model."""
-    config, shape = stage_config("stage 2, video LoRA", "--use_8bit_adam"), clip_shape(81, 480, 832)
+    config, shape = stage_config("stage 2, video LoRA", "--use_8bit_adam"), base_of(preset).shape()
     whole = estimate_memory(model_config(preset, config), shape, config, device="cuda", accumulates=True)
     line = memory_of(preset, config, shape)
     print(f"{preset}, stage 2: {whole.peak / GIB:.3f} GiB of a whole model, {line.peak / GIB:.3f} GiB continued")
@@ -183,7 +211,7 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", nargs="+", default=["jova-wan-1.3b", "jova-wan-14b"], choices=sorted(WAN_PRESETS))
+    parser.add_argument("--preset", nargs="+", default=PRESETS, choices=sorted(WAN_PRESETS))
     parser.add_argument("--mfu", type=float, default=0.35, help="part of the H100's FLOPs that the model gets")
     parser.add_argument("--check", action="store_true", help="compare with a model of all its blocks, and stop")
     sys.exit(run(main, parser.parse_args()))

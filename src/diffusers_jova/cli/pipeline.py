@@ -27,8 +27,8 @@ TEXTS = {
     "negative_audio_prompt": "what should not be heard",
 }
 NUMBERS = {
-    "height": (int, "pixels, divisible by 16"),
-    "width": (int, "pixels, divisible by 16"),
+    "height": (int, "pixels, divisible by 16, on Wan2.2-TI2V-5B by 32"),
+    "width": (int, "pixels, divisible by 16, on Wan2.2-TI2V-5B by 32"),
     "num_frames": (int, "frames, 4k + 1"),
     "frame_rate": (float, "frames per second"),
     "num_inference_steps": (int, "denoising steps"),
