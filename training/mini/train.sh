@@ -41,6 +41,7 @@ done
 
 # The paper's stages: audio alone, from audio alone; the video branch; both, with the mouth loss and with tasks.
 stage audio mini "$audio_steps" --cache_dir "$out/cache-speech" --branch audio
+export DIFFUSERS_ATTN_BACKEND=native  # which is the quicker one for the 700 tokens of a clip
 stage video mini "$video_steps" --cache_dir "$out/cache-train" --branch video
 stage joint mini_joint "$joint_steps" --cache_dir "$out/cache-train" \
     --video_transformer "$out/video" --audio_transformer "$out/audio"
