@@ -29,7 +29,8 @@ def made(tmp_path_factory):
     """What MAKE_ONLY=1 train.sh leaves, in small."""
     folder = tmp_path_factory.mktemp("made")
     base = save_tiny_pipeline(folder / "base")
-    write_cache(folder / "cache-speech", base, kinds=("audio",) * 3)
+    for name in ("speech", "moments"):
+        write_cache(folder / f"cache-{name}", base, kinds=("audio",) * 3)
     write_cache(folder / "cache-train", base, kinds=("both",) * 3)
     return folder
 
@@ -161,5 +162,5 @@ def test_the_script_packs_and_trains_in_small_on_a_cpu(made, tmp_path):
         assert "joint: 4.1 minutes, 128 clips a step" in run(*trains, "--dry_run")
         assert "joint: planned_steps 2" in run(*trains, "--smoke")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["device"] == "CPU" and list(metrics["stages"]) == ["audio", "video", "joint"]
+    assert metrics["device"] == "CPU" and list(metrics["stages"]) == ["words", "audio", "video", "joint"]
     JoVATransformer3DModel.from_pretrained(tmp_path / "out" / "transformer")

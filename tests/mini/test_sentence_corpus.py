@@ -3,6 +3,7 @@
 """The corpus of spoken sentences: plans, captions, motion and files, with voices that hum and a head of balls."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from diffusers_jova.mini.corpus import (
     LATE_S,
     MARGIN_S,
     NUM_FRAMES,
+    NUM_MOMENTS,
     NUM_PEOPLE,
     describe,
     make_captions,
@@ -88,6 +90,19 @@ def test_audio_alone_begins_at_once(hums):
     onsets = [plan.onset_s for plan in plans]
     assert min(onsets) >= MARGIN_S and max(onsets) <= MARGIN_S + EARLY_S and np.ptp(onsets) > 0.8 * EARLY_S
     assert all(plan.speech().phones[-1].end_s < DURATION_S for plan in plans)
+
+
+def test_each_recording_begins_again_at_moments_that_share_out_the_clip(hums):
+    at_once = [plan_clip("speech", index) for index in range(20)]
+    again = [plan_clip("moments", index) for index in range(NUM_MOMENTS * len(at_once))]
+    assert again == [plan_clip("moments", index) for index in range(len(again))]
+    for index, plan in enumerate(again):
+        own = at_once[index // NUM_MOMENTS]
+        assert plan == replace(own, name=f"moments-{index:05d}.wav", onset_s=plan.onset_s)
+        said_s = len(corpus.speak(plan.voice, plan.words, plan.pace).waveform) / SAMPLING_RATE
+        part = (plan.onset_s - MARGIN_S) / (DURATION_S - 2 * MARGIN_S - said_s) * NUM_MOMENTS
+        assert 0 <= part - index % NUM_MOMENTS <= 1
+    assert np.std([plan.onset_s for plan in again]) > 3 * np.std([plan.onset_s for plan in at_once])
 
 
 def test_a_sentence_that_is_too_long_is_said_faster(hums, monkeypatch):

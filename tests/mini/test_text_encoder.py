@@ -75,7 +75,7 @@ def test_every_known_word_is_one_token_in_any_place():
 
 
 def test_prompts_come_from_the_rows_of_a_corpus_but_not_from_those_held_out(tmp_path):
-    for split in ("speech", "held_out"):
+    for split in ("speech", "moments", "held_out"):
         (tmp_path / split).mkdir()
         write_wav(tmp_path / split / "a.wav", np.zeros(16000, np.float32), 16000)
         row = {"file_name": "a.wav", "phones": PHONES, "transcript": f"{split} b", "voice": "heart"}
@@ -83,7 +83,7 @@ def test_prompts_come_from_the_rows_of_a_corpus_but_not_from_those_held_out(tmp_
         (tmp_path / "rows" / f"{split}-00000.json").write_text(json.dumps(row))
     audio_vae = AutoencoderMMAudio(hidden_channels=8)
     prompts, spoken = read_spoken(tmp_path, audio_vae)
-    assert len(prompts) == len(spoken) == VARIANTS and not any("held_out" in prompt for prompt in prompts)
+    assert len(prompts) == len(spoken) == VARIANTS and not any("held_out" in p or "moments" in p for p in prompts)
     for prompt, told in zip(prompts, spoken):
         assert len(told) == (2 if "speech b" in prompt else 0) and told.shape[1] == 20 * MOMENTS + 2
     with pytest.raises(FileNotFoundError, match="make the corpus first"):

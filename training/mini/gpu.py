@@ -21,8 +21,12 @@ from diffusers_jova.command import run
 
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SHARES = {"audio": 35.0, "video": 10.0, "joint": 55.0}  # ours: about those of the CPU's hours
-BATCH_SIZES = {"audio": 128, "video": 128, "joint": 128}
+SHARES = {"words": 10.0, "audio": 25.0, "video": 10.0, "joint": 55.0}  # ours: about those of the CPU's hours
+BATCH_SIZES = dict.fromkeys(SHARES, 128)
+BRANCHES = {"words": "audio", "audio": "audio", "video": "video", "joint": "joint"}
+CACHES = {"words": "speech", "audio": "moments", "video": "train", "joint": "train"}
+STARTS_FROM = {"audio": {"audio_transformer": "words"}}  # a stage's result
+STARTS_FROM["joint"] = {"video_transformer": "video", "audio_transformer": "audio"}
 SMOKE_STEPS, SMOKE_BATCH_SIZE = 2, 2
 
 
@@ -52,7 +56,7 @@ def parse_args() -> argparse.Namespace:
 def pack(args: argparse.Namespace) -> None:
     from diffusers_jova.mini.carried import write_carried  # late: it takes seconds
 
-    caches = {name: args.made / f"cache-{name}" for name in ("speech", "train")}
+    caches = {name: args.made / f"cache-{name}" for name in sorted(set(CACHES.values()))}
     parts = write_carried(args.made / "base", caches, args.output_dir, args.part_mb, args.max_clips)
     for part in parts:
         size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
@@ -98,13 +102,11 @@ def plan(args: argparse.Namespace, shares: dict[str, float]) -> list:
 
     stages = []
     for name, share in shares.items():
-        is_joint = name == "joint"
-        settings = read_yaml(CONFIGS / ("mini_joint.yaml" if is_joint else "mini.yaml"), TrainingConfig)
-        settings |= {"branch": name, "train_batch_size": batch_size(args, name), "seed": args.seed}
+        settings = read_yaml(CONFIGS / ("mini_joint.yaml" if name == "joint" else "mini.yaml"), TrainingConfig)
+        settings |= {"branch": BRANCHES[name], "train_batch_size": batch_size(args, name), "seed": args.seed}
         settings |= {"mixed_precision": "no" if args.smoke else "bf16"}
         settings |= {"dataloader_num_workers": 0 if args.smoke else args.num_workers}
-        starts_from = {"video_transformer": "video", "audio_transformer": "audio"} if is_joint else {}
-        stages.append(Stage(name, settings, share, "speech" if name == "audio" else "train", starts_from))
+        stages.append(Stage(name, settings, share, CACHES[name], STARTS_FROM.get(name, {})))
     return stages
 
 

@@ -19,7 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output_dir", required=True, help="folder of the corpus; an unfinished one is continued")
     parser.add_argument("--num_train", type=int, default=6000, help="clips to train on (default: 6000)")
     parser.add_argument("--num_held_out", type=int, default=300, help="clips with new sentences and new people")
-    parser.add_argument("--num_speech", type=int, default=0, help="of audio alone, to train on beside (default: 0)")
+    parser.add_argument(
+        "--num_speech", type=int, default=0, help="sentences as audio alone, four times each (default: 0)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--identity", type=int, help="seed of a person: all clips show this one person (default: many)"

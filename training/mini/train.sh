@@ -14,12 +14,12 @@ set -eu
 
 out=${1:?name a folder: training/mini/train.sh outputs/mini}
 here=$(dirname "$0")
-num_train=${NUM_TRAIN:-6000} num_held_out=${NUM_HELD_OUT:-300} num_speech=${NUM_SPEECH:-6000}
-audio_steps=${AUDIO_STEPS:-16000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-8000}
+num_train=${NUM_TRAIN:-6000} num_held_out=${NUM_HELD_OUT:-300} num_speech=${NUM_SPEECH:-3000}
+words_steps=${WORDS_STEPS:-4000} audio_steps=${AUDIO_STEPS:-12000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-8000}
 component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     num_train=8 num_held_out=2 num_speech=8
-    audio_steps=2 video_steps=2 joint_steps=2
+    words_steps=2 audio_steps=2 video_steps=2 joint_steps=2
     component_args='--text_steps 2 --video_vae_steps 2 --audio_vae_steps 2'
     pack_args='--num_clips 2'
     report_args='--num_clips 2 --num_pictured 2 --num_given 2 --num_voiced 1 --steps 1 2 --num_inference_steps 2'
@@ -33,14 +33,16 @@ $python "$here/make_corpus.py" --output_dir "$out/corpus" --seed "$seed" \
 # shellcheck disable=SC2086
 $python "$here/../nano/train_components.py" --recipe mini --corpus "$out/corpus" --output_dir "$out/base" \
     --seed "$seed" --mixed_precision "$precision" $component_args
-for split in speech train; do
+for split in speech moments train; do
     $python "$here/../preprocess.py" --data "$out/corpus/$split" --model "$out/base" --output_dir "$out/cache-$split" \
         --detect_every 5 --no_line_dropout_variants --num_workers 2
 done
 [ -z "${MAKE_ONLY:-}" ] || exit 0
 
-# The paper's stages: audio alone, from audio alone; the video branch; both, with the mouth loss and with tasks.
-stage audio mini "$audio_steps" --cache_dir "$out/cache-speech" --branch audio
+# The paper's stages: audio alone, from audio alone, first where it begins at once, then where it begins anywhere; the
+# video branch; both, with the mouth loss and with tasks.
+stage words mini "$words_steps" --cache_dir "$out/cache-speech" --branch audio
+stage audio mini "$audio_steps" --cache_dir "$out/cache-moments" --branch audio --audio_transformer "$out/words"
 export DIFFUSERS_ATTN_BACKEND=native  # which is the quicker one for the 700 tokens of a clip
 stage video mini "$video_steps" --cache_dir "$out/cache-train" --branch video
 stage joint mini_joint "$joint_steps" --cache_dir "$out/cache-train" \

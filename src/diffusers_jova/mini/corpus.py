@@ -7,7 +7,7 @@ A clip is planned by its number alone, so a corpus can be made in any order and 
 
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,7 +29,9 @@ NUM_FRAMES = 37
 DURATION_S = NUM_FRAMES / FRAME_RATE
 FASTER = (1.0, 1.12, 1.25, 1.4)  # times its pace: what is tried until a sentence fits
 
-SPLITS = ("train", "held_out", "speech")  # the last is audio alone, to train on
+AUDIO_SPLITS = ("speech", "moments")  # audio alone, to train on; the second is the first one at other moments
+SPLITS = ("train", "held_out", *AUDIO_SPLITS)
+NUM_MOMENTS = 3  # at which each recording of "speech" begins again
 NUM_PEOPLE = 600  # in the training clips
 HELD_OUT_PEOPLE = range(100_000, 100_100)  # their seeds
 CLIPS_OF_ONE = 4  # clips in a row show one person: hair and shadows are made once
@@ -91,11 +93,14 @@ def plan_clip(
     """Return what the `index`-th clip of a split shows and says.
 
     Args:
-        split: "train"; "speech", audio alone; or "held_out": people whom no training clip shows, who say sentences
-            that none says (the even numbers) or words at places where none has them (the odd ones).
+        split: "train"; "speech", audio alone that begins at once; "moments", each of these at `NUM_MOMENTS` others; or
+            "held_out": people whom no training clip shows, who say sentences that none says (the even numbers) or
+            words at places where none has them (the odd ones).
         seed: of the corpus.
         identity, voice: of the one person whom all clips show and let speak; by default many.
     """
+    if split == "moments":
+        return _begin_elsewhere(plan_clip("speech", index // NUM_MOMENTS, seed, identity, voice), index, seed)
     rng = np.random.default_rng([seed, 17, SPLITS.index(split), index])
     held_out = KINDS_HELD_OUT[index % len(KINDS_HELD_OUT)] if split == "held_out" else None
     of_one = np.random.default_rng([seed, 18, SPLITS.index(split), index // CLIPS_OF_ONE])
@@ -110,7 +115,7 @@ def plan_clip(
         _, words = draw_sentence(rng, held_out)
         for factor in FASTER:
             pace = round(usual_pace * factor, 3)
-            spare_s = DURATION_S - 2 * MARGIN_S - len(speak(voice, words, pace).waveform) / SAMPLING_RATE
+            spare_s = _spare_s(voice, words, pace)
             if spare_s >= 0:
                 break
         if spare_s >= 0:
@@ -131,6 +136,19 @@ def plan_clip(
         audio_caption=audio_caption,
         motion=int(rng.integers(2**31)),
     )
+
+
+def _spare_s(voice: str, words: tuple[str, ...], pace: float) -> float:
+    """Return what of a clip is left beside words and margins; less than nothing if they do not fit."""
+    return DURATION_S - 2 * MARGIN_S - len(speak(voice, words, pace).waveform) / SAMPLING_RATE
+
+
+def _begin_elsewhere(plan: ClipPlan, index: int, seed: int) -> ClipPlan:
+    """Return a plan of "speech" as one of "moments"; those of one recording share out where it may begin."""
+    rng = np.random.default_rng([seed, 19, index])
+    place = (index % NUM_MOMENTS + rng.uniform()) / NUM_MOMENTS
+    onset_s = MARGIN_S + float(place * _spare_s(plan.voice, plan.words, plan.pace))
+    return replace(plan, name=f"moments-{index:05d}.wav", onset_s=onset_s)
 
 
 def describe(person: Person) -> str:
@@ -244,19 +262,20 @@ def make_corpus(
     num_speech: int = 0,
 ) -> None:
     """Write the clips and a metadata.jsonl of each split into output_dir/train, output_dir/held_out and, of audio
-    alone, output_dir/speech.
+    alone, output_dir/speech and output_dir/moments.
 
     A clip that is there is kept, so an interrupted corpus is continued; metadata come last.
 
     Args:
         identity, voice: See `plan_clip`.
+        num_speech: recordings that begin at once; beside each there are `NUM_MOMENTS` that begin anywhere.
 
     Raises:
         ValueError: If `output_dir` holds a corpus of another seed, person or table of words, or no voice is so named.
     """
     words = f"{zlib.crc32(TABLE.read_bytes()):08x}"  # another table makes other sentences
     wanted: dict[str, int | str] = {"corpus": "sentences", "seed": seed, "words": words}
-    numbers = dict(zip(SPLITS, (num_train, num_held_out, num_speech)))
+    numbers = dict(zip(SPLITS, (num_train, num_held_out, num_speech, NUM_MOMENTS * num_speech)))
     fill_corpus(output_dir, numbers, wanted, write_clip, num_workers, VOICES, identity, voice)
 
 
@@ -269,7 +288,7 @@ def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | 
             return row
     plan = plan_clip(split, index, seed, identity, voice)
     speech = plan.speech()
-    if split == "speech":
+    if split in AUDIO_SPLITS:
         write_wav(folder / plan.name, speech.waveform, SAMPLING_RATE, ai_generated=False)
     else:
         frames = make_frames(plan, SIZE)
