@@ -32,6 +32,7 @@ MINI = Recipe(
     audio_vae=AUDIO_VAE | {"latent_channels": AUDIO_CHANNELS},
     audio_kl_weight=1e-5,
     audio_split="speech",
+    motion_weight=8.0,  # eyes and mouths are smaller in the frame than jova-nano's
     # 2 x 2 latents per token, as jova-nano's: 4 x 4 would be 256 numbers, which 192 cannot tell: docs/decisions.md
     transformer={
         **NANO.transformer,

@@ -28,6 +28,7 @@ from ..pipelines.random_pipeline import NANO_DEFAULTS
 from .autoencoders import (
     AUDIO_KL_WEIGHT,
     AUDIO_VAE,
+    MOTION_WEIGHT,
     VIDEO_VAE,
     copy_fitting,
     read_clips,
@@ -71,6 +72,7 @@ class Recipe:
         audio_vae: config of its `AutoencoderMMAudio`.
         audio_kl_weight: see `train_audio_vae`.
         audio_split: of the corpus, from which audio VAE and vocoder learn.
+        motion_weight: see `train_video_vae`.
         last_folder: which folder says that a component is trained.
     """
 
@@ -86,6 +88,7 @@ class Recipe:
     audio_vae: Mapping[str, Any] = field(default_factory=AUDIO_VAE.copy)
     audio_kl_weight: float = AUDIO_KL_WEIGHT
     audio_split: str = "train"
+    motion_weight: float = MOTION_WEIGHT
     last_folder: Mapping[str, str] = field(default_factory=LAST_FOLDER.copy)
 
     def train_component(
@@ -108,7 +111,8 @@ class Recipe:
         if name == "video_vae":
             frames, _ = read_clips(corpus / "train", self.size, NUM_CLIPS)
             start = self._start(AutoencoderKLWan, "vae")
-            vae = train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision, start)
+            weight = self.motion_weight
+            vae = train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision, start, weight)
             return save_component(vae, folder)
         waveforms = read_waveforms(corpus / self.audio_split, NUM_CLIPS)
         if name == "audio_vae":

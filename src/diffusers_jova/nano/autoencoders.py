@@ -46,7 +46,7 @@ AUDIO_VAE = {"hidden_channels": 32}
 # noise: a posterior as wide as the latents' own spread, or wider.
 VIDEO_KL_WEIGHT, AUDIO_KL_WEIGHT = 1e-5, 1e-4
 MAX_POSTERIOR = 0.1  # of the latents' spread, see `tighten_posterior`
-MOTION_WEIGHT = 4.0  # of pixels that differ from the clip's mean by 1 (of 2): the mouth is small, and what counts
+MOTION_WEIGHT = 4.0
 EDGE_WEIGHT = 1.0  # of the error of neighbouring pixels' differences: eyes and lips are edges
 
 
@@ -127,6 +127,7 @@ def train_video_vae(
     seed: int = 0,
     mixed_precision: str = "no",
     start: AutoencoderKLWan | None = None,
+    motion_weight: float = MOTION_WEIGHT,
 ) -> AutoencoderKLWan:
     """Return a video VAE trained on `frames` (N, F, H, W, 3) uint8, with its latents' statistics in the config.
 
@@ -134,6 +135,7 @@ def train_video_vae(
         config: of the VAE.
         mixed_precision: see `optimize`.
         start: a VAE whose weights it starts from, wherever their shapes are its own.
+        motion_weight: of pixels that differ from the clip's mean by 1 (of 2): the mouth is small, and what counts.
 
     It learns from single frames. What it does to a frame does not depend on the frames before: the taps of its causal
     convolutions that reach into the past are zero.
@@ -150,7 +152,7 @@ def train_video_vae(
             clip = to_pixels(frames[index])
             moment = int(rng.integers(clip.shape[1]))
             pixels.append(clip[:, moment, None])
-            weights.append(1 + MOTION_WEIGHT * (clip[:, moment, None] - clip.mean(dim=1, keepdim=True)).abs())
+            weights.append(1 + motion_weight * (clip[:, moment, None] - clip.mean(dim=1, keepdim=True)).abs())
         pixels, weights = torch.stack(pixels), torch.stack(weights)
         posterior = vae.encode(pixels).latent_dist
         error = vae.decode(posterior.sample()).sample - pixels
