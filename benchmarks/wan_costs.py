@@ -13,7 +13,6 @@ FLOPs are those of the model's matrix products, forward and backward, without wh
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -29,7 +28,8 @@ from diffusers_jova.command import run
 from diffusers_jova.models.branches import branch_config, public
 from diffusers_jova.models.transformer_jova_wan import JoVAWanTransformer3DModel
 from diffusers_jova.models.value_checks import without_value_checks
-from diffusers_jova.presets import WAN_PRESETS
+from diffusers_jova.models.wan_base import CLEAN_FRAME_CHANNELS
+from diffusers_jova.presets import WAN_PRESETS, wan_call_defaults
 from diffusers_jova.training.config import TrainingConfig
 from diffusers_jova.training.memory import GIB, BatchShape, MemoryEstimate, estimate_memory, fake_inputs, outline_of
 
@@ -48,15 +48,20 @@ PRESETS = ["jova-wan-1.3b", "jova-wan-5b", "jova-wan-14b"]
 H100 = 989e12  # FLOPs per second, bfloat16, dense
 
 
-@dataclass(frozen=True)
 class Base:
-    """What a Wan makes: the latents of its VAE, and its own clips."""
+    """What a Wan makes: the latents of its VAE, and its own clips.
 
-    channels: int = 16
-    spatial: int = 8  # pixels per latent row and column
-    frame_rate: float = 16.0
-    num_frames: int = 81
-    size: tuple[int, int] = (480, 832)
+    Args:
+        preset: A name of `WAN_PRESETS`.
+    """
+
+    def __init__(self, preset: str):
+        config = WAN_PRESETS[preset]
+        call = wan_call_defaults(condition_fill=config.get("condition_fill", "black"))
+        self.channels = config.get("out_channels", 16)
+        self.spatial = 16 if self.channels == CLEAN_FRAME_CHANNELS else 8  # pixels per latent row and column
+        self.frame_rate, self.num_frames = call["frame_rate"], call["num_frames"]
+        self.size = (call["height"], call["width"])
 
     @property
     def clip(self) -> str:
@@ -68,13 +73,6 @@ class Base:
         video = (self.channels, (num_frames - 1) // 4 + 1, height // self.spatial, width // self.spatial)
         audio = (40, round(num_frames / self.frame_rate * AUDIO_RATE))
         return BatchShape(1, video, audio, ((TEXT_LENGTH, 4096), None))
-
-
-BASES = {"jova-wan-5b": Base(channels=48, spatial=16, frame_rate=24.0, num_frames=121, size=(704, 1280))}
-
-
-def base_of(preset: str) -> Base:
-    return BASES.get(preset, Base())
 
 
 def stage_config(stage: str, *flags: str) -> TrainingConfig:
@@ -132,7 +130,7 @@ def flops_of(preset: str, config: TrainingConfig, shape: BatchShape) -> float:
 
 def longest_clip(preset: str, config: TrainingConfig, size: tuple[int, int], limit: float) -> int:
     """Return the most frames, 4k + 1, of which one clip fits into `limit` GiB; 0 where none does."""
-    shapes = (base_of(preset).shape(num_frames, size) for num_frames in (17, 81))
+    shapes = (Base(preset).shape(num_frames, size) for num_frames in (17, 81))
     short, long = (memory_of(preset, config, shape).peak / GIB for shape in shapes)
     per_frame = (long - short) / 64
     most = 17 + int((limit - short) / per_frame // 4 * 4)
@@ -146,7 +144,7 @@ def number_of_tokens(shape: BatchShape) -> tuple[int, int]:
 
 
 def print_memory(preset: str) -> None:
-    base = base_of(preset)
+    base = Base(preset)
     sizes = (base.size, *SMALL_SIZES)
     print(f"\n{preset}: GiB of one clip of {base.clip}, --use_8bit_adam; then the most frames that fit\n")
     columns = " | ".join(f"{card}, {height} x {width}" for card in CARDS for height, width in sizes)
@@ -164,10 +162,10 @@ def print_memory(preset: str) -> None:
 
 
 def print_cards(preset: str) -> None:
-    print(f"\n{preset}: cards of 80 GB that share the weights (FSDP, AdamW of 32 bits), {base_of(preset).clip}\n")
+    print(f"\n{preset}: cards of 80 GB that share the weights (FSDP, AdamW of 32 bits), {Base(preset).clip}\n")
     print("| stage | cards | GiB on each |\n|---|---|---|")
     for stage in STAGES:
-        config, shape = stage_config(stage), base_of(preset).shape()
+        config, shape = stage_config(stage), Base(preset).shape()
         for number in (1, 2, 4, 8, 16):
             peak = memory_of(preset, config, shape, number).peak / GIB
             if peak <= CARDS["80 GB"]:
@@ -176,11 +174,11 @@ def print_cards(preset: str) -> None:
 
 
 def print_compute(preset: str, mfu: float) -> None:
-    print(f"\n{preset}: {base_of(preset).clip}; hours of an H100 at {mfu:.0%} of {H100 / 1e12:.0f} TFLOPs\n")
+    print(f"\n{preset}: {Base(preset).clip}; hours of an H100 at {mfu:.0%} of {H100 / 1e12:.0f} TFLOPs\n")
     columns = ("stage", "clips", "tokens of a clip", "PFLOPs of a clip", "PFLOPs in all", "H100 hours")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for stage in STAGES:
-        config, shape = stage_config(stage), base_of(preset).shape()
+        config, shape = stage_config(stage), Base(preset).shape()
         clips = config.max_train_steps * config.global_batch_size
         video, audio = number_of_tokens(shape)
         tokens = audio if config.branch == "audio" else video + audio
@@ -194,7 +192,7 @@ def print_compute(preset: str, mfu: float) -> None:
 
 def check(preset: str) -> None:
     """Compare the continued lines with a whole model."""
-    config, shape = stage_config("stage 2, video LoRA", "--use_8bit_adam"), base_of(preset).shape()
+    config, shape = stage_config("stage 2, video LoRA", "--use_8bit_adam"), Base(preset).shape()
     whole = estimate_memory(model_config(preset, config), shape, config, device="cuda", accumulates=True)
     line = memory_of(preset, config, shape)
     print(f"{preset}, stage 2: {whole.peak / GIB:.3f} GiB of a whole model, {line.peak / GIB:.3f} GiB continued")

@@ -25,8 +25,10 @@ SHARES = {"words": 10.0, "audio": 25.0, "video": 10.0, "joint": 55.0}  # ours: a
 BATCH_SIZES = dict.fromkeys(SHARES, 128)
 BRANCHES = {"words": "audio", "audio": "audio", "video": "video", "joint": "joint"}
 CACHES = {"words": "speech", "audio": "moments", "video": "train", "joint": "train"}
-STARTS_FROM = {"audio": {"audio_transformer": "words"}}  # a stage's result
-STARTS_FROM["joint"] = {"video_transformer": "video", "audio_transformer": "audio"}
+STARTS_FROM = {  # of a stage, the settings that name another one's result
+    "audio": {"audio_transformer": "words"},
+    "joint": {"video_transformer": "video", "audio_transformer": "audio"},
+}
 SMOKE_STEPS, SMOKE_BATCH_SIZE = 2, 2
 
 
