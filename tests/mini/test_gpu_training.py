@@ -29,15 +29,14 @@ def made(tmp_path_factory):
     """What MAKE_ONLY=1 train.sh leaves, in small."""
     folder = tmp_path_factory.mktemp("made")
     base = save_tiny_pipeline(folder / "base")
-    for name in ("speech", "moments"):
-        write_cache(folder / f"cache-{name}", base, kinds=("audio",) * 3)
-    write_cache(folder / "cache-train", base, kinds=("both",) * 3)
+    write_cache(folder / "cache-speech", base, kinds=("audio",) * 3)
+    write_cache(folder / "cache-joint", base, kinds=("both",) * 3 + ("audio",) * 2)
     return folder
 
 
 @pytest.fixture(scope="module")
 def parts(made, tmp_path_factory):
-    caches = {name: made / f"cache-{name}" for name in ("speech", "train")}
+    caches = {name: made / f"cache-{name}" for name in ("speech", "joint")}
     return write_carried(made / "base", caches, tmp_path_factory.mktemp("carried") / "parts", part_mb=0.25)
 
 
@@ -46,9 +45,9 @@ def test_parts_are_small_and_make_caches_that_training_reads(made, parts, tmp_pa
     for part in parts:
         assert sum(path.stat().st_size for path in part.rglob("*.safetensors")) <= 2**18
     join_carried(reversed(parts), tmp_path)
-    for name, branch in (("speech", "audio"), ("train", "joint")):
+    for name, branch, number in (("speech", "audio", 3), ("joint", "joint", 5)):
         clips = CachedClips(tmp_path / name, branch, model=tmp_path / BASE)  # the models' files are compared
-        assert len(clips) == 3
+        assert len(clips) == number
         carried, own = (cache.read_sample(folder, "clip001") for folder in (tmp_path / name, made / f"cache-{name}"))
         assert torch.equal(carried["audio_moments"], own["audio_moments"].half())
     assert torch.equal(carried["mouth_boxes"], own["mouth_boxes"])
@@ -60,13 +59,13 @@ def test_parts_are_small_and_make_caches_that_training_reads(made, parts, tmp_pa
 def test_what_cannot_be_carried_is_said(made, parts, tmp_path):
     with pytest.raises(ValueError, match=f"Of {len(parts)} parts, 2 are missing: carry all"):
         join_carried([part for part in parts if part.name != "2"], tmp_path / "whole")
-    caches = {"train": made / "cache-train"}
+    caches = {"joint": made / "cache-joint"}
     with pytest.raises(ValueError, match="A part of 0.01 MiB cannot hold `base/.*allow larger parts"):
         write_carried(made / "base", caches, tmp_path / "parts", part_mb=0.01)
     assert not (tmp_path / "parts").exists()
     other = write_cache(tmp_path / "other")  # of no model
     with pytest.raises(ValueError, match="was made with other models"):
-        write_carried(made / "base", {"train": other}, tmp_path / "parts")
+        write_carried(made / "base", {"joint": other}, tmp_path / "parts")
 
 
 def plan():
@@ -74,8 +73,8 @@ def plan():
     of_one = {"video_transformer": "video", "audio_transformer": "audio"}
     return [
         Stage("audio", sizes | {"branch": "audio"}, 1, "speech", {}),
-        Stage("video", sizes | {"branch": "video"}, 1, "train", {}),
-        Stage("joint", sizes | {"branch": "joint"}, 2, "train", of_one),
+        Stage("video", sizes | {"branch": "video"}, 1, "joint", {}),
+        Stage("joint", sizes | {"branch": "joint"}, 2, "joint", of_one),
     ]
 
 

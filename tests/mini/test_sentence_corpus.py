@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ball_head import make_ball_head
 
+from diffusers_jova.data.clips import find_sources
 from diffusers_jova.media import read_audio, read_video
 from diffusers_jova.mini import corpus, portraits
 from diffusers_jova.mini.corpus import (
@@ -27,6 +28,7 @@ from diffusers_jova.mini.corpus import (
     make_poses,
     plan_clip,
     write_clip,
+    write_joint,
 )
 from diffusers_jova.mini.hair import Style
 from diffusers_jova.mini.people import Person
@@ -200,9 +202,23 @@ def test_clips_in_a_row_show_one_person_in_voices_that_are_trained_on(hums):
     assert not {plan.voice for plan in plans} & set(HELD_OUT_VOICES)
 
 
+def test_one_folder_names_clips_and_recordings_to_train_on(tmp_path):
+    names = {"train": "train-00000.mp4", "moments": "moments-00000.wav"}
+    for split, name in names.items():
+        (tmp_path / split).mkdir()
+        (tmp_path / split / name).touch()
+        row = {"file_name": name, "transcript": f"of {split}"}
+        (tmp_path / split / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    write_joint(tmp_path)
+    found = find_sources(tmp_path / "joint")
+    assert {clip.path.resolve(): clip.texts["transcript"] for clip in found} == {
+        (tmp_path / split / name).resolve(): f"of {split}" for split, name in names.items()
+    }
+
+
 def test_another_corpus_in_the_folder_and_unknown_voices_are_refused(tmp_path):
     make_corpus(tmp_path, 0, 0, num_workers=1)
-    assert (tmp_path / "held_out" / "metadata.jsonl").read_text() == ""
+    assert all((tmp_path / split / "metadata.jsonl").read_text() == "" for split in ("held_out", "joint"))
     with pytest.raises(ValueError, match="holds a corpus of .*, not of corpus sentences, seed 1"):
         make_corpus(tmp_path, 0, 0, seed=1)
     with pytest.raises(ValueError, match="`voice` must be one of heart, bella"):

@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SHARES = {"words": 10.0, "audio": 25.0, "video": 10.0, "joint": 55.0}  # ours: about those of the CPU's hours
 BATCH_SIZES = dict.fromkeys(SHARES, 128)
 BRANCHES = {"words": "audio", "audio": "audio", "video": "video", "joint": "joint"}
-CACHES = {"words": "speech", "audio": "moments", "video": "train", "joint": "train"}
+CACHES = {"words": "speech", "audio": "joint", "video": "joint", "joint": "joint"}
 STARTS_FROM = {  # of a stage, the settings that name another one's result
     "audio": {"audio_transformer": "words"},
     "joint": {"video_transformer": "video", "audio_transformer": "audio"},

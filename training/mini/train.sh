@@ -15,7 +15,7 @@ set -eu
 out=${1:?name a folder: training/mini/train.sh outputs/mini}
 here=$(dirname "$0")
 num_train=${NUM_TRAIN:-6000} num_held_out=${NUM_HELD_OUT:-300} num_speech=${NUM_SPEECH:-3000}
-words_steps=${WORDS_STEPS:-4000} audio_steps=${AUDIO_STEPS:-12000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-8000}
+words_steps=${WORDS_STEPS:-4000} audio_steps=${AUDIO_STEPS:-12000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-16000}
 component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     num_train=8 num_held_out=2 num_speech=8
@@ -33,19 +33,19 @@ $python "$here/make_corpus.py" --output_dir "$out/corpus" --seed "$seed" \
 # shellcheck disable=SC2086
 $python "$here/../nano/train_components.py" --recipe mini --corpus "$out/corpus" --output_dir "$out/base" \
     --seed "$seed" --mixed_precision "$precision" $component_args
-for split in speech moments train; do
+for split in speech joint; do
     $python "$here/../preprocess.py" --data "$out/corpus/$split" --model "$out/base" --output_dir "$out/cache-$split" \
         --detect_every 5 --no_line_dropout_variants --num_workers 2
 done
 [ -z "${MAKE_ONLY:-}" ] || exit 0
 
-# The paper's stages: audio alone, from audio alone, first where it begins at once, then where it begins anywhere; the
-# video branch; both, with the mouth loss and with tasks.
+# The paper's stages: audio alone, first where it begins at once, then where it begins anywhere; the video branch; both,
+# with the mouth loss and with tasks, beside audio alone.
 stage words mini "$words_steps" --cache_dir "$out/cache-speech" --branch audio
-stage audio mini "$audio_steps" --cache_dir "$out/cache-moments" --branch audio --audio_transformer "$out/words"
+stage audio mini "$audio_steps" --cache_dir "$out/cache-joint" --branch audio --audio_transformer "$out/words"
 export DIFFUSERS_ATTN_BACKEND=native  # which is the quicker one for the 700 tokens of a clip
-stage video mini "$video_steps" --cache_dir "$out/cache-train" --branch video
-stage joint mini_joint "$joint_steps" --cache_dir "$out/cache-train" \
+stage video mini "$video_steps" --cache_dir "$out/cache-joint" --branch video
+stage joint mini_joint "$joint_steps" --cache_dir "$out/cache-joint" \
     --video_transformer "$out/video" --audio_transformer "$out/audio"
 
 # shellcheck disable=SC2086

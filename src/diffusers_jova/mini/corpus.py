@@ -31,6 +31,7 @@ FASTER = (1.0, 1.12, 1.25, 1.4)  # times its pace: what is tried until a sentenc
 
 AUDIO_SPLITS = ("speech", "moments")  # audio alone, to train on; the second is the first one at other moments
 SPLITS = ("train", "held_out", *AUDIO_SPLITS)
+JOINT = ("train", "moments")  # what all stages but the first one learn from
 NUM_MOMENTS = 3  # at which each recording of "speech" begins again
 NUM_PEOPLE = 600  # in the training clips
 HELD_OUT_PEOPLE = range(100_000, 100_100)  # their seeds
@@ -262,7 +263,7 @@ def make_corpus(
     num_speech: int = 0,
 ) -> None:
     """Write the clips and a metadata.jsonl of each split into output_dir/train, output_dir/held_out and, of audio
-    alone, output_dir/speech and output_dir/moments.
+    alone, output_dir/speech and output_dir/moments; and output_dir/joint/metadata.jsonl, see `write_joint`.
 
     A clip that is there is kept, so an interrupted corpus is continued; metadata come last.
 
@@ -277,6 +278,22 @@ def make_corpus(
     wanted: dict[str, int | str] = {"corpus": "sentences", "seed": seed, "words": words}
     numbers = dict(zip(SPLITS, (num_train, num_held_out, num_speech, NUM_MOMENTS * num_speech)))
     fill_corpus(output_dir, numbers, wanted, write_clip, num_workers, VOICES, identity, voice)
+    write_joint(Path(output_dir))
+
+
+def write_joint(corpus: Path) -> None:
+    """Write joint/metadata.jsonl, which names the clips of train/ and the recordings of moments/: one cache has both.
+
+    With the clips alone, each of which begins at one moment, a model would learn by heart what they say.
+    """
+    rows = []
+    for split in JOINT:
+        for line in (corpus / split / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            rows.append(row | {"file_name": f"../{split}/{row['file_name']}"})
+    (corpus / "joint").mkdir(exist_ok=True)
+    with whole_file(corpus / "joint" / "metadata.jsonl") as path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | None, voice: str | None) -> dict:
