@@ -13,6 +13,7 @@ from diffusers_jova import BigVGANVocoder, GriffinLimVocoder, JoVAPipeline
 from diffusers_jova.latents import normalize_latents
 from diffusers_jova.media import write_wav
 from diffusers_jova.nano import assemble as assembling
+from diffusers_jova.nano import sharpening
 from diffusers_jova.nano.assemble import NANO
 from diffusers_jova.nano.autoencoders import (
     copy_fitting,
@@ -25,6 +26,7 @@ from diffusers_jova.nano.autoencoders import (
     train_video_vae,
 )
 from diffusers_jova.nano.faces import Identity, Pose, draw_face
+from diffusers_jova.nano.sharpening import PatchDiscriminator, discriminator_loss, judge, sharpen_decoder
 from diffusers_jova.nano.text_encoders import (
     IGNORED,
     NeighbourHead,
@@ -119,6 +121,49 @@ def test_the_video_vae_sees_each_frame_alone(video_vae, frames):
         with on_single_frames(video_vae):  # the shortcut that training takes
             shortcut = video_vae.encode(clip[:, :, 4:5]).latent_dist.mode()
         assert torch.allclose(shortcut, alone, atol=1e-5)
+
+
+def test_a_discriminator_makes_the_decoder_sharp_and_leaves_the_latents(video_vae, frames, monkeypatch):
+    sharp = copy.deepcopy(video_vae)
+    monkeypatch.setattr(sharpening, "KEPT", 0.0)
+    sharpen_decoder(sharp, frames, num_steps=60)
+    pixels = torch.stack([to_pixels(clip) for clip in frames])
+    with torch.no_grad():
+        latents = video_vae.encode(pixels).latent_dist.parameters
+        torch.testing.assert_close(sharp.encode(pixels).latent_dist.parameters, latents, rtol=0, atol=0)
+        made = [vae.decode(latents.chunk(2, dim=1)[0]).sample for vae in (video_vae, sharp)]
+    assert sharp.config.latents_std == video_vae.config.latents_std
+    soft, sharpened, real = (images.diff(dim=-1).abs().mean() for images in (*made, pixels))
+    assert soft < 0.8 * real and abs(sharpened - real) < 0.5 * abs(soft - real), (soft, sharpened, real)
+
+
+def test_a_part_of_the_weights_from_before_is_kept(video_vae, frames, monkeypatch):
+    results = []
+    for kept in (0.0, 0.4, 1.0):
+        monkeypatch.setattr(sharpening, "KEPT", kept)
+        results.append(copy.deepcopy(video_vae))
+        sharpen_decoder(results[-1], frames, num_steps=2)
+    sharp, mixed, before = (vae.decoder.conv_out.weight for vae in results)
+    assert torch.equal(before, video_vae.decoder.conv_out.weight) and not torch.equal(sharp, before)
+    torch.testing.assert_close(mixed, 0.6 * sharp + 0.4 * before)
+
+
+def test_a_discriminator_learns_to_tell_images_apart_and_is_not_changed_by_whom_it_judges():
+    torch.manual_seed(0)
+    discriminator, real = PatchDiscriminator(), torch.rand(4, 3, 32, 32).round() * 2 - 1
+    made = torch.zeros_like(real).requires_grad_()
+    held_against, distance = judge(discriminator, made, real)
+    (held_against + distance).backward()
+    assert made.grad.abs().sum() > 0 and all(p.grad is None and p.requires_grad for p in discriminator.parameters())
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        losses.append(discriminator_loss(discriminator, made.detach(), real))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert abs(losses[0] - 2) < 0.5 and losses[-1] < 1.5
+    assert discriminator(real)[0].mean() > discriminator(made)[0].mean() + 0.5
 
 
 def test_the_audio_vae_learns_and_carries_its_own_statistics(audio_vae, waveforms):

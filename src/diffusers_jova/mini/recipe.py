@@ -33,6 +33,7 @@ MINI = Recipe(
     audio_kl_weight=1e-5,
     audio_split="speech",
     motion_weight=8.0,  # eyes and mouths are smaller in the frame than jova-nano's
+    sharpening=0.3,  # teeth, strands of hair and edges of eyes are finer than what latents tell
     # 2 x 2 latents per token, as jova-nano's: 4 x 4 would be 256 numbers, which 192 cannot tell: docs/decisions.md
     transformer={
         **NANO.transformer,
@@ -41,7 +42,9 @@ MINI = Recipe(
         "text_embed_dim_2": None,
     },
     defaults={**NANO.defaults, **DEFAULTS},
-    settings=DEFAULTS | BEST_SETTINGS | {"prompt_format": "labelled", "known_words": KNOWN_WORDS},
+    settings=DEFAULTS
+    | BEST_SETTINGS
+    | {"num_inference_steps": 12, "prompt_format": "labelled", "known_words": KNOWN_WORDS},
     held_out=_held_out,
     starts_from="jova-nano",  # whose blocks speak already, and whose lips follow
     last_folder={**NANO.last_folder, "text": "text_encoder"},

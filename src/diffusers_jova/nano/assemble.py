@@ -39,6 +39,7 @@ from .autoencoders import (
 )
 from .corpus import make_frames, make_waveform, plan_clip
 from .settings import COMPONENTS
+from .sharpening import sharpen_decoder
 from .speech import DIGITS
 from .text_encoders import make_prompts, train_qwen, train_t5, train_tokenizers
 from .vocoder import train_vocoder
@@ -73,6 +74,7 @@ class Recipe:
         audio_kl_weight: see `train_audio_vae`.
         audio_split: of the corpus, from which audio VAE and vocoder learn.
         motion_weight: see `train_video_vae`.
+        sharpening: steps of `sharpen_decoder` after those of the video VAE, over their number.
         last_folder: which folder says that a component is trained.
     """
 
@@ -89,6 +91,7 @@ class Recipe:
     audio_kl_weight: float = AUDIO_KL_WEIGHT
     audio_split: str = "train"
     motion_weight: float = MOTION_WEIGHT
+    sharpening: float = 0.0
     last_folder: Mapping[str, str] = field(default_factory=LAST_FOLDER.copy)
 
     def train_component(
@@ -113,6 +116,8 @@ class Recipe:
             start = self._start(AutoencoderKLWan, "vae")
             weight = self.motion_weight
             vae = train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision, start, weight)
+            if num_sharpened := round(self.sharpening * num_steps):
+                sharpen_decoder(vae, frames, num_sharpened, 12, seed, mixed_precision, weight)
             return save_component(vae, folder)
         waveforms = read_waveforms(corpus / self.audio_split, NUM_CLIPS)
         if name == "audio_vae":

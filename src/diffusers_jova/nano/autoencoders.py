@@ -147,27 +147,36 @@ def train_video_vae(
     forget_the_past(vae)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
-        pixels, weights = [], []
-        for index in rng.integers(len(frames), size=batch_size):
-            clip = to_pixels(frames[index])
-            moment = int(rng.integers(clip.shape[1]))
-            pixels.append(clip[:, moment, None])
-            weights.append(1 + motion_weight * (clip[:, moment, None] - clip.mean(dim=1, keepdim=True)).abs())
-        pixels, weights = torch.stack(pixels), torch.stack(weights)
+        pixels, weights = draw_frames(frames, rng, batch_size, motion_weight)
         posterior = vae.encode(pixels).latent_dist
-        error = vae.decode(posterior.sample()).sample - pixels
-        edges = sum(error.diff(dim=dim).abs().mean() for dim in (-1, -2))
-        return {
-            "error": (weights * error.abs()).mean(),
-            "edges": EDGE_WEIGHT * edges,
-            "kl": VIDEO_KL_WEIGHT * kl_per_element(posterior),
-        }
+        errors = frame_errors(vae.decode(posterior.sample()).sample, pixels, weights)
+        return errors | {"kl": VIDEO_KL_WEIGHT * kl_per_element(posterior)}
 
     with on_single_frames(vae):
         optimize(vae, losses, num_steps, learning_rate=2e-3, mixed_precision=mixed_precision)
     set_statistics(vae, (vae.encode(to_pixels(clip)[None]).latent_dist.mode() for clip in frames[:200]))
     tighten_posterior(vae, torch.cat([to_pixels(clip)[None] for clip in frames[:20]]))
     return vae
+
+
+def draw_frames(
+    frames: np.ndarray, rng: np.random.Generator, batch_size: int, motion_weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return single frames (B, 3, 1, H, W) of clips drawn from `frames`, and the weights of their pixels."""
+    pixels, weights = [], []
+    for index in rng.integers(len(frames), size=batch_size):
+        clip = to_pixels(frames[index])
+        moment = int(rng.integers(clip.shape[1]))
+        pixels.append(clip[:, moment, None])
+        weights.append(1 + motion_weight * (clip[:, moment, None] - clip.mean(dim=1, keepdim=True)).abs())
+    return torch.stack(pixels), torch.stack(weights)
+
+
+def frame_errors(made: torch.Tensor, pixels: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the mean absolute errors of frames (B, 3, 1, H, W), and of the differences of neighbouring pixels."""
+    error = made - pixels
+    edges = sum(error.diff(dim=dim).abs().mean() for dim in (-1, -2))
+    return {"error": (weights * error.abs()).mean(), "edges": EDGE_WEIGHT * edges}
 
 
 @torch.no_grad()
