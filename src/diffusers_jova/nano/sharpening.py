@@ -75,9 +75,9 @@ def sharpen_decoder(
     trained = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train()
     before = copy.deepcopy(trained)
     optimizers, schedules = [], []
-    settings = {"betas": (0.5, 0.99), "weight_decay": 1e-4, "fused": True}
     for module, learning_rate in ((trained, LEARNING_RATE), (discriminator, 2 * LEARNING_RATE)):
-        optimizers.append(torch.optim.AdamW(module.parameters(), learning_rate, **settings))
+        parameters = module.parameters()
+        optimizers.append(torch.optim.AdamW(parameters, learning_rate, betas=(0.5, 0.99), weight_decay=1e-4))
         schedules.append(get_cosine_schedule_with_warmup(optimizers[-1], num_steps // 20, num_steps))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision == "bf16")
     with on_single_frames(vae):
@@ -88,7 +88,7 @@ def sharpen_decoder(
                     latents = vae.encode(pixels).latent_dist.sample()
                 noise = LATENT_NOISE * float(rng.uniform()) ** 2
                 made = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample.float()
-                error = sum(frame_errors(made, pixels, weights).values())
+                error = torch.stack([*frame_errors(made, pixels, weights).values()]).sum()
                 held_against, distance = judge(discriminator, made[:, :, 0], pixels[:, :, 0])
             gradient, *others = (
                 torch.autograd.grad(term, made, retain_graph=True)[0] for term in (error, held_against, distance)
