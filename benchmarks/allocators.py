@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 
+from diffusers_jova import command
+
 
 JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 SETTINGS = {"MALLOC_CONF": "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always"}
@@ -43,18 +45,21 @@ def measure(threads: int, batch_size: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", default=JEMALLOC, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=8, help="clips (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each, in turn (default: %(default)s)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     if args.child:
         return print(measure(args.threads, args.batch_size))
     if not os.path.isfile(args.library):
-        sys.exit(f"There is no `{args.library}`: install jemalloc, or name its file with --library.")
+        raise FileNotFoundError(f"There is no `{args.library}`: install jemalloc, or name its file with --library.")
     variables = {"glibc": {}, "jemalloc": {"LD_PRELOAD": args.library, **SETTINGS}}
     seconds: dict[str, list[float]] = {name: [] for name in variables}
     for _ in range(args.rounds):
@@ -69,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main, parse_args()))
