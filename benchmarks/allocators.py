@@ -4,7 +4,7 @@
 
     python benchmarks/allocators.py --threads 2
 
-Needs jemalloc (Debian's libjemalloc2; --library names another file). Each round is a process of its own, that takes a
+Needs jemalloc (Debian's libjemalloc2; --library names another file). Each round is a process of its own, which takes a
 step to warm up and three that count: 8 clips, forwards and backwards in bfloat16, with random weights.
 """
 
@@ -21,17 +21,17 @@ from diffusers_jova import command
 JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 SETTINGS = {"MALLOC_CONF": "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always"}
 SHAPES = {"hidden_states": (33, 37, 8, 8), "audio_hidden_states": (40, 92), "encoder_hidden_states": (40, 192)}
-CONFIG = {"in_channels": 33, "vae_temporal_compression": 1, "audio_in_channels": 40, "text_embed_dim": 192}
 
 
 def measure(threads: int, batch_size: int) -> float:
     """Return the seconds of a step."""
     import torch  # late: each round is a new process
 
-    from diffusers_jova.models.transformer_jova import PRESETS, JoVATransformer3DModel
+    from diffusers_jova.mini.recipe import MINI
+    from diffusers_jova.models.transformer_jova import JoVATransformer3DModel
 
     torch.set_num_threads(threads)
-    transformer = JoVATransformer3DModel(**PRESETS["jova-nano"] | CONFIG | {"text_embed_dim_2": None}).train()
+    transformer = JoVATransformer3DModel(**MINI.transformer).train()
     inputs = {name: torch.randn(batch_size, *shape) for name, shape in SHAPES.items()}
     inputs |= {"timestep": torch.full((batch_size,), 500.0), "audio_timestep": torch.full((batch_size,), 500.0)}
     inputs["encoder_attention_mask"] = torch.ones(batch_size, 40, dtype=torch.bool)
@@ -64,9 +64,9 @@ def main(args: argparse.Namespace) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in variables}
     for _ in range(args.rounds):
         for name, environment in variables.items():
-            command = [sys.executable, *sys.argv, "--child"]
+            child = [sys.executable, *sys.argv, "--child"]
             environment = {**os.environ, "DIFFUSERS_ATTN_BACKEND": "native", **environment}
-            output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            output = subprocess.run(child, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
             seconds[name].append(float(output.split()[-1]))
             print(f"{name}: {seconds[name][-1]:.2f} s a step of {args.batch_size}", flush=True)
     ratio = statistics.median(seconds["jemalloc"]) / statistics.median(seconds["glibc"])

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from ..files import whole_file
+from ..headers import read_json_lines
 from ..media import write_video, write_wav
-from ..nano.corpus import FRAME_RATE, MARGIN_S, fill_corpus, in_silence
+from ..nano.corpus import FRAME_RATE, MARGIN_S, fill_corpus, in_silence, write_metadata
 from ..nano.speech import SAMPLING_RATE
 from .mouths import STRESS, VOWELS, both_sides, mouth_units
 from .people import PEOPLE, Person
@@ -288,12 +289,10 @@ def write_joint(corpus: Path) -> None:
     """
     rows = []
     for split in JOINT:
-        for line in (corpus / split / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for _, row in read_json_lines(corpus / split / "metadata.jsonl"):
             rows.append(row | {"file_name": f"../{split}/{row['file_name']}"})
     (corpus / "joint").mkdir(exist_ok=True)
-    with whole_file(corpus / "joint" / "metadata.jsonl") as path:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_metadata(corpus / "joint", rows)
 
 
 def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | None, voice: str | None) -> dict:

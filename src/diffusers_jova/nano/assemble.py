@@ -117,7 +117,9 @@ class Recipe:
             weight = self.motion_weight
             vae = train_video_vae(frames, num_steps, self.video_vae, 16, seed, mixed_precision, start, weight)
             if num_sharpened := round(self.sharpening * num_steps):
-                sharpen_decoder(vae, frames, num_sharpened, 12, seed, mixed_precision, weight)
+                sharpen_decoder(
+                    vae, frames, num_sharpened, seed=seed, mixed_precision=mixed_precision, motion_weight=weight
+                )
             return save_component(vae, folder)
         waveforms = read_waveforms(corpus / self.audio_split, NUM_CLIPS)
         if name == "audio_vae":

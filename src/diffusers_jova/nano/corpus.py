@@ -8,11 +8,12 @@ two of them look in sync.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -256,8 +257,13 @@ def fill_corpus(
             folder = output_dir / split
             folder.mkdir(exist_ok=True)
             rows = list(pool.map(partial(write, folder, split), range(number), chunksize=4))
-            with whole_file(folder / "metadata.jsonl") as path:
-                path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            write_metadata(folder, rows)
+
+
+def write_metadata(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the rows of clips to metadata.jsonl in a folder, whole or not at all."""
+    with whole_file(folder / "metadata.jsonl") as path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_clip(folder: Path, split: str, index: int, seed: int, identity: int | None, voice: str | None) -> dict:

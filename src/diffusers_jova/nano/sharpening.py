@@ -24,7 +24,7 @@ LATENT_NOISE = 0.12  # of the latents' spread, at most: a transformer's latents 
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges patches of 70 pixels or so of an image (B, 3, H, W): positive where it takes them for real ones.
+    """Judges patches of 54 x 54 pixels of an image (B, 3, H, W): positive where it takes them for real ones.
 
     After "Image-to-Image Translation with Conditional Adversarial Networks", with spectral norms, small.
     """
@@ -69,9 +69,8 @@ def sharpen_decoder(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    device = next(vae.parameters()).device
-    spread = torch.tensor(vae.config.latents_std, device=device)[:, None, None, None]
-    discriminator = PatchDiscriminator().to(device)
+    spread = torch.tensor(vae.config.latents_std)[:, None, None, None]
+    discriminator = PatchDiscriminator()
     trained = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train()
     before = copy.deepcopy(trained)
     optimizers, schedules = [], []
@@ -79,7 +78,7 @@ def sharpen_decoder(
         parameters = module.parameters()
         optimizers.append(torch.optim.AdamW(parameters, learning_rate, betas=(0.5, 0.99), weight_decay=1e-4))
         schedules.append(get_cosine_schedule_with_warmup(optimizers[-1], num_steps // 20, num_steps))
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision == "bf16")
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision == "bf16")
     with on_single_frames(vae):
         for step in (progress := trange(num_steps, mininterval=5)):
             pixels, weights = draw_frames(frames, rng, batch_size, motion_weight)
