@@ -123,12 +123,15 @@ def test_defaults_come_from_the_checkpoint_and_arguments_win(pipe, seeded):
         num_inference_steps=3,
         guidance_scale=2.0,
         audio_guidance_scale=4.0,
+        modality_scale=2.5,
+        audio_modality_scale=1.5,
     )
     own.set_progress_bar_config(disable=True)
     output = own("A face.", generator=seeded(), output_type="latent")
     assert output.frames.shape == (1, 16, 1, 4, 6) and output.audio.shape == (1, 20, 7)
     assert output.frame_rate == 5.0
     assert (own.num_timesteps, own.guidance_scale, own.audio_guidance_scale) == (3, 2.0, 4.0)
+    assert (own.modality_scale, own.audio_modality_scale, own.num_passes) == (2.5, 1.5, 3)
     output = own(
         "A face.",
         generator=seeded(),
@@ -143,8 +146,11 @@ def test_defaults_come_from_the_checkpoint_and_arguments_win(pipe, seeded):
     assert output.frames.shape == (1, 16, 2, 2, 2) and output.audio.shape == (1, 20, 13)
     assert (own.num_timesteps, own.guidance_scale) == (1, 0.0)
     assert own.audio_guidance_scale == 0.0  # the video's, since that was given
-    own("A face.", num_inference_steps=1, audio_guidance_scale=0.0, output_type="latent")
+    own("A face.", num_inference_steps=1, audio_guidance_scale=0.0, modality_scale=1.0, output_type="latent")
     assert (own.guidance_scale, own.audio_guidance_scale) == (2.0, 0.0)
+    assert (own.modality_scale, own.audio_modality_scale) == (1.0, 1.5)
+    own("A face.", num_inference_steps=1, modality_scale=1.0, audio_modality_scale=1.0, output_type="latent")
+    assert own.num_passes == 2
 
 
 def test_sigmas_set_the_number_of_steps(pipe, record):

@@ -175,7 +175,7 @@ def make_fields(maker: ClipMaker) -> dict[str, gr.components.Component]:
         fields[name] = gr.Textbox(label=label, info=capitalise(info), elem_id=name, **settings)
 
     def add_number(name: str) -> None:  # as a text: Gradio's own field for numbers cannot be left blank
-        default = config.get(name, 1.0 if name.endswith("modality_scale") else None)
+        default = config.get(name)
         add_text(name, name, NUMBERS[name][1], placeholder="" if default is None else f"{default:g}")
 
     add_text("prompt", "Prompt", TEXTS["prompt"], lines=2)

@@ -282,7 +282,7 @@ Written by `{command}` (torch {torch}); the same command writes it again. All cl
 clip says, or have a word where none has it, and show people that none shows: the corpus's split `held_out`, seed
 {seed}, its first {num_clips} clips. Noise seeds {noise_seed} and up, {num_steps} steps, noise levels shifted by
 {shift}, `stochastic_sampling` {stochastic}, guidance scale {guidance_scale} for video and {audio_guidance_scale} for
-audio, vocoder `{vocoder}`.
+audio, modality scale {modality_scale} for video, vocoder `{vocoder}`.
 
 - **Recordings** are the files of the corpus, H.264 and AAC, as a training reads them.
 - **Words**: pocketsphinx with its English model in a free loop over the {num_words} words of the vocabulary: there is

@@ -289,6 +289,7 @@ def made_with(pipe: JoVAPipeline) -> dict[str, Any]:
         "stochastic": pipe.scheduler.config.stochastic_sampling,
         "guidance_scale": pipe.config.guidance_scale,
         "audio_guidance_scale": pipe.config.audio_guidance_scale,
+        "modality_scale": pipe.config.modality_scale,
         "noise_seed": NOISE_SEED,
         "vocoder": type(pipe.vocoder).__name__,
         "torch": torch.__version__,

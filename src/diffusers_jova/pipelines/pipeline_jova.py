@@ -127,9 +127,9 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         transformer: `JoVATransformer3DModel` or `JoVAWanTransformer3DModel`, which denoises both latents.
         scheduler: `FlowMatchEulerDiscreteScheduler`, or another of diffusers' that predicts flow, such as Wan's
             `UniPCMultistepScheduler`; it holds the shift of the sigmas.
-        height, width, num_frames, frame_rate, num_inference_steps, guidance_scale, audio_guidance_scale: What a call
-            uses where it is given None (pixels, frames, frames per second), so that a checkpoint brings its own best
-            settings.
+        height, width, num_frames, frame_rate, num_inference_steps, guidance_scale, audio_guidance_scale,
+            modality_scale, audio_modality_scale: What a call uses where it is given None (pixels, frames, frames per
+            second), so that a checkpoint brings its own best settings.
         prompt_format: What the text encoders read: "labelled", the three lines of JoVA, or "plain", the prompt alone
             as Wan cleans it, for a transformer that comes from Wan and has not learnt the lines.
         known_words: The words that it has learnt to say, in lists by their kinds, {"digit": ["zero", "one"]}; None for
@@ -158,6 +158,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         num_inference_steps: int = 50,
         guidance_scale: float = 10.0,
         audio_guidance_scale: float | None = None,
+        modality_scale: float = 1.0,
+        audio_modality_scale: float = 1.0,
         prompt_format: str = "labelled",
         known_words: KnownWords | None = None,
     ):
@@ -184,6 +186,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             audio_guidance_scale=audio_guidance_scale,
+            modality_scale=modality_scale,
+            audio_modality_scale=audio_modality_scale,
             prompt_format=prompt_format,
             known_words=known_words,
         )
@@ -975,8 +979,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         sigmas: list[float] | None = None,
         guidance_scale: float | None = None,
         audio_guidance_scale: float | None = None,
-        modality_scale: float = 1.0,
-        audio_modality_scale: float = 1.0,
+        modality_scale: float | None = None,
+        audio_modality_scale: float | None = None,
         apg_norm_threshold: float | None = None,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -1041,9 +1045,9 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
                 Classifier-free guidance of the video (arXiv:2207.12598); 1.0 is off. The paper uses 10.
             audio_guidance_scale (`float`, *optional*):
                 The same for the audio. None: the value of `guidance_scale` if that is given, else the checkpoint's.
-            modality_scale, audio_modality_scale (`float`, defaults to 1.0):
+            modality_scale, audio_modality_scale (`float`, *optional*):
                 Cross-modal guidance: how much further each modality goes in the direction in which the other one
-                pulls it. 1.0 is off.
+                pulls it. 1.0 is off; None: the checkpoint's.
             apg_norm_threshold (`float`, *optional*):
                 Uses adaptive projected guidance (arXiv:2410.02416) for the video, with this largest norm of a latent
                 frame's update. Waver: 27, with `guidance_scale=8`.
