@@ -97,6 +97,8 @@ def test_yaml_numbers_without_a_point_are_numbers(tmp_path):
         ({"branch": "both"}, "`branch` must be one of video, audio, joint"),
         ({"branch": "video", "mouth_loss_weight": 5.0}, "stage 1"),
         ({"branch": "video", "independent_timesteps": True}, "needs both branches"),
+        ({"branch": "audio", "cross_modal_dropout": 0.1}, "`cross_modal_dropout` needs both branches"),
+        ({"cross_modal_dropout": 1.5}, "`cross_modal_dropout` must be between 0 and 1"),
         ({"audio_sigma_shift": 1.0}, "needs `independent_timesteps`"),
         ({"branch": "video", "init_audio_from_video": True}, "has no use"),
         ({"audio_transformer": "a", "init_audio_from_video": True}, "exclude each other"),

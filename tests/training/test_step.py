@@ -15,6 +15,7 @@ from diffusers_jova.training.randomness import draw_normal
 from diffusers_jova.training.step import (
     LatentScales,
     draw_images,
+    draw_isolation,
     draw_sigmas,
     modality_losses,
     sample_posterior,
@@ -242,3 +243,21 @@ def test_losses_reach_every_stream_of_the_real_model(pipe, clips, scales):
 def test_black_frames_are_read_for_the_clips_own_size(clips):
     batch = make_batch(clips, (0, 0))
     assert torch.equal(batch.filler_moments[0], cache.read_shared(clips.cache_dir)["black.32x32"])
+
+
+def test_modalities_that_are_dropped_for_each_other_do_not_see_each_other(clips, scales):
+    batch = make_batch(clips, (0, 0), (1, 0))
+    for probability, sees in ((0.0, True), (1.0, False)):
+        inputs, _ = record(batch, scales, cross_modal_dropout=probability)
+        assert inputs["cross_modal_attention"] is sees
+    audio_alone = make_batch(clips, (3, 0), (3, 1))
+    assert record(audio_alone, scales, cross_modal_dropout=1.0)[0]["cross_modal_attention"] is True
+
+
+def test_modalities_are_dropped_for_each_other_as_often_as_asked_and_the_same_in_every_run(clips):
+    config = make_config(cross_modal_dropout=0.25)
+    batches = [make_batch(clips, (0, visit), (1, visit)) for visit in range(200)]
+    drawn = [draw_isolation(batch, config) for batch in batches]
+    assert drawn == [draw_isolation(batch, config) for batch in batches]
+    assert 30 <= sum(drawn) <= 70  # 50 of 200, and three standard deviations
+    assert drawn != [draw_isolation(batch, replace(config, seed=config.seed + 1)) for batch in batches]

@@ -39,6 +39,7 @@ def create_accelerator(config: TrainingConfig, clips: CachedClips) -> Accelerato
     # the last block's text leads nowhere (on a Wan base, text is not in the blocks' tokens)
     some_unused = len(clips.kinds) > 1 or (config.branch == "joint" and clips.kinds != {"both"})
     some_unused |= planned_config(config).get("num_single_layers") == 0
+    some_unused |= config.cross_modal_dropout > 0  # some fusions have layers for the other modality alone
     handler = DistributedDataParallelKwargs(find_unused_parameters=some_unused, gradient_as_bucket_view=True)
     accelerator = Accelerator(
         gradient_accumulation_steps=steps,

@@ -99,6 +99,9 @@ class TrainingConfig:
     caption_dropout: float = setting(0.1, "probability of the unconditional prompt instead of the caption")
     line_dropout: float = setting(0.0, "probability of each of the prompt's lines to be left empty")
     image_conditioning_probability: float = setting(0.2, "probability that the first frame is given (Waver: 0.2)")
+    cross_modal_dropout: float = setting(
+        0.0, "probability that video and audio of a batch do not see each other, for modality_scale in a call"
+    )
 
     # 6. Checkpoints, validation, logs
     checkpointing_steps: int = setting(500, "optimizer steps between checkpoints")
@@ -194,7 +197,7 @@ def check_ranges(config: TrainingConfig) -> None:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise ValueError(f"`{name}` must be positive, got {value}.")
-    probabilities = ("caption_dropout", "line_dropout", "image_conditioning_probability")
+    probabilities = ("caption_dropout", "line_dropout", "image_conditioning_probability", "cross_modal_dropout")
     for name in (*probabilities, "ema_decay", "adam_beta1", "adam_beta2"):
         value = getattr(config, name)
         if not 0 <= value <= 1:
@@ -233,6 +236,11 @@ def check_combinations(config: TrainingConfig) -> None:
         raise ValueError(
             f"`mouth_loss_weight` is {config.mouth_loss_weight:g}, but stage 1 (`branch: {config.branch}`) trains on "
             "Eq. 2 or Eq. 3 alone: leave it out, or set it to 0."
+        )
+    if config.branch != "joint" and config.cross_modal_dropout:
+        raise ValueError(
+            f"`cross_modal_dropout` needs both branches (`branch: joint`), got {config.branch!r}: one alone sees no "
+            "other."
         )
     if config.branch != "joint" and config.independent_timesteps:
         raise ValueError(f"`independent_timesteps` needs both branches (`branch: joint`), got {config.branch!r}.")

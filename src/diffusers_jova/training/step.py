@@ -112,6 +112,7 @@ def training_step(
         timestep=timesteps_of(first),
         audio_timestep=timesteps_of(levels["audio"]) if "audio" in levels else None,
         frame_rate=batch.frame_rate,
+        cross_modal_attention=not draw_isolation(batch, config),
         return_dict=False,
     )
     predictions = dict(zip(("video", "audio"), outputs))
@@ -202,6 +203,15 @@ def draw_images(visits: list[Visit], config: TrainingConfig) -> torch.Tensor:
     """Return which samples are given their first frame: (B,) bool."""
     drawn = [torch.rand((), generator=make_generator(config.seed, *visit, "image")) for visit in visits]
     return torch.stack(drawn) < config.image_conditioning_probability
+
+
+def draw_isolation(batch: Batch, config: TrainingConfig) -> bool:
+    """Return whether the modalities of a batch do not see each other. It is the whole batch's, its first clip draws.
+
+    Our choice: `modality_scale` compares with such a pass, which is then one that the transformer has learnt.
+    """
+    drawn = torch.rand((), generator=make_generator(config.seed, *batch.visits[0], "isolation"))
+    return batch.kind == "both" and bool(drawn < config.cross_modal_dropout)
 
 
 def give_first_frames(batch: Batch, config: TrainingConfig, given_frames: torch.Tensor | None) -> torch.Tensor:
