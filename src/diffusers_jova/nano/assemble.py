@@ -69,6 +69,7 @@ class Recipe:
         defaults: of a pipeline's call while it is trained.
         settings: what a packed pipeline says beside.
         held_out: makes clips that nothing was trained on, each frames (N, H, W, 3) uint8 and audio (N,).
+        scheduler: config of its `FlowMatchEulerDiscreteScheduler`.
         starts_from: another model, whose weights VAEs and transformer start from wherever their shapes are their own.
         audio_vae: config of its `AutoencoderMMAudio`.
         audio_kl_weight: see `train_audio_vae`.
@@ -86,6 +87,7 @@ class Recipe:
     defaults: Mapping[str, Any]
     settings: Mapping[str, Any]
     held_out: Callable[[], Clips]
+    scheduler: Mapping[str, Any] = field(default_factory=SCHEDULER.copy)
     starts_from: str | None = None
     audio_vae: Mapping[str, Any] = field(default_factory=AUDIO_VAE.copy)
     audio_kl_weight: float = AUDIO_KL_WEIGHT
@@ -150,7 +152,7 @@ class Recipe:
             audio_vae=AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae"),
             vocoder=load_vocoder(output_dir / "vocoder"),
             transformer=transformer,
-            scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+            scheduler=FlowMatchEulerDiscreteScheduler(**self.scheduler),
             **self.defaults,
         )
         pipe.save_pretrained(output_dir)
