@@ -1,5 +1,5 @@
 # make demo · make test · make lint · make docs and others below: each sets up what it needs in .venv.
-# What the demo says: make demo TRANSCRIPT="five one six" VOICE="A calm male voice."
+# What the demo says: make demo TRANSCRIPT="maria finds seven blue pencils" VOICE="A lively American female voice."
 # Other flags of the demo, such as --words, which lists the words that it knows: make demo ARGS=--words
 # Another interpreter: make demo PYTHON=python3.12. Test processes at a time: make test WORKERS=8.
 # Tests run in random order; the first line says its seed, and make test SEED=1 repeats it.
@@ -13,7 +13,7 @@ RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python -m
 .PHONY: help setup demo test test-long test-docs test-site lint docs docs-serve clean
 
 help:
-	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='five one six'"
+	@echo "make demo    write a talking clip to outputs/demo.mp4; say what: make demo TRANSCRIPT='anna sees three red flowers'"
 	@echo "                which words it knows: make demo ARGS=--words"
 	@echo "make test    lint, then run all tests in random order; repeat one: make test SEED=1"
 	@echo "make test-long  run whole scripts, with next to no training, and a Ray cluster that loses machines: minutes"

@@ -3,7 +3,7 @@
 """Make a clip with the newest small checkpoint that comes with the package, and listen to it:
 
     diffusers-jova demo
-    diffusers-jova demo --transcript "five one six" --audio_prompt "A calm male voice."
+    diffusers-jova demo --transcript "maria finds seven blue pencils" --audio_prompt "A lively American female voice."
     diffusers-jova demo --words
     diffusers-jova demo --model jova-nano --output outputs/nano.mp4
 

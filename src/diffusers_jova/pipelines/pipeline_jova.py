@@ -200,7 +200,8 @@ class JoVAPipeline(DiffusionPipeline, JoVALoraLoaderMixin):
         """Return the pipeline in a folder, of a name on the Hub, or of a checkpoint that comes with the package.
 
         Args:
-            pretrained_model_name_or_path: A folder; a name on the Hub; or "jova-nano".
+            pretrained_model_name_or_path: A folder; a name on the Hub; or "jova-mini" or "jova-nano", which come with
+                the package.
             kwargs: See `DiffusionPipeline.from_pretrained`.
         """
         compat.load("LOADABLE_CLASSES")  # without it diffusers refuses our classes, and does not say why
