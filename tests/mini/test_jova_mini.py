@@ -11,6 +11,7 @@ import torch
 
 from diffusers_jova import JoVAPipeline
 from diffusers_jova.evaluation.words import word_error_rate
+from diffusers_jova.mini.recipe import MINI as RECIPE
 from diffusers_jova.mini.recordings import MINI as CORPUS
 from diffusers_jova.mini.sentences import PATTERNS, kind_held_out, measured_words, vocabulary
 from diffusers_jova.nano.measuring import generate, measure
@@ -81,6 +82,8 @@ def test_it_brings_its_own_settings():
     assert output.audio.shape[-1] == 47360 and output.audio_sampling_rate == 16000
     assert np.isfinite(output.audio).all()
     assert (mini.guidance_scale, mini.audio_guidance_scale, mini.modality_scale) == (2.0, 4.0, 3.0)
+    assert {name: mini.config[name] for name in RECIPE.settings} == RECIPE.settings
+    assert {name: mini.scheduler.config[name] for name in RECIPE.scheduler} == RECIPE.scheduler
     models = {name: part for name, part in mini.components.items() if isinstance(part, torch.nn.Module)}
     assert {name: part.dtype for name, part in models.items()} == dict.fromkeys(models, torch.float32)
 

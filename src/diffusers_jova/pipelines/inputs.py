@@ -22,8 +22,10 @@ from .prompts import NEGATIVE_TEXTS, PROMPT_TEXTS, names_of_embeds
 MODALITIES = ("video", "audio")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 # what a checkpoint brings its own values for; see also `audio_guidance_scale`
-DEFAULTS = ("height", "width", "num_frames", "frame_rate", "num_inference_steps", "guidance_scale")
-DEFAULTS += ("modality_scale", "audio_modality_scale")
+DEFAULTS = (
+    *("height", "width", "num_frames", "frame_rate", "num_inference_steps"),
+    *("guidance_scale", "modality_scale", "audio_modality_scale"),
+)
 SCALES = ("guidance_scale", "audio_guidance_scale", "modality_scale", "audio_modality_scale", "apg_norm_threshold")
 
 
