@@ -126,6 +126,17 @@ def test_two_processes_give_the_loss_of_one_with_twice_the_batch(model, clips, t
         assert torch.allclose(first, second, atol=1e-5)
 
 
+def test_two_processes_leave_out_the_layers_between_modalities_now_and_then(tmp_path):
+    """`cross_linear` has layers that get no gradients in a step that `cross_modal_dropout` isolates."""
+    model = save_tiny_pipeline(tmp_path / "model", attention_fusion="cross_linear")
+    clips = write_cache(tmp_path / "cache", model, kinds=("both",) * 4)
+    flags = ["--max_train_steps", "4", "--report_to", "none", "--cross_modal_dropout", "0.5"]
+    in_processes(2, run, train, model, clips, tmp_path / "two", *flags, "--num_processes", "2")
+    two = read_metrics(tmp_path / "two")
+    one = run(train, model, clips, tmp_path / "one", *flags, "--global_batch_size", "2")
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-5)
+
+
 def shard_and_train(cache_dir, path):
     """Take three steps with the weights split over two processes by FSDP2; rank 0 writes losses and weights."""
     from torch.distributed.device_mesh import init_device_mesh
