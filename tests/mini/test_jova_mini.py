@@ -74,9 +74,7 @@ def test_it_shows_the_colours_that_the_caption_names(made):
     assert min(red, green) > 1.3 * blue
 
 
-def test_it_brings_its_own_settings():
-    mini = JoVAPipeline.from_pretrained("jova-mini")
-    mini.set_progress_bar_config(disable=True)
+def test_it_brings_its_own_settings(mini):
     output = mini(**REQUESTS[0], num_inference_steps=1, output_type="np")
     assert output.frames.shape == (1, 37, 128, 128, 3) and output.frame_rate == 12.5
     assert output.audio.shape[-1] == 47360 and output.audio_sampling_rate == 16000
