@@ -17,6 +17,7 @@ from diffusers_jova.evaluation.words import (
     word_error_rate,
 )
 from diffusers_jova.media import read_video
+from diffusers_jova.mini.sentences import vocabulary
 from diffusers_jova.nano.speech import speak
 
 
@@ -35,9 +36,23 @@ def test_it_hears_digits(listener, text):
     assert listener.hear(speak("awb", text, pace=1.0)) == text.replace(",", "")
 
 
+@pytest.mark.needs_program("flite")
+def test_it_hears_a_word_of_many_that_pocketsphinx_takes_back_in_its_last_pass():
+    listener = WordListener(list(vocabulary()))
+    recording = speak("rms", "alice keeps seven white feathers", pace=1.0)
+    assert listener.hear(recording) == "alice keeps seven white feathers"  # with bestpath "alice keeps kevin …"
+
+
 def test_it_hears_nothing_in_silence_and_goes_on(listener):
     assert listener.hear(np.zeros(16000, np.float32)) == ""
     assert listener.hear(np.zeros(0, np.float32)) == ""
+
+
+@pytest.mark.parametrize("words", [DIGITS, list(vocabulary())], ids=["digits", "sentences"])
+@pytest.mark.parametrize("loudness", [1e-5, 1e-4, 1e-3, 1e-2])
+def test_it_hears_no_word_in_a_hiss(words, loudness):
+    hiss = np.random.default_rng(0).normal(0, loudness, 2 * SAMPLING_RATE).astype(np.float32)
+    assert WordListener(words).hear(hiss) == ""
 
 
 def test_word_error_rate_counts_all_three_kinds():

@@ -17,10 +17,14 @@ from .measurement import Measurement, Status
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SILENCE = np.zeros(SAMPLING_RATE // 5, np.float32)  # before and after: the decoder expects some
+INAUDIBLE = 1e-4  # of a peak, -80 dB: in 16 bits hardly more than zeros, in which the decoder finds words
 
 
 class WordListener:
-    """Hears words of a fixed vocabulary, one or more per clip.
+    """Hears words of a fixed vocabulary, any number of them per clip.
+
+    Words of a list are heard without pocketsphinx's last pass, `bestpath`: over all that a murmur might say it takes
+    minutes, and it gets more of the recordings wrong (docs/decisions.md, 2026-11-28).
 
     Args:
         words: lower case, of the CMU dictionary; None for English as pocketsphinx's language model has it.
@@ -32,12 +36,14 @@ class WordListener:
         else:
             with tempfile.TemporaryDirectory(prefix="diffusers-jova-") as folder:
                 grammar = Path(folder) / "words.gram"
-                grammar.write_text(f"#JSGF V1.0;\ngrammar words;\npublic <words> = ( {' | '.join(words)} )+ ;\n")
-                self.decoder = Decoder(jsgf=str(grammar), samprate=SAMPLING_RATE, loglevel="FATAL")
+                grammar.write_text(f"#JSGF V1.0;\ngrammar words;\npublic <words> = ( {' | '.join(words)} )* ;\n")
+                self.decoder = Decoder(jsgf=str(grammar), samprate=SAMPLING_RATE, loglevel="FATAL", bestpath=False)
         self.cepstral_mean = self.decoder.get_cmn(False)
 
     def hear(self, waveform: np.ndarray) -> str:
         """Return the words in mono audio (N,) at 16 kHz in [-1, 1], whatever was heard before; "" for none."""
+        if np.abs(waveform).max(initial=0) < INAUDIBLE:
+            return ""
         listen(self.decoder, np.concatenate([SILENCE, waveform, SILENCE]), self.cepstral_mean)
         hypothesis = self.decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""

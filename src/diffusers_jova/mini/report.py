@@ -285,8 +285,8 @@ clip says, or have a word where none has it, and show people that none shows: th
 audio, modality scale {modality_scale} for video, vocoder `{vocoder}`.
 
 - **Recordings** are the files of the corpus, H.264 and AAC, as a training reads them.
-- **Words**: pocketsphinx with its English model in a free loop over the {num_words} words of the vocabulary: there is
-  not any grammar of sentences to guess from. The interval is a bootstrap over clips.
+- **Words**: pocketsphinx with its English model in a free loop over the {num_words} words of the vocabulary, without
+  its last pass (`bestpath`): there is no grammar of sentences to guess from. The interval is a bootstrap over clips.
 - **Lips**: the gap between the inner lips in dlib's landmarks, over the nose's length, against the audio's root mean
   square in each frame; Pearson's r per clip, averaged. "Shuffled" pairs each clip's lips with all other clips' audio.
 

@@ -315,8 +315,8 @@ combinations of digits that no training clip says, and show people that none sho
 `stochastic_sampling` {stochastic}, guidance scale {guidance_scale} for video and {audio_guidance_scale} for audio,
 vocoder `{vocoder}`.
 
-- **Words**: pocketsphinx with its English model and a grammar of the ten digits, its default settings. The interval is
-  a bootstrap over clips.
+- **Words**: pocketsphinx with its English model and a grammar of the ten digits, without its last pass (`bestpath`).
+  The interval is a bootstrap over clips.
 - **Lips**: the gap between the inner lips in dlib's landmarks, over the nose's length, against the audio's root mean
   square in each frame; Pearson's r per clip, averaged. "Shuffled" pairs each clip's lips with all other clips' audio.
 
