@@ -4,6 +4,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from diffusers_jova import BigVGANVocoder, GriffinLimVocoder, JoVAPipeline
 from diffusers_jova.latents import normalize_latents
 from diffusers_jova.media import write_wav
+from diffusers_jova.models.autoencoder_mmaudio import AutoencoderMMAudio
 from diffusers_jova.nano import assemble as assembling
 from diffusers_jova.nano import sharpening
 from diffusers_jova.nano.assemble import NANO
@@ -20,6 +22,7 @@ from diffusers_jova.nano.autoencoders import (
     on_single_frames,
     read_clips,
     read_waveforms,
+    refine_audio_decoder,
     save_component,
     to_pixels,
     train_audio_vae,
@@ -176,6 +179,32 @@ def test_the_audio_vae_learns_and_carries_its_own_statistics(audio_vae, waveform
     with torch.no_grad():
         error = ((audio_vae(sounds).sample - log_mel) / audio_vae.data_std).abs().mean()
     assert error < 0.6  # the mel's own mean leaves 0.8 to 1
+
+
+def test_the_decoder_of_the_audio_vae_goes_on_alone_and_leaves_the_latents(audio_vae, waveforms):
+    refined, sounds = copy.deepcopy(audio_vae), torch.from_numpy(waveforms)
+    refine_audio_decoder(refined, waveforms, num_steps=40)
+    with torch.no_grad():
+        latents = audio_vae.encode(sounds).latent_dist.parameters
+        torch.testing.assert_close(refined.encode(sounds).latent_dist.parameters, latents, rtol=0, atol=0)
+        log_mel = audio_vae.mel_spectrogram(sounds)
+        before, after = ((vae(sounds).sample - log_mel).abs().mean() for vae in (audio_vae, refined))
+    assert refined.config.latents_std == audio_vae.config.latents_std
+    assert after < 0.9 * before, (after, before)
+
+
+def test_a_recipe_refines_the_decoder_of_its_audio_vae(tmp_path, waveforms):
+    for index, waveform in enumerate(waveforms):
+        (tmp_path / "corpus" / "train").mkdir(parents=True, exist_ok=True)
+        write_wav(tmp_path / "corpus" / "train" / f"{index}.wav", waveform, 16000)
+    vaes = []
+    for refinement in (0.0, 2.0):
+        recipe, folder = replace(NANO, audio_refinement=refinement), tmp_path / str(refinement)
+        recipe.train_component("audio_vae", tmp_path / "corpus", folder, num_steps=2)
+        vaes.append(AutoencoderMMAudio.from_pretrained(folder / "audio_vae"))
+    plain, refined = (vae.state_dict() for vae in vaes)
+    changed = {name.split(".")[0] for name in plain if not torch.equal(plain[name], refined[name])}
+    assert changed == {"decoder"}
 
 
 def test_the_vocoder_learns(audio_vae, waveforms):

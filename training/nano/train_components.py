@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
         steps = ", ".join(f"{recipe} {each[name]}" for recipe, each in COMPONENTS.items())
         parser.add_argument(f"--{name}_steps", type=int, help=f"(default: {steps})")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="of the video VAE")
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="of the VAEs")
     return parser.parse_args()
 
 

@@ -33,6 +33,7 @@ from .autoencoders import (
     copy_fitting,
     read_clips,
     read_waveforms,
+    refine_audio_decoder,
     save_component,
     train_audio_vae,
     train_video_vae,
@@ -73,6 +74,7 @@ class Recipe:
         starts_from: another model, whose weights VAEs and transformer start from wherever their shapes are their own.
         audio_vae: config of its `AutoencoderMMAudio`.
         audio_kl_weight: see `train_audio_vae`.
+        audio_refinement: steps of `refine_audio_decoder` after those of the audio VAE, over their number.
         audio_split: of the corpus, from which audio VAE and vocoder learn.
         motion_weight: see `train_video_vae`.
         sharpening: steps of `sharpen_decoder` after those of the video VAE, over their number.
@@ -91,6 +93,7 @@ class Recipe:
     starts_from: str | None = None
     audio_vae: Mapping[str, Any] = field(default_factory=AUDIO_VAE.copy)
     audio_kl_weight: float = AUDIO_KL_WEIGHT
+    audio_refinement: float = 0.0
     audio_split: str = "train"
     motion_weight: float = MOTION_WEIGHT
     sharpening: float = 0.0
@@ -102,7 +105,8 @@ class Recipe:
         """Train one component on the corpus, unless its folder is there or `num_steps` is 0.
 
         Args:
-            mixed_precision: "bf16" computes the video VAE, which takes most of the time, in bfloat16.
+            mixed_precision: "bf16" computes the video VAE, which takes most of the time, and the audio VAE's decoder
+                while it is refined in bfloat16.
         """
         if num_steps == 0:
             return
@@ -127,7 +131,10 @@ class Recipe:
         if name == "audio_vae":
             start = self._start(AutoencoderMMAudio, "audio_vae")
             weight = self.audio_kl_weight
-            save_component(train_audio_vae(waveforms, num_steps, 16, seed, start, self.audio_vae, weight), folder)
+            audio_vae = train_audio_vae(waveforms, num_steps, 16, seed, start, self.audio_vae, weight)
+            if num_refined := round(self.audio_refinement * num_steps):
+                refine_audio_decoder(audio_vae, waveforms, num_refined, seed=seed, mixed_precision=mixed_precision)
+            save_component(audio_vae, folder)
         else:
             audio_vae = AutoencoderMMAudio.from_pretrained(output_dir / "audio_vae")
             save_component(train_vocoder(audio_vae, waveforms, num_steps, seed=seed), folder)

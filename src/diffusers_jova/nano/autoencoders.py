@@ -48,6 +48,10 @@ VIDEO_KL_WEIGHT, AUDIO_KL_WEIGHT = 1e-5, 1e-4
 MAX_POSTERIOR = 0.1  # of the latents' spread, see `tighten_posterior`
 MOTION_WEIGHT = 4.0
 EDGE_WEIGHT = 1.0  # of the error of neighbouring pixels' differences: eyes and lips are edges
+# Of `refine_audio_decoder`, see there
+LATENT_NOISE = 0.1  # of the latents' spread, at most: a transformer's latents are not a posterior's
+MEL_EDGE_WEIGHT = 0.5  # of the error of neighbouring cells' differences: formants and onsets are edges
+SPAN, MARGIN = 96, 8  # log-mel frames per clip and step; as many at either end have no error, for want of neighbours
 
 
 def read_clips(
@@ -258,6 +262,43 @@ def train_audio_vae(
     optimize(vae, losses, num_steps, learning_rate=1e-3)
     set_statistics(vae, (vae.encode(batch).latent_dist.mode() for batch in waveforms[:1000].split(50)))
     return vae
+
+
+def refine_audio_decoder(
+    vae: AutoencoderMMAudio,
+    waveforms: np.ndarray,
+    num_steps: int,
+    batch_size: int = 16,
+    seed: int = 0,
+    mixed_precision: str = "no",
+) -> None:
+    """Train the decoder of `vae` alone, for longer; its latents stay what they are.
+
+    It learns from short spans, which makes a step quick, and from latents with a little noise. (Our choice.)
+
+    Args:
+        waveforms: (N, samples).
+        mixed_precision: see `optimize`.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    spread = torch.tensor(vae.config.latents_std)[:, None]
+    log_mels = torch.cat([vae.mel_spectrogram(batch) for batch in torch.from_numpy(waveforms).split(64)])
+    span = min(SPAN, log_mels.shape[2] // 2 * 2)
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        start = int(rng.integers(log_mels.shape[2] - span + 1))
+        indices = torch.from_numpy(rng.integers(len(log_mels), size=batch_size))
+        log_mel = log_mels[indices, :, start : start + span]
+        with torch.no_grad():
+            latents = vae.encode_mel(log_mel).latent_dist.sample()
+        noise = LATENT_NOISE * float(rng.uniform()) ** 2
+        made = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample
+        error = ((made - log_mel) / vae.data_std)[:, :, MARGIN:-MARGIN]
+        edges = error.diff(dim=1).abs().mean() + error.diff(dim=2).abs().mean()
+        return {"error": error.abs().mean(), "edges": MEL_EDGE_WEIGHT * edges}
+
+    optimize(vae.decoder, losses, num_steps, learning_rate=6e-4, mixed_precision=mixed_precision)
 
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
