@@ -14,8 +14,8 @@ set -eu
 
 out=${1:?name a folder: training/mini/train.sh outputs/mini}
 here=$(dirname "$0")
-num_train=${NUM_TRAIN:-6000} num_held_out=${NUM_HELD_OUT:-300} num_speech=${NUM_SPEECH:-3000}
-words_steps=${WORDS_STEPS:-4000} audio_steps=${AUDIO_STEPS:-12000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-16000}
+num_train=${NUM_TRAIN:-6000} num_held_out=${NUM_HELD_OUT:-300} num_speech=${NUM_SPEECH:-7000}
+words_steps=${WORDS_STEPS:-4000} audio_steps=${AUDIO_STEPS:-12000} video_steps=${VIDEO_STEPS:-1500} joint_steps=${JOINT_STEPS:-28000}
 component_args='' pack_args='' report_args=''
 if [ -n "${QUICK:-}" ]; then
     num_train=8 num_held_out=2 num_speech=8
