@@ -79,7 +79,7 @@ def test_it_brings_its_own_settings(mini):
     assert output.frames.shape == (1, 37, 128, 128, 3) and output.frame_rate == 12.5
     assert output.audio.shape[-1] == 47360 and output.audio_sampling_rate == 16000
     assert np.isfinite(output.audio).all()
-    assert (mini.guidance_scale, mini.audio_guidance_scale, mini.modality_scale) == (2.0, 4.0, 3.0)
+    assert (mini.guidance_scale, mini.audio_guidance_scale, mini.modality_scale) == (2.0, 3.0, 3.0)
     assert {name: mini.config[name] for name in RECIPE.settings} == RECIPE.settings
     assert {name: mini.scheduler.config[name] for name in RECIPE.scheduler} == RECIPE.scheduler
     models = {name: part for name, part in mini.components.items() if isinstance(part, torch.nn.Module)}

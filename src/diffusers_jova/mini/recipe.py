@@ -17,7 +17,7 @@ KNOWN_WORDS = {kind: list(words) for kind, words in words_by_kind().items()}  # 
 AUDIO_CHANNELS = 40  # of an audio latent
 DEFAULTS = {"height": SIZE, "width": SIZE, "num_frames": NUM_FRAMES, "frame_rate": FRAME_RATE}
 # Measured: docs/decisions.md, 2026-11-28. Text pulls lips away from the audio, so the video has little of it.
-SETTINGS = {"num_inference_steps": 12, "guidance_scale": 2.0, "audio_guidance_scale": 4.0, "modality_scale": 3.0}
+SETTINGS = {"num_inference_steps": 20, "guidance_scale": 2.0, "audio_guidance_scale": 3.0, "modality_scale": 3.0}
 
 
 def _held_out() -> Clips:
@@ -33,7 +33,7 @@ MINI = Recipe(
     # 20 channels leave fewer of two hundred words: docs/decisions.md
     audio_vae=AUDIO_VAE | {"latent_channels": AUDIO_CHANNELS},
     audio_kl_weight=1e-5,
-    audio_refinement=4.0,  # words wrong behind VAE and vocoder: 0.087, without it 0.100
+    audio_refinement=4.0,  # words wrong behind VAE and vocoder: 0.080, without it 0.094
     audio_split="speech",
     motion_weight=8.0,  # eyes and mouths are smaller in the frame than jova-nano's
     sharpening=0.3,  # teeth, strands of hair and edges of eyes are finer than what latents tell
