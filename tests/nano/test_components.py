@@ -194,9 +194,10 @@ def test_the_decoder_of_the_audio_vae_goes_on_alone_and_leaves_the_latents(audio
 
 
 def test_a_recipe_refines_the_decoder_of_its_audio_vae(tmp_path, waveforms):
+    train = tmp_path / "corpus" / "train"
+    train.mkdir(parents=True)
     for index, waveform in enumerate(waveforms):
-        (tmp_path / "corpus" / "train").mkdir(parents=True, exist_ok=True)
-        write_wav(tmp_path / "corpus" / "train" / f"{index}.wav", waveform, 16000)
+        write_wav(train / f"{index}.wav", waveform, 16000)
     vaes = []
     for refinement in (0.0, 2.0):
         recipe, folder = replace(NANO, audio_refinement=refinement), tmp_path / str(refinement)

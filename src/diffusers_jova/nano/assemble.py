@@ -105,8 +105,8 @@ class Recipe:
         """Train one component on the corpus, unless its folder is there or `num_steps` is 0.
 
         Args:
-            mixed_precision: "bf16" computes the video VAE, which takes most of the time, and the audio VAE's decoder
-                while it is refined in bfloat16.
+            mixed_precision: "bf16" computes the video VAE, which takes most of the time, in bfloat16, and the
+                refinement of the audio VAE's decoder.
         """
         if num_steps == 0:
             return

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the two VAEs of jova-nano, and the statistics of their latents."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -49,7 +49,7 @@ MAX_POSTERIOR = 0.1  # of the latents' spread, see `tighten_posterior`
 MOTION_WEIGHT = 4.0
 EDGE_WEIGHT = 1.0  # of the error of neighbouring pixels' differences: eyes and lips are edges
 # Of `refine_audio_decoder`, see there
-LATENT_NOISE = 0.1  # of the latents' spread, at most: a transformer's latents are not a posterior's
+LATENT_NOISE = 0.1  # of the latents' spread, at most
 MEL_EDGE_WEIGHT = 0.5  # of the error of neighbouring cells' differences: formants and onsets are edges
 SPAN, MARGIN = 96, 8  # log-mel frames per clip and step; as many at either end have no error, for want of neighbours
 
@@ -179,8 +179,23 @@ def draw_frames(
 def frame_errors(made: torch.Tensor, pixels: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the mean absolute errors of frames (B, 3, 1, H, W), and of the differences of neighbouring pixels."""
     error = made - pixels
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return {"error": (weights * error.abs()).mean(), "edges": EDGE_WEIGHT * edges}
+    return {"error": (weights * error.abs()).mean(), "edges": EDGE_WEIGHT * edge_error(error)}
+
+
+def edge_error(error: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute differences of neighbours along the last two dimensions of an error, added."""
+    return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+
+
+def add_noise(
+    latents: torch.Tensor, latents_std: Sequence[float], most: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """Return latents (B, C, ...) with noise of up to the part `most` of each channel's spread, mostly of far less.
+
+    A transformer's latents are not a posterior's: a decoder that has met some noise forgives them.
+    """
+    spread = torch.tensor(latents_std).view(-1, *[1] * (latents.dim() - 2))
+    return latents + most * float(rng.uniform()) ** 2 * spread * torch.randn_like(latents)
 
 
 @torch.no_grad()
@@ -248,7 +263,7 @@ def train_audio_vae(
     vae = AutoencoderMMAudio(**config)
     copy_fitting(start, vae)
     waveforms = torch.from_numpy(waveforms)
-    log_mels = torch.cat([vae.mel_spectrogram(batch) for batch in waveforms.split(64)])
+    log_mels = all_log_mels(vae, waveforms)
     vae.data_mean.copy_(log_mels.mean(dim=(0, 2), keepdim=True))
     vae.data_std.copy_(log_mels.std(dim=(0, 2), keepdim=True))
     length = log_mels.shape[2] // 2 * 2
@@ -282,8 +297,7 @@ def refine_audio_decoder(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    spread = torch.tensor(vae.config.latents_std)[:, None]
-    log_mels = torch.cat([vae.mel_spectrogram(batch) for batch in torch.from_numpy(waveforms).split(64)])
+    log_mels = all_log_mels(vae, torch.from_numpy(waveforms))
     span = min(SPAN, log_mels.shape[2] // 2 * 2)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
@@ -292,13 +306,16 @@ def refine_audio_decoder(
         log_mel = log_mels[indices, :, start : start + span]
         with torch.no_grad():
             latents = vae.encode_mel(log_mel).latent_dist.sample()
-        noise = LATENT_NOISE * float(rng.uniform()) ** 2
-        made = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample
+        made = vae.decode(add_noise(latents, vae.config.latents_std, LATENT_NOISE, rng)).sample
         error = ((made - log_mel) / vae.data_std)[:, :, MARGIN:-MARGIN]
-        edges = error.diff(dim=1).abs().mean() + error.diff(dim=2).abs().mean()
-        return {"error": error.abs().mean(), "edges": MEL_EDGE_WEIGHT * edges}
+        return {"error": error.abs().mean(), "edges": MEL_EDGE_WEIGHT * edge_error(error)}
 
     optimize(vae.decoder, losses, num_steps, learning_rate=6e-4, mixed_precision=mixed_precision)
+
+
+def all_log_mels(vae: AutoencoderMMAudio, waveforms: torch.Tensor) -> torch.Tensor:
+    """Return the log-mels (N, mels, T) of waveforms (N, samples), a few at a time."""
+    return torch.cat([vae.mel_spectrogram(batch) for batch in waveforms.split(64)])
 
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:

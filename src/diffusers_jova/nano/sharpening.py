@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from tqdm import trange
 
-from .autoencoders import MOTION_WEIGHT, draw_frames, frame_errors, on_single_frames
+from .autoencoders import MOTION_WEIGHT, add_noise, draw_frames, frame_errors, on_single_frames
 
 
 LEARNING_RATE = 5e-4  # of the decoder; the discriminator learns twice as fast
 WEIGHT = 0.5  # of each of the discriminator's two losses, by the size of their gradients, over that of the errors
 NUM_WARM_UP = 300  # steps until its judgement counts that much
 KEPT = 0.4  # of the weights from before: alone, the sharpened ones draw speckles into what a transformer makes
-LATENT_NOISE = 0.12  # of the latents' spread, at most: a transformer's latents are not a posterior's
+LATENT_NOISE = 0.12  # of the latents' spread, at most
 
 
 class PatchDiscriminator(nn.Module):
@@ -69,7 +69,6 @@ def sharpen_decoder(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    spread = torch.tensor(vae.config.latents_std)[:, None, None, None]
     discriminator = PatchDiscriminator()
     trained = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train()
     before = copy.deepcopy(trained)
@@ -85,8 +84,7 @@ def sharpen_decoder(
             with autocast:
                 with torch.no_grad():
                     latents = vae.encode(pixels).latent_dist.sample()
-                noise = LATENT_NOISE * float(rng.uniform()) ** 2
-                made = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample.float()
+                made = vae.decode(add_noise(latents, vae.config.latents_std, LATENT_NOISE, rng)).sample.float()
                 error = torch.stack([*frame_errors(made, pixels, weights).values()]).sum()
                 held_against, distance = judge(discriminator, made[:, :, 0], pixels[:, :, 0])
             gradient, *others = (
